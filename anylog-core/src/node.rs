@@ -1,0 +1,147 @@
+//! What all threads of a node share.
+
+pub mod messages;
+pub mod processes;
+pub mod work_directories;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+
+use crate::schedule::Schedulers;
+use crate::time::{Clock, SystemClock};
+use crate::{Dictionary, Registry};
+use messages::MessageLog;
+use processes::Processes;
+use work_directories::WorkDirectories;
+
+/// The state of a node that its commands share. Crates hold their own services beside it; this is only what the
+/// language itself needs and what commands of several crates look at.
+#[derive(Debug)]
+pub struct Node {
+    /// Parameters and environment.
+    pub dictionary: Dictionary,
+    /// The commands.
+    pub registry: Registry,
+    /// The current time.
+    pub clock: Arc<dyn Clock>,
+    /// Commands that succeeded or failed: `get event log`.
+    pub events: MessageLog,
+    /// Failures with their causes: `get error log`.
+    pub errors: MessageLog,
+    /// Messages kept for the terminal: `set echo queue on`.
+    pub echo: MessageLog,
+    /// What runs on the node: `get processes`.
+    pub processes: Processes,
+    /// Where the node keeps its files.
+    pub directories: WorkDirectories,
+    /// Commands on a timetable.
+    pub schedulers: Schedulers,
+    /// Cancelled when the node is to drain and end: `exit node`, SIGTERM.
+    pub shutdown: CancellationToken,
+    name: RwLock<String>,
+    remote_admin: AtomicBool,
+    output_width: RwLock<usize>,
+}
+
+/// Builds a [`Node`].
+#[derive(Debug)]
+pub struct NodeBuilder {
+    clock: Arc<dyn Clock>,
+    directories: WorkDirectories,
+    name: String,
+}
+
+impl NodeBuilder {
+    /// Another clock than the computer's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The home directory; its work directories lie under `<home>/AnyLog-Network`.
+    #[must_use]
+    pub fn home(mut self, home: impl Into<std::path::PathBuf>) -> Self {
+        self.directories = WorkDirectories::new(home);
+        self
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The node, with the language's own commands registered and the dictionary holding the documented paths.
+    #[must_use]
+    pub fn build(self) -> Arc<Node> {
+        let node = Arc::new(Node {
+            dictionary: Dictionary::new(),
+            registry: Registry::default(),
+            clock: self.clock,
+            events: MessageLog::default(),
+            errors: MessageLog::default(),
+            echo: MessageLog::disabled(),
+            processes: Processes::default(),
+            directories: self.directories,
+            schedulers: Schedulers::default(),
+            shutdown: CancellationToken::new(),
+            name: RwLock::new(self.name),
+            remote_admin: AtomicBool::new(false),
+            output_width: RwLock::new(crate::reply::table::DEFAULT_MAX_WIDTH),
+        });
+        node.directories.publish(&node.dictionary);
+        crate::language::builtin::register(&node);
+        node
+    }
+}
+
+impl Node {
+    /// A node with the computer's clock, at home in the working directory.
+    #[must_use]
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder {
+            clock: Arc::new(SystemClock),
+            directories: WorkDirectories::new("."),
+            name: "AnyLog".to_owned(),
+        }
+    }
+
+    /// The node's name: `set node name`, else `!node_name`, else `AnyLog`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.name.read().clone();
+        if name == "AnyLog" { self.dictionary.get("node_name").unwrap_or(name) } else { name }
+    }
+
+    /// Renames the node.
+    pub fn set_name(&self, name: impl Into<String>) {
+        *self.name.write() = name.into();
+    }
+
+    /// Whether callers from other addresses than loopback may administer the node: `set remote admin on`.
+    #[must_use]
+    pub fn remote_admin(&self) -> bool {
+        self.remote_admin.load(Ordering::Relaxed)
+    }
+
+    /// Allows or forbids administration from other addresses.
+    pub fn set_remote_admin(&self, allowed: bool) {
+        self.remote_admin.store(allowed, Ordering::Relaxed);
+    }
+
+    /// The width at which table cells wrap: `set output table width`.
+    #[must_use]
+    pub fn output_width(&self) -> usize {
+        *self.output_width.read()
+    }
+
+    /// Changes the width at which table cells wrap.
+    pub fn set_output_width(&self, width: usize) {
+        *self.output_width.write() = width.max(40);
+    }
+}

@@ -1,0 +1,64 @@
+//! What runs on a node: the rows of `get processes`.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+/// The state of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessState {
+    /// Whether it runs.
+    pub running: bool,
+    /// What a person wants to know of it; may be empty.
+    pub details: String,
+}
+
+impl ProcessState {
+    /// A process that was not started.
+    #[must_use]
+    pub fn not_declared() -> Self {
+        Self { running: false, details: String::new() }
+    }
+
+    /// A running process.
+    pub fn running(details: impl Into<String>) -> Self {
+        Self { running: true, details: details.into() }
+    }
+}
+
+type Probe = Arc<dyn Fn() -> ProcessState + Send + Sync>;
+
+/// The names under which processes are shown, in the documented order; others follow.
+const ORDER: &[&str] = &[
+    "TCP", "REST", "Operator", "Blockchain Sync", "Scheduler", "MQTT", "MSG Broker", "Streamer", "Distributor",
+    "Query Pool",
+];
+
+/// All processes that crates told the node of.
+#[derive(Default)]
+pub struct Processes {
+    probes: RwLock<Vec<(&'static str, Probe)>>,
+}
+
+impl Processes {
+    /// Adds a process; `probe` is asked at each `get processes`.
+    pub fn register(&self, name: &'static str, probe: impl Fn() -> ProcessState + Send + Sync + 'static) {
+        let mut probes = self.probes.write();
+        probes.retain(|(known, _)| *known != name);
+        probes.push((name, Arc::new(probe)));
+        probes.sort_by_key(|(name, _)| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()));
+    }
+
+    /// The state of every process, in the documented order.
+    #[must_use]
+    pub fn states(&self) -> Vec<(&'static str, ProcessState)> {
+        let probes = self.probes.read().clone();
+        probes.into_iter().map(|(name, probe)| (name, probe())).collect()
+    }
+}
+
+impl std::fmt::Debug for Processes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.states()).finish()
+    }
+}

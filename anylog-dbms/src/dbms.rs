@@ -1,0 +1,142 @@
+//! The seam to a physical database.
+
+use std::ops::ControlFlow;
+
+use crate::{ColumnType, DbmsError, SqlValue, TableSchema};
+
+/// A kind of database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// SQLite, in files or in memory.
+    Sqlite,
+    /// PostgreSQL; `psql` in the language.
+    Postgres,
+}
+
+impl Engine {
+    /// The word of the language: `sqlite`, `psql`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Engine::Sqlite => "sqlite",
+            Engine::Postgres => "psql",
+        }
+    }
+}
+
+/// What `get databases` shows of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DbmsInfo {
+    /// `Local`, or `ip:port` of the server.
+    pub ip_port: String,
+    /// Commit and durability settings.
+    pub configuration: String,
+    /// A path, `MEMORY`, or `Persistent`.
+    pub storage: String,
+}
+
+/// Identity of a run of rows between two thresholds; see the journal of `anylog-operator`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SegmentId(pub u128);
+
+impl std::fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Where rows lie: a table itself, or one of its partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// The table.
+    pub table: String,
+    /// The partition's full name, `par_<table>_...`, or none for the table itself.
+    pub partition: Option<String>,
+}
+
+impl Target {
+    /// The table itself.
+    pub fn table(table: impl Into<String>) -> Self {
+        Self { table: table.into(), partition: None }
+    }
+
+    /// A partition of the table.
+    pub fn partition(table: impl Into<String>, partition: impl Into<String>) -> Self {
+        Self { table: table.into(), partition: Some(partition.into()) }
+    }
+
+    /// The name of the physical table that holds the rows.
+    #[must_use]
+    pub fn physical(&self) -> &str {
+        self.partition.as_deref().unwrap_or(&self.table)
+    }
+}
+
+/// A physical database. Calls block; asynchronous callers run them on a blocking thread. All calls may be made from
+/// several threads: an engine has one writer and readers beside it.
+pub trait Dbms: Send + Sync + std::fmt::Debug {
+    /// The kind of database.
+    fn engine(&self) -> Engine;
+
+    /// What `get databases` shows.
+    fn info(&self) -> DbmsInfo;
+
+    /// The user's tables, without partitions, sorted by name.
+    fn tables(&self) -> Result<Vec<String>, DbmsError>;
+
+    /// The columns and indexes of a table, as far as the engine tells them; none when there is no such table.
+    fn schema(&self, table: &str) -> Result<Option<TableSchema>, DbmsError>;
+
+    /// Creates a table with its indexes unless it is there.
+    fn create_table(&self, schema: &TableSchema) -> Result<(), DbmsError>;
+
+    /// Makes a column of a table and all its partitions wider: `BigInt` to `Double`. Values stay as they are.
+    fn widen_column(&self, table: &str, column: &str, to: ColumnType) -> Result<(), DbmsError>;
+
+    /// Drops a table and all its partitions.
+    fn drop_table(&self, table: &str) -> Result<(), DbmsError>;
+
+    /// The names of a table's partitions in name order, which is time order.
+    fn partitions(&self, table: &str) -> Result<Vec<String>, DbmsError>;
+
+    /// Creates a partition of the table with its indexes unless it is there.
+    fn create_partition(&self, schema: &TableSchema, partition: &str) -> Result<(), DbmsError>;
+
+    /// Drops one partition and gives its space back to the file system.
+    fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError>;
+
+    /// Stores rows, and in the same transaction how far each segment is applied to this target. `columns` names the
+    /// columns of each row. On any error nothing is stored; an engine that can tell which row it refused says so with
+    /// [`DbmsError::RowRefused`].
+    fn apply(
+        &self,
+        target: &Target,
+        columns: &[String],
+        rows: &[Vec<SqlValue>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError>;
+
+    /// The last ordinal of a segment that is settled in this target.
+    fn applied(&self, target: &Target, segment: SegmentId) -> Result<Option<u64>, DbmsError>;
+
+    /// Deletes the marks of segments that are sealed.
+    fn forget(&self, segments: &[SegmentId]) -> Result<(), DbmsError>;
+
+    /// Returns when everything that was stored is on stable storage.
+    fn sync(&self) -> Result<(), DbmsError>;
+
+    /// Runs a SELECT where the target's rows lie. In `sql` the physical table is named [`Target::physical`]. `visit` gets the
+    /// column names and one row at a time, and may stop. With no target the statement runs in the main database.
+    fn query(
+        &self,
+        target: Option<&Target>,
+        sql: &str,
+        visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
+    ) -> Result<(), DbmsError>;
+
+    /// Runs another statement in the main database and returns the number of rows it changed.
+    fn execute(&self, sql: &str) -> Result<u64, DbmsError>;
+
+    /// The number of rows of a target.
+    fn count(&self, target: &Target) -> Result<u64, DbmsError>;
+}

@@ -1,0 +1,90 @@
+//! What can go wrong in a database.
+
+use anylog_core::{CommandError, Status};
+
+/// Why a database operation failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DbmsError {
+    /// No database is connected under this logical name.
+    #[error("database '{name}' is not connected")]
+    NotConnected {
+        /// The logical name.
+        name: String,
+    },
+    /// The name is connected already, with another engine or location.
+    #[error("database '{name}' is already connected using {engine}")]
+    Conflict {
+        /// The logical name.
+        name: String,
+        /// The engine in use.
+        engine: String,
+    },
+    /// The server or file could not be opened.
+    #[error("failed to connect database '{name}': {reason}")]
+    Connect {
+        /// The logical name.
+        name: String,
+        /// The engine's words.
+        reason: String,
+    },
+    /// No such table.
+    #[error("table '{dbms}.{table}' does not exist")]
+    NoTable {
+        /// The logical database.
+        dbms: String,
+        /// The table.
+        table: String,
+    },
+    /// The engine refused a statement.
+    #[error("{engine}: {reason}")]
+    Statement {
+        /// The engine.
+        engine: String,
+        /// The engine's words.
+        reason: String,
+    },
+    /// The engine refused one row of a batch; nothing of the batch was stored.
+    #[error("row {index} was refused: {reason}")]
+    RowRefused {
+        /// Position of the row in the batch, from 0.
+        index: usize,
+        /// The engine's words.
+        reason: String,
+    },
+    /// There is no space left.
+    #[error("no space left for database '{name}'")]
+    DiskFull {
+        /// The logical name.
+        name: String,
+    },
+    /// A text that should describe a table or a partition does not.
+    #[error("{reason}")]
+    Declaration {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl From<DbmsError> for CommandError {
+    fn from(error: DbmsError) -> Self {
+        let status = match &error {
+            DbmsError::NotConnected { .. } => Status::DBMS_NOT_CONNECTED,
+            DbmsError::Conflict { .. } | DbmsError::Connect { .. } => Status::CONNECTION,
+            DbmsError::NoTable { .. } => Status::NO_TABLE_METADATA,
+            DbmsError::DiskFull { .. } => Status::DISK_FULL,
+            DbmsError::Declaration { .. } => Status::COMMAND_PARAMETERS,
+            DbmsError::Statement { .. } | DbmsError::RowRefused { .. } => Status::SQL_FAILURE,
+        };
+        let hint = match &error {
+            DbmsError::NotConnected { name } => Some(format!("connect it with: connect dbms {name} where type=sqlite")),
+            _ => None,
+        };
+        let text = error.to_string();
+        let error = CommandError::new(status, text);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Tables and their columns.
+
+/// The portable type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ColumnType {
+    /// The key that the database itself counts.
+    Serial,
+    /// 32-bit integer.
+    Int,
+    /// 64-bit integer.
+    BigInt,
+    /// Exact decimal; only where declared.
+    Decimal,
+    /// 64-bit float.
+    Double,
+    /// Truth value.
+    Boolean,
+    /// Instant in UTC with microseconds.
+    Timestamp,
+    /// Calendar day.
+    Date,
+    /// Time of day.
+    Time,
+    /// UUID.
+    Uuid,
+    /// Text of any length.
+    Varchar,
+    /// Text of at most this many characters; only where declared.
+    Char(u32),
+    /// Network address.
+    Cidr,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Normalised name.
+    pub name: String,
+    /// Its type.
+    pub kind: ColumnType,
+    /// Whether NULL is refused.
+    pub not_null: bool,
+    /// SQL text of its default, such as `now()` or `'x'`.
+    pub default: Option<String>,
+}
+
+/// An index of a table. Its name is `<table>_<suffix>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// The end of the name: `timestamp_index`, `tsd_index`.
+    pub suffix: String,
+    /// The columns.
+    pub columns: Vec<String>,
+}
+
+/// A table: the four bookkeeping columns `row_id`, `insert_timestamp`, `tsd_name`, `tsd_id`, then those of the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSchema {
+    /// Normalised name.
+    pub name: String,
+    /// All columns in order, bookkeeping first.
+    pub columns: Vec<Column>,
+    /// The indexes.
+    pub indexes: Vec<Index>,
+}
+
+/// How many columns of each table the node itself fills: `row_id`, `insert_timestamp`, `tsd_name`, `tsd_id`.
+pub const BOOKKEEPING_COLUMNS: usize = 4;
+
+impl TableSchema {
+    /// The column of this name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The columns that come from the data.
+    #[must_use]
+    pub fn data_columns(&self) -> &[Column] {
+        self.columns.get(BOOKKEEPING_COLUMNS..).unwrap_or_default()
+    }
+}

@@ -1,0 +1,255 @@
+//! Where rows go: the seam between ingestion and storage.
+//!
+//! Every road into a node - its own broker, a client of another broker, REST - ends at [`RowSink::append`]. What comes back is
+//! a [`Receipt`], and an acknowledgement to the sender (PUBACK, PUBREC, 200) needs one. Only a store can make a receipt: the
+//! [`Issuer`] that it takes is handed out in one place, when the store is mounted ([`SinkSlot::mount`]).
+
+use std::sync::Arc;
+
+use anylog_core::{CommandError, Status};
+use async_trait::async_trait;
+use parking_lot::RwLock;
+
+/// Rows for one table, each a JSON object on one line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableRows {
+    /// Logical database, normalised.
+    pub dbms: String,
+    /// Table, normalised.
+    pub table: String,
+    /// Data source id; `0` when there is none.
+    pub source: String,
+    /// Id of the mapping policy that made the rows; `0` when there is none.
+    pub instructions: String,
+    /// Types that a mapping declares, by normalised column name, in column order. They win over types inferred from data.
+    pub declared: Vec<(String, String)>,
+    /// The rows. Each is a JSON object without line ends.
+    pub rows: Vec<String>,
+}
+
+/// The rows of one message or request: stored together or not at all, save rows that are refused one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RowGroup {
+    /// Rows by table.
+    pub parts: Vec<TableRows>,
+    /// Where they came from, for the quarantine: `mqtt topic a/b`, `rest 10.0.0.7`.
+    pub origin: String,
+}
+
+/// A row that was not stored but put into the quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// Which part of the group, from 0.
+    pub part: usize,
+    /// Which row of the part, from 0.
+    pub row: usize,
+    /// Why.
+    pub reason: String,
+}
+
+/// A file of rows that arrives whole. Deduplicated by content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Logical database, normalised.
+    pub dbms: String,
+    /// Table, normalised.
+    pub table: String,
+    /// Data source id; `0` when there is none.
+    pub source: String,
+    /// Id of a mapping policy; `0` when there is none.
+    pub instructions: String,
+    /// The rows, each a JSON object without line ends.
+    pub rows: Vec<String>,
+    /// Where it came from.
+    pub origin: String,
+}
+
+/// The right to make receipts. A store gets it when it is mounted.
+#[derive(Debug, Clone)]
+pub struct Issuer(());
+
+/// Proof that rows are on stable storage. An acknowledgement needs one, and only a store can make one.
+#[derive(Debug)]
+#[must_use = "a receipt allows an acknowledgement to the sender"]
+pub struct Receipt {
+    stored: usize,
+    refused: Vec<RefusedRow>,
+}
+
+impl Receipt {
+    /// A receipt for rows that are on stable storage now.
+    pub fn issue(_: &Issuer, stored: usize, refused: Vec<RefusedRow>) -> Self {
+        Self { stored, refused }
+    }
+
+    /// How many rows were stored.
+    #[must_use]
+    pub fn stored(&self) -> usize {
+        self.stored
+    }
+
+    /// The rows that went to the quarantine.
+    #[must_use]
+    pub fn refused(&self) -> &[RefusedRow] {
+        &self.refused
+    }
+}
+
+/// Proof that a file is on stable storage and registered.
+#[derive(Debug)]
+pub struct FileReceipt {
+    /// MD5 of `dbms.table` and the file's bytes, as registered in `tsd_info`.
+    pub hash: String,
+    /// The rows.
+    pub receipt: Receipt,
+}
+
+/// Why rows were not taken. Nothing of the group was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// No operator runs on this node.
+    #[error("no operator runs on this node, so data cannot be stored")]
+    NotRunning,
+    /// The database is not connected.
+    #[error("database '{dbms}' is not connected")]
+    UnknownDbms {
+        /// The logical name.
+        dbms: String,
+    },
+    /// The table is not there and may not be created, or is excluded.
+    #[error("table '{dbms}.{table}': {reason}")]
+    Table {
+        /// The logical database.
+        dbms: String,
+        /// The table.
+        table: String,
+        /// Why.
+        reason: String,
+        /// The documented status.
+        status: Status,
+    },
+    /// The same file came before.
+    #[error("the file with hash {hash} was ingested before")]
+    DuplicateFile {
+        /// MD5 of `dbms.table` and the file's bytes.
+        hash: String,
+    },
+    /// A queue is full; the same rows may be sent again.
+    #[error("the node takes no more rows at the moment")]
+    Overloaded,
+    /// The disk is full.
+    #[error("not enough space on disk to store rows")]
+    DiskFull,
+    /// Storing failed.
+    #[error("storing failed: {reason}")]
+    Failed {
+        /// The cause.
+        reason: String,
+    },
+}
+
+impl SinkError {
+    /// Whether the same rows may succeed later without anybody changing them.
+    #[must_use]
+    pub fn may_retry(&self) -> bool {
+        matches!(self, SinkError::NotRunning | SinkError::Overloaded | SinkError::DiskFull | SinkError::Failed { .. })
+    }
+}
+
+impl From<SinkError> for CommandError {
+    fn from(error: SinkError) -> Self {
+        let (status, hint) = match &error {
+            SinkError::NotRunning => (Status::OPERATOR_NOT_RUNNING, Some("start one with: run operator where policy=<id>".into())),
+            SinkError::UnknownDbms { dbms } => {
+                (Status::DBMS_NOT_CONNECTED, Some(format!("connect it with: connect dbms {dbms} where type=sqlite")))
+            }
+            SinkError::Table { status, .. } => (*status, None),
+            SinkError::DuplicateFile { .. } => (Status::DUPLICATE_FILE, None),
+            SinkError::Overloaded => (Status::OVERLOADED, Some("send the same rows again later".into())),
+            SinkError::DiskFull => (Status::DISK_FULL, Some("free space, or drop old partitions".into())),
+            SinkError::Failed { .. } => (Status::PROCESS_FAILURE, None),
+        };
+        let text = error.to_string();
+        CommandError { status, message: text, hint }
+    }
+}
+
+/// A store of rows.
+#[async_trait]
+pub trait RowSink: Send + Sync {
+    /// Stores the rows of one message. Returns when they are on stable storage; in immediate mode, when they can be
+    /// queried as well.
+    async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError>;
+
+    /// Stores a file. Returns when it is on stable storage and registered by its hash.
+    async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError>;
+}
+
+/// The place where a node's store is mounted. Sources hold the slot and see a store come and go.
+#[derive(Default)]
+pub struct SinkSlot {
+    sink: RwLock<Option<Arc<dyn RowSink>>>,
+    changed: tokio::sync::Notify,
+}
+
+impl SinkSlot {
+    /// A slot without a store.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Mounts a store; `build` gets the right to make receipts.
+    pub fn mount<S: RowSink + 'static>(&self, build: impl FnOnce(Issuer) -> Arc<S>) -> Arc<S> {
+        let sink = build(Issuer(()));
+        *self.sink.write() = Some(Arc::clone(&sink) as Arc<dyn RowSink>);
+        self.changed.notify_waiters();
+        sink
+    }
+
+    /// Takes the store away; rows are refused with [`SinkError::NotRunning`] from now on.
+    pub fn unmount(&self) {
+        *self.sink.write() = None;
+        self.changed.notify_waiters();
+    }
+
+    /// The store, when one is mounted.
+    #[must_use]
+    pub fn get(&self) -> Option<Arc<dyn RowSink>> {
+        self.sink.read().clone()
+    }
+
+    /// Waits until a store is mounted.
+    pub async fn mounted(&self) -> Arc<dyn RowSink> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(sink) = self.get() {
+                return sink;
+            }
+            changed.await;
+        }
+    }
+
+    /// Stores rows, or says that no store is mounted.
+    pub async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
+        match self.get() {
+            Some(sink) => sink.append(group).await,
+            None => Err(SinkError::NotRunning),
+        }
+    }
+
+    /// Stores a file, or says that no store is mounted.
+    pub async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError> {
+        match self.get() {
+            Some(sink) => sink.store_file(file).await,
+            None => Err(SinkError::NotRunning),
+        }
+    }
+}
+
+impl std::fmt::Debug for SinkSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SinkSlot").field("mounted", &self.get().is_some()).finish()
+    }
+}

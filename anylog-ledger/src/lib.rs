@@ -1,0 +1,1 @@
+//! The ledger of policies: ids, validation, queries, the master's store, synchronisation.

@@ -1,0 +1,1 @@
+//! The reference node: wires the parts together, serves REST, reads the terminal

@@ -1,0 +1,1 @@
+//! Rows to durable storage: journal, apply, seal, watch directory, archive, quarantine

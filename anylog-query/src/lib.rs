@@ -1,0 +1,1 @@
+//! SQL over tables and their partitions, with the output formats of the network
