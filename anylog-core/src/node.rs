@@ -104,11 +104,7 @@ impl Node {
     /// A node with the computer's clock, at home in the working directory.
     #[must_use]
     pub fn builder() -> NodeBuilder {
-        NodeBuilder {
-            clock: Arc::new(SystemClock),
-            directories: WorkDirectories::new("."),
-            name: "AnyLog".to_owned(),
-        }
+        NodeBuilder { clock: Arc::new(SystemClock), directories: WorkDirectories::new("."), name: "AnyLog".to_owned() }
     }
 
     /// The node's name: `set node name`, else `!node_name`, else `AnyLog`.

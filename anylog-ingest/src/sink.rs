@@ -160,7 +160,9 @@ impl SinkError {
 impl From<SinkError> for CommandError {
     fn from(error: SinkError) -> Self {
         let (status, hint) = match &error {
-            SinkError::NotRunning => (Status::OPERATOR_NOT_RUNNING, Some("start one with: run operator where policy=<id>".into())),
+            SinkError::NotRunning => {
+                (Status::OPERATOR_NOT_RUNNING, Some("start one with: run operator where policy=<id>".into()))
+            }
             SinkError::UnknownDbms { dbms } => {
                 (Status::DBMS_NOT_CONNECTED, Some(format!("connect it with: connect dbms {dbms} where type=sqlite")))
             }

@@ -257,21 +257,45 @@ impl Declaration {
     /// Adds an optional option.
     #[must_use]
     pub fn option(mut self, name: &'static str, kind: OptionKind, help: &'static str) -> Self {
-        self.options.push(OptionSpec { name, aliases: &[], kind, required: false, repeated: false, default: None, help });
+        self.options.push(OptionSpec {
+            name,
+            aliases: &[],
+            kind,
+            required: false,
+            repeated: false,
+            default: None,
+            help,
+        });
         self
     }
 
     /// Adds an option that must be given.
     #[must_use]
     pub fn required(mut self, name: &'static str, kind: OptionKind, help: &'static str) -> Self {
-        self.options.push(OptionSpec { name, aliases: &[], kind, required: true, repeated: false, default: None, help });
+        self.options.push(OptionSpec {
+            name,
+            aliases: &[],
+            kind,
+            required: true,
+            repeated: false,
+            default: None,
+            help,
+        });
         self
     }
 
     /// Adds an option that may be given several times.
     #[must_use]
     pub fn repeated(mut self, name: &'static str, kind: OptionKind, help: &'static str) -> Self {
-        self.options.push(OptionSpec { name, aliases: &[], kind, required: false, repeated: true, default: None, help });
+        self.options.push(OptionSpec {
+            name,
+            aliases: &[],
+            kind,
+            required: false,
+            repeated: true,
+            default: None,
+            help,
+        });
         self
     }
 

@@ -93,7 +93,14 @@ impl MessageLog {
         if entries.messages.len() >= entries.limit {
             entries.messages.pop_front();
         }
-        entries.messages.push_back(Message { id, count: 1, time, thread: thread.to_owned(), kind: kind.to_owned(), text });
+        entries.messages.push_back(Message {
+            id,
+            count: 1,
+            time,
+            thread: thread.to_owned(),
+            kind: kind.to_owned(),
+            text,
+        });
     }
 
     /// All entries, oldest first.

@@ -30,7 +30,15 @@ type Probe = Arc<dyn Fn() -> ProcessState + Send + Sync>;
 
 /// The names under which processes are shown, in the documented order; others follow.
 const ORDER: &[&str] = &[
-    "TCP", "REST", "Operator", "Blockchain Sync", "Scheduler", "MQTT", "MSG Broker", "Streamer", "Distributor",
+    "TCP",
+    "REST",
+    "Operator",
+    "Blockchain Sync",
+    "Scheduler",
+    "MQTT",
+    "MSG Broker",
+    "Streamer",
+    "Distributor",
     "Query Pool",
 ];
 

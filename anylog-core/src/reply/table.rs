@@ -55,8 +55,11 @@ impl Table {
 
     /// Appends a row; missing cells are empty, cells beyond the headings are dropped.
     pub fn push<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        let mut row: Vec<String> =
-            cells.into_iter().map(|cell| cell.into().replace(['\r', '\n', '\t'], " ")).take(self.headings.len()).collect();
+        let mut row: Vec<String> = cells
+            .into_iter()
+            .map(|cell| cell.into().replace(['\r', '\n', '\t'], " "))
+            .take(self.headings.len())
+            .collect();
         row.resize(self.headings.len(), String::new());
         self.rows.push(row);
     }
