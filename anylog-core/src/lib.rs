@@ -40,13 +40,16 @@
 //! | [`caller`] | who asks, and what they may do |
 //! | [`node`], [`session`] | the state shared by all threads of a node, and the state of one thread |
 //! | [`language`] | lexer, expansion, conditions, assignments, scripts |
+//! | [`bring`], [`json_text`] | values taken out of JSON documents, and JSON as people write it in commands |
 //! | [`schedule`] | commands that run on a timetable |
 //! | [`time`], [`names`] | clocks and stored time texts; normalised names |
 
+pub mod bring;
 pub mod caller;
 pub mod command;
 pub mod dictionary;
 pub mod error;
+pub mod json_text;
 pub mod language;
 pub mod names;
 pub mod node;

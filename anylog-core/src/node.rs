@@ -7,6 +7,7 @@ pub mod work_directories;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::tz::TimeZone;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,8 @@ pub struct Node {
     /// Cancelled when the node is to drain and end: `exit node`, SIGTERM.
     pub shutdown: CancellationToken,
     name: RwLock<String>,
+    address: RwLock<Option<String>>,
+    time_zone: RwLock<TimeZone>,
     remote_admin: AtomicBool,
     output_width: RwLock<usize>,
 }
@@ -91,6 +94,8 @@ impl NodeBuilder {
             schedulers: Schedulers::default(),
             shutdown: CancellationToken::new(),
             name: RwLock::new(self.name),
+            address: RwLock::new(None),
+            time_zone: RwLock::new(TimeZone::UTC),
             remote_admin: AtomicBool::new(false),
             output_width: RwLock::new(crate::reply::table::DEFAULT_MAX_WIDTH),
         });
@@ -117,6 +122,34 @@ impl Node {
     /// Renames the node.
     pub fn set_name(&self, name: impl Into<String>) {
         *self.name.write() = name.into();
+    }
+
+    /// The `ip:port` under which other nodes reach this one: that of the running TCP server, else the one that the
+    /// dictionary announces (`!external_ip`, `!anylog_server_port`).
+    #[must_use]
+    pub fn address(&self) -> String {
+        if let Some(address) = self.address.read().clone() {
+            return address;
+        }
+        let entry = |name: &str, default: &str| self.dictionary.get(name).unwrap_or_else(|| default.to_owned());
+        let ip = self.dictionary.get("external_ip").unwrap_or_else(|| entry("ip", "127.0.0.1"));
+        format!("{ip}:{}", entry("anylog_server_port", "2048"))
+    }
+
+    /// Sets the address under which other nodes reach this one; `None` falls back to the dictionary.
+    pub fn set_address(&self, address: Option<String>) {
+        *self.address.write() = address;
+    }
+
+    /// The time zone in which times without an offset are meant: `set time zone`, UTC until then.
+    #[must_use]
+    pub fn time_zone(&self) -> TimeZone {
+        self.time_zone.read().clone()
+    }
+
+    /// Changes the time zone in which times without an offset are meant.
+    pub fn set_time_zone(&self, zone: TimeZone) {
+        *self.time_zone.write() = zone;
     }
 
     /// Whether callers from other addresses than loopback may administer the node: `set remote admin on`.
