@@ -1,0 +1,284 @@
+//! A running node and the clients that talk to it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a condition may take to come true before a test fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The database and table that the operator script maps its topic to.
+pub(crate) const DBMS: &str = "test";
+pub(crate) const TOPIC: &str = "anylog-demo";
+
+/// Ports that were free a moment ago, all different.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: Vec<TcpListener> =
+        (0..N).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port on loopback")).collect();
+    let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().expect("a bound address").port()).collect();
+    ports.try_into().expect("as many ports as asked for")
+}
+
+/// Waits until `probe` gives a value.
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
+        std::thread::yield_now();
+        // A condition is polled; the pause only spares the processor.
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A node's answer over REST.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+    }
+
+    /// The body of an answer that must be 200.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.body
+    }
+}
+
+/// A node at home in a directory of its own, run by the operator script of the examples.
+pub(crate) struct Operator {
+    pub(crate) home: TempDir,
+    pub(crate) tcp: u16,
+    pub(crate) rest: u16,
+    extra: Vec<(String, String)>,
+    child: Option<Child>,
+}
+
+impl Operator {
+    /// Starts the operator script in an empty home and waits until it came to its end.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn start_with(extra: &[(&str, &str)]) -> Self {
+        let [tcp, rest] = free_ports();
+        let extra = extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut node = Self { home: tempfile::tempdir().expect("a temporary home"), tcp, rest, extra, child: None };
+        node.launch();
+        node
+    }
+
+    /// Starts the program again in the same home, on the same ports.
+    pub(crate) fn launch(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_anylog-node"))
+            .arg("--home")
+            .arg(self.home.path())
+            .arg("process")
+            .arg(operator_script())
+            .env("ANYLOG_SERVER_PORT", self.tcp.to_string())
+            .env("ANYLOG_REST_PORT", self.rest.to_string())
+            .envs(self.extra.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the node starts");
+        self.child = Some(child);
+        eventually("the operator runs", || {
+            let child = self.child.as_mut().expect("started");
+            if let Some(status) = child.try_wait().expect("a child to ask") {
+                panic!("the node ended with {status}: {}", self.log());
+            }
+            let answer = self.try_get("get processes where format=json")?;
+            let processes: Value = serde_json::from_str(&answer.body).ok()?;
+            (processes["Operator"]["Status"] == "Running").then_some(())
+        });
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.home.path().join("AnyLog-Network")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.path().join("node.log")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().expect("a running node").id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits until the program ended.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a running node");
+        eventually("the node ends", || child.try_wait().expect("a child to ask"))
+    }
+
+    /// Ends the program at once, as a power failure of the process would.
+    pub(crate) fn kill(&mut self) {
+        self.signal("-KILL");
+        self.wait();
+    }
+
+    fn try_get(&self, command: &str) -> Option<Answer> {
+        let answer = self.curl(&["-H", &format!("command: {command}")], None);
+        (answer.status != 0).then_some(answer)
+    }
+
+    /// `GET` with a command.
+    pub(crate) fn get(&self, command: &str) -> Answer {
+        self.try_get(command).unwrap_or_else(|| panic!("no answer to '{command}': {}", self.log()))
+    }
+
+    /// `POST` with a command.
+    pub(crate) fn post(&self, command: &str) -> Answer {
+        self.curl(&["-X", "POST", "-H", &format!("command: {command}")], None)
+    }
+
+    /// A request with these headers and a body, by curl.
+    pub(crate) fn request(&self, method: &str, headers: &[&str], body: &str) -> Answer {
+        let mut arguments = vec!["-X", method];
+        for header in headers {
+            arguments.extend(["-H", header]);
+        }
+        self.curl(&arguments, Some(body))
+    }
+
+    /// `PUT` of rows.
+    pub(crate) fn put(&self, table: &str, mode: &str, body: &str) -> Answer {
+        let (table, mode) = (format!("table: {table}"), format!("mode: {mode}"));
+        self.request("PUT", &["type: json", "dbms: test", &table, &mode, "Content-Type: text/plain"], body)
+    }
+
+    fn curl(&self, arguments: &[&str], body: Option<&str>) -> Answer {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "--max-time", "30", "-w", "\n%{http_code}"]).args(arguments);
+        if body.is_some() {
+            curl.args(["--data-binary", "@-"]);
+        }
+        let mut child = curl
+            .arg(format!("http://127.0.0.1:{}", self.rest))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("curl is installed");
+        let mut input = child.stdin.take().expect("a pipe");
+        input.write_all(body.unwrap_or_default().as_bytes()).ok();
+        drop(input);
+        let output = child.wait_with_output().expect("curl ends");
+        let text = String::from_utf8(output.stdout).expect("an answer in UTF-8");
+        let (body, status) = text.rsplit_once('\n').expect("a status line");
+        Answer { status: status.parse().expect("a status code"), body: body.to_owned() }
+    }
+
+    /// The rows of a SELECT.
+    pub(crate) fn rows(&self, select: &str) -> Vec<Value> {
+        let answer = self.get(&format!("sql {DBMS} format=json and stat=false and timezone=utc \"{select}\""));
+        assert_eq!(answer.status, 200, "{select}: {}", answer.body);
+        match &answer.json()["Query"] {
+            Value::Array(rows) => rows.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// `select count(*)`.
+    pub(crate) fn count(&self, table: &str) -> u64 {
+        self.rows(&format!("select count(*) as n from {table}"))[0]["n"].as_u64().expect("a count")
+    }
+
+    /// Policies of a type.
+    pub(crate) fn policies(&self, kind: &str) -> Vec<Value> {
+        let answer = self.get(&format!("blockchain get {kind}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_str(&answer.body).unwrap_or_default()
+    }
+
+    /// Entries of the error log.
+    pub(crate) fn errors(&self) -> Vec<Value> {
+        serde_json::from_str(&self.get("get error log where format=json").ok()).unwrap_or_default()
+    }
+
+    /// Publishes lines with `mosquitto_pub -l`; fails unless the client says that all were acknowledged.
+    pub(crate) fn publish(&self, topic: &str, qos: u8, version: &str, lines: &str) {
+        publish(self.tcp, topic, qos, version, lines);
+    }
+
+    /// Source files in the archive.
+    pub(crate) fn archived(&self) -> Vec<PathBuf> {
+        files_below(&self.root().join("data/archive"))
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the node's output:\n{}", self.log());
+        }
+    }
+}
+
+/// Publishes lines with `mosquitto_pub -l` to a broker on loopback.
+pub(crate) fn publish(port: u16, topic: &str, qos: u8, version: &str, lines: &str) {
+    let mut child = Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", topic, "-q", &qos.to_string(), "-V", version, "-l"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("mosquitto_pub is installed");
+    child.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("mosquitto_pub reads");
+    let output = child.wait_with_output().expect("mosquitto_pub ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Numbered messages as the operator script maps them, one on a line.
+pub(crate) fn messages(numbers: std::ops::Range<u64>) -> String {
+    let mut lines = String::new();
+    for n in numbers {
+        writeln!(lines, r#"{{"timestamp": "2026-03-01T10:{:02}:{:02}Z", "value": {n}.5}}"#, n / 60 % 60, n % 60)
+            .expect("text grows");
+    }
+    lines
+}
+
+/// All files below a directory.
+pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .flat_map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { vec![entry.path()] })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The operator script of the examples.
+pub(crate) fn operator_script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/operator.al")
+}
