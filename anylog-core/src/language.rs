@@ -1,7 +1,14 @@
 //! The command language: from a line of text to a command that ran.
 
 pub mod builtin;
+pub mod condition;
+pub mod expand;
+mod flow;
+pub mod lexer;
 pub mod script;
+pub mod where_list;
+
+pub(crate) use flow::register_flow;
 
 use crate::command::CommandResult;
 use crate::{CommandError, Session, Status};
