@@ -1,9 +1,13 @@
 //! The seam to other nodes.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anylog_core::{CommandError, Status};
 use async_trait::async_trait;
+use parking_lot::RwLock;
 
 /// What a node asks of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +75,15 @@ impl From<PeerError> for CommandError {
             PeerError::TimeOut { .. } => Status::TIME_OUT,
             PeerError::Refused { error, .. } => error.status,
         };
-        CommandError::new(status, error.to_string())
+        let hint = match &error {
+            PeerError::Refused { error, .. } => error.hint.clone(),
+            _ => Some("check that the node runs and that its TCP server listens at this address".to_owned()),
+        };
+        let message = match &error {
+            PeerError::Refused { address, error } => format!("node {address} answered: {}", error.message),
+            other => other.to_string(),
+        };
+        CommandError { status, message, hint }
     }
 }
 
@@ -86,5 +98,67 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
 #[async_trait]
 pub trait PeerService: Send + Sync {
     /// Answers one request from `from`.
-    async fn answer(&self, from: std::net::SocketAddr, request: PeerRequest) -> Result<PeerReply, CommandError>;
+    async fn answer(&self, from: SocketAddr, request: PeerRequest) -> Result<PeerReply, CommandError>;
+}
+
+/// Other nodes in the same process: for tests and simulations.
+///
+/// A node can be cut off and joined again, as a network does it.
+#[derive(Default)]
+pub struct LocalPeers {
+    nodes: RwLock<HashMap<String, Member>>,
+}
+
+#[derive(Clone)]
+struct Member {
+    service: Arc<dyn PeerService>,
+    reachable: bool,
+}
+
+impl LocalPeers {
+    /// No nodes.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Puts a node at `address`.
+    pub fn add(&self, address: impl Into<String>, service: Arc<dyn PeerService>) {
+        self.nodes.write().insert(address.into(), Member { service, reachable: true });
+    }
+
+    /// Cuts a node off, or joins it again.
+    pub fn set_reachable(&self, address: &str, reachable: bool) {
+        if let Some(member) = self.nodes.write().get_mut(address) {
+            member.reachable = reachable;
+        }
+    }
+}
+
+impl std::fmt::Debug for LocalPeers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.nodes.read().keys()).finish()
+    }
+}
+
+#[async_trait]
+impl Peers for LocalPeers {
+    async fn call(&self, address: &str, request: PeerRequest, deadline: Duration) -> Result<PeerReply, PeerError> {
+        let member = self.nodes.read().get(address).filter(|member| member.reachable).cloned();
+        let address = address.to_owned();
+        let Some(member) = member else {
+            return Err(PeerError::Unreachable { address, reason: "nobody listens there".into() });
+        };
+        let from = SocketAddr::from(([127, 0, 0, 1], 0));
+        // In a task of its own, as over a network: a caller that gives up does not stop the command.
+        let answering = tokio::spawn(async move { member.service.answer(from, request).await });
+        match tokio::time::timeout(deadline, answering).await {
+            Err(_) => Err(PeerError::TimeOut { address, after: deadline }),
+            Ok(Ok(answer)) => answer.map_err(|error| PeerError::Refused { address, error }),
+            Ok(Err(error)) => Err(PeerError::Refused {
+                address,
+                error: CommandError::process(format!("it ended abnormally: {error}")),
+            }),
+        }
+    }
 }

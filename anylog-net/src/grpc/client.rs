@@ -1,0 +1,208 @@
+//! The asking side: one connection per peer, kept and watched.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anylog_core::CommandError;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::proto::node_client::NodeClient;
+use super::proto::{ExecuteRequest, LedgerRequest, execute_reply, ledger_reply};
+use super::{ANSWER_BYTES, MESSAGE_BYTES};
+use crate::peers::{PeerError, PeerReply, PeerRequest, Peers};
+
+/// Peers whose connections are kept; the one unused for longest leaves first.
+const POOL_SIZE: usize = 256;
+
+/// How long a connection may take to open.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A silent connection is probed after this time, and given up after that.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(5);
+
+/// Pause after a peer could not be reached; doubles with each failure up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Asks other nodes over gRPC. Connections are opened on demand, shared by all callers, reopened after a failure.
+///
+/// After a failure further calls to the same peer wait out a growing pause (within their own deadline), so that a peer
+/// that is down costs little.
+#[derive(Debug, Default)]
+pub struct GrpcPeers {
+    pool: Mutex<HashMap<String, Pooled>>,
+}
+
+#[derive(Debug)]
+struct Pooled {
+    client: NodeClient<Channel>,
+    used: Instant,
+    failures: u32,
+    pause_until: Option<Instant>,
+}
+
+impl GrpcPeers {
+    /// A pool without connections.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Number of peers whose connections are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pool.lock().len()
+    }
+
+    /// True when no connection is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The client of a peer, and until when its last failure asks to wait.
+    fn client(&self, address: &str) -> Result<(NodeClient<Channel>, Option<Instant>), PeerError> {
+        let mut pool = self.pool.lock();
+        if let Some(pooled) = pool.get_mut(address) {
+            pooled.used = Instant::now();
+            return Ok((pooled.client.clone(), pooled.pause_until));
+        }
+        let client = open(address)?;
+        if pool.len() >= POOL_SIZE
+            && let Some(oldest) = pool.iter().min_by_key(|(_, pooled)| pooled.used).map(|(address, _)| address.clone())
+        {
+            pool.remove(&oldest);
+        }
+        let pooled = Pooled { client: client.clone(), used: Instant::now(), failures: 0, pause_until: None };
+        pool.insert(address.to_owned(), pooled);
+        Ok((client, None))
+    }
+
+    fn note(&self, address: &str, reached: bool) {
+        if let Some(pooled) = self.pool.lock().get_mut(address) {
+            pooled.failures = if reached { 0 } else { pooled.failures.saturating_add(1) };
+            let pause = FIRST_PAUSE.saturating_mul(1 << pooled.failures.min(10)).min(LONGEST_PAUSE);
+            pooled.pause_until = (!reached).then(|| Instant::now() + pause);
+        }
+    }
+}
+
+#[async_trait]
+impl Peers for GrpcPeers {
+    async fn call(&self, address: &str, request: PeerRequest, deadline: Duration) -> Result<PeerReply, PeerError> {
+        let (client, pause_until) = self.client(address)?;
+        let asked = tokio::time::timeout(deadline, async {
+            if let Some(until) = pause_until {
+                tokio::time::sleep_until(until).await;
+            }
+            ask(client, request).await
+        });
+        let outcome = match asked.await {
+            Ok(outcome) => outcome.map_err(|failure| failure.at(address, deadline)),
+            Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadline }),
+        };
+        let reached = !matches!(outcome, Err(PeerError::Unreachable { .. } | PeerError::TimeOut { .. }));
+        self.note(address, reached);
+        outcome
+    }
+}
+
+fn open(address: &str) -> Result<NodeClient<Channel>, PeerError> {
+    let unreachable = |reason: String| PeerError::Unreachable { address: address.to_owned(), reason };
+    let well_formed =
+        address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !well_formed {
+        return Err(unreachable("the address is not host:port".into()));
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| unreachable(error.to_string()))?
+        .connect_timeout(CONNECT_DEADLINE)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+        .keep_alive_while_idle(false);
+    let client = NodeClient::new(endpoint.connect_lazy());
+    Ok(client.max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES))
+}
+
+/// Why a question got no answer, before the address is known.
+enum Failure {
+    Transport(Status),
+    Command(CommandError),
+}
+
+impl Failure {
+    fn at(self, address: &str, deadline: Duration) -> PeerError {
+        let address = address.to_owned();
+        match self {
+            Failure::Command(error) => PeerError::Refused { address, error },
+            Failure::Transport(status) => match status.code() {
+                Code::DeadlineExceeded => PeerError::TimeOut { address, after: deadline },
+                Code::Internal | Code::ResourceExhausted | Code::OutOfRange | Code::InvalidArgument => {
+                    PeerError::Refused { address, error: CommandError::process(status.message()) }
+                }
+                _ => PeerError::Unreachable { address, reason: cause(&status) },
+            },
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Failure::Transport(status)
+    }
+}
+
+/// The innermost cause: "Connection refused" says more than "transport error".
+fn cause(status: &Status) -> String {
+    let mut innermost: &dyn std::error::Error = status;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    if std::ptr::addr_eq(innermost, status) { status.message().to_owned() } else { innermost.to_string() }
+}
+
+async fn ask(mut client: NodeClient<Channel>, request: PeerRequest) -> Result<PeerReply, Failure> {
+    match request {
+        PeerRequest::Command { text } => {
+            let mut pieces = client.execute(Request::new(ExecuteRequest { command: text })).await?.into_inner();
+            let mut answer = String::new();
+            while let Some(reply) = pieces.message().await? {
+                match reply.piece {
+                    Some(execute_reply::Piece::Text(text)) => answer.push_str(&text),
+                    Some(execute_reply::Piece::Failure(failure)) => return Err(Failure::Command(failure.into())),
+                    None => {}
+                }
+                if answer.len() > ANSWER_BYTES {
+                    return Err(Failure::Command(too_long()));
+                }
+            }
+            Ok(PeerReply::Text(answer))
+        }
+        PeerRequest::Ledger { known_version } => {
+            let reply = client.ledger(Request::new(LedgerRequest { known_version })).await?.into_inner();
+            match reply.outcome {
+                Some(ledger_reply::Outcome::Ledger(ledger)) => Ok(PeerReply::Ledger {
+                    version: ledger.version,
+                    policies: ledger.changed.then_some(ledger.policies),
+                }),
+                Some(ledger_reply::Outcome::Failure(failure)) => Err(Failure::Command(failure.into())),
+                None => Err(Failure::Command(CommandError::process("The node answered without a ledger"))),
+            }
+        }
+    }
+}
+
+fn too_long() -> CommandError {
+    CommandError::new(
+        anylog_core::Status::VOLUME_EXCEEDED,
+        format!("The answer is longer than {} MB", ANSWER_BYTES / 1024 / 1024),
+    )
+    .hint("ask for less, for example with a limit")
+}

@@ -1,0 +1,157 @@
+//! The answering side.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anylog_core::CommandError;
+use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tower::ServiceExt;
+
+use super::proto::node_server::{Node, NodeServer};
+use super::proto::{ExecuteReply, ExecuteRequest, Ledger, LedgerReply, LedgerRequest, execute_reply, ledger_reply};
+use super::{MESSAGE_BYTES, PIECE_BYTES};
+use crate::listener::ConnectionHandler;
+use crate::peers::{PeerReply, PeerRequest, PeerService};
+
+/// Silence after which the other side is asked whether it is still there, and how long it may take to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+
+/// Requests at work at once on one connection.
+const STREAMS_PER_CONNECTION: u32 = 128;
+
+/// Serves `service` over gRPC to the connections of a listener.
+#[must_use]
+pub fn node_service(service: Arc<dyn PeerService>) -> Arc<dyn ConnectionHandler> {
+    let node = NodeServer::new(Answering { service })
+        .max_decoding_message_size(MESSAGE_BYTES)
+        .max_encoding_message_size(MESSAGE_BYTES);
+    Arc::new(GrpcHandler { router: tonic::service::Routes::new(node).prepare().into_axum_router() })
+}
+
+struct GrpcHandler {
+    router: axum::Router,
+}
+
+/// The address a request came from, put beside it by the connection.
+#[derive(Clone, Copy)]
+struct From(SocketAddr);
+
+#[async_trait]
+impl ConnectionHandler for GrpcHandler {
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+        let service = self.router.clone().map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(From(peer));
+            request
+        });
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION);
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, %peer, "A peer connection ended with an error");
+        }
+    }
+}
+
+struct Answering {
+    service: Arc<dyn PeerService>,
+}
+
+impl Answering {
+    /// Answers in a task of its own: a caller that goes away does not stop a command half-way.
+    async fn answer(&self, from: SocketAddr, request: PeerRequest) -> Result<Result<PeerReply, CommandError>, Status> {
+        let service = Arc::clone(&self.service);
+        tokio::spawn(async move { service.answer(from, request).await })
+            .await
+            .map_err(|error| Status::internal(format!("The command ended abnormally: {error}")))
+    }
+}
+
+fn caller<T>(request: &Request<T>) -> Result<SocketAddr, Status> {
+    let from = request.extensions().get::<From>();
+    from.map(|from| from.0).ok_or_else(|| Status::internal("The caller's address is unknown"))
+}
+
+fn unexpected() -> Status {
+    Status::internal("The node answered another question")
+}
+
+#[async_trait]
+impl Node for Answering {
+    type ExecuteStream = BoxStream<'static, Result<ExecuteReply, Status>>;
+
+    async fn execute(&self, request: Request<ExecuteRequest>) -> Result<Response<Self::ExecuteStream>, Status> {
+        let from = caller(&request)?;
+        let command = PeerRequest::Command { text: request.into_inner().command };
+        let pieces = match self.answer(from, command).await? {
+            Ok(PeerReply::Text(text)) => pieces(&text).into_iter().map(execute_reply::Piece::Text).collect(),
+            Ok(PeerReply::Ledger { .. }) => return Err(unexpected()),
+            Err(error) => vec![execute_reply::Piece::Failure(error.into())],
+        };
+        let replies = pieces.into_iter().map(|piece| Ok(ExecuteReply { piece: Some(piece) }));
+        Ok(Response::new(stream::iter(replies).boxed()))
+    }
+
+    async fn ledger(&self, request: Request<LedgerRequest>) -> Result<Response<LedgerReply>, Status> {
+        let from = caller(&request)?;
+        let wanted = PeerRequest::Ledger { known_version: request.into_inner().known_version };
+        let outcome = match self.answer(from, wanted).await? {
+            Ok(PeerReply::Ledger { version, policies }) => ledger_reply::Outcome::Ledger(Ledger {
+                version,
+                changed: policies.is_some(),
+                policies: policies.unwrap_or_default(),
+            }),
+            Ok(PeerReply::Text(_)) => return Err(unexpected()),
+            Err(error) => ledger_reply::Outcome::Failure(error.into()),
+        };
+        Ok(Response::new(LedgerReply { outcome: Some(outcome) }))
+    }
+}
+
+/// `text` in pieces of at most [`PIECE_BYTES`], cut between characters.
+fn pieces(mut text: &str) -> Vec<String> {
+    let mut pieces = Vec::with_capacity(text.len() / PIECE_BYTES + 1);
+    while text.len() > PIECE_BYTES {
+        let cut = (0..=PIECE_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let (piece, rest) = text.split_at(cut);
+        pieces.push(piece.to_owned());
+        text = rest;
+    }
+    if !text.is_empty() {
+        pieces.push(text.to_owned());
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_join_to_the_whole_and_keep_characters() {
+        for text in [String::new(), "a".into(), "ä€".repeat(PIECE_BYTES / 2), "x".repeat(PIECE_BYTES)] {
+            let pieces = pieces(&text);
+            assert!(pieces.iter().all(|piece| piece.len() <= PIECE_BYTES));
+            assert_eq!(pieces.concat(), text);
+        }
+    }
+}
