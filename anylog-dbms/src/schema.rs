@@ -1,4 +1,13 @@
-//! Tables and their columns.
+//! Tables and their columns: derived from data, written as text, read from text, filled from JSON rows.
+
+mod convert;
+mod ddl;
+mod infer;
+mod types;
+
+pub use convert::{ConvertedRow, RowConverter, RowProblem, TimeWindow};
+pub use ddl::{create_text, parse_create};
+pub use infer::infer;
 
 /// The portable type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
