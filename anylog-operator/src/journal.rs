@@ -1,0 +1,492 @@
+//! The journal of a node: the one place where rows are made durable.
+//!
+//! # Form
+//!
+//! Files `<number, 10 digits>.journal` in one directory, written one after the other and only at the end. Each is a run of
+//! frames ([`record`] gives the bytes); a frame is one message. A file that has grown past a limit is followed by the next.
+//!
+//! # Invariants
+//!
+//! 1. What decides a row's content or place - its time of arrival, its partition, its segment and ordinal - is in its frame.
+//!    Replay recomputes nothing.
+//! 2. The order of frames is the order in which ordinals were given: within a segment ordinals only grow.
+//! 3. A frame counts as written after `fdatasync` returned. After a failed write the file is cut back, and if that fails it is
+//!    left; after a failed sync it is left. The next frame then begins a new file.
+//! 4. Files are removed oldest first, each when all segments with rows in it are sealed. So a *sealed* or *dropped* entry
+//!    lives at least as long as any row that it concerns.
+//! 5. The applied marks of a sealed segment are forgotten when the last file with its rows goes, not earlier. So even the loss
+//!    of its *sealed* entry repeats no row.
+//!
+//! # Group commit
+//!
+//! One thread writes. It takes all frames that wait, up to a number of bytes, writes them with one call, syncs once, and
+//! tells each sender, in order. While it syncs the next group gathers.
+
+pub mod record;
+pub mod recovery;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anylog_dbms::SegmentId;
+use parking_lot::{Condvar, Mutex};
+
+use crate::disk::{Disk, DiskFile};
+use record::{Entries, Entry, RowsEntry, read_frame};
+use recovery::{Damage, Recovery};
+
+/// Limits of a journal.
+#[derive(Debug, Clone, Copy)]
+pub struct JournalLimits {
+    /// A file that is this long is followed by another.
+    pub file_bytes: u64,
+    /// The most that one write takes, save that a longer frame is written alone.
+    pub write_bytes: usize,
+}
+
+impl Default for JournalLimits {
+    fn default() -> Self {
+        Self { file_bytes: 32 << 20, write_bytes: 4 << 20 }
+    }
+}
+
+/// Where a frame lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    file: u32,
+    offset: u32,
+    length: u32,
+}
+
+impl Position {
+    fn new(file: u32, offset: usize, length: usize) -> Self {
+        let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        Self { file, offset: narrow(offset), length: narrow(length) }
+    }
+}
+
+/// A frame that is on stable storage.
+#[derive(Debug, Clone, Copy)]
+pub struct Written {
+    /// Where it lies.
+    pub position: Position,
+    /// Its place in the journal.
+    pub sequence: u64,
+}
+
+/// Why a frame was not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The disk is full.
+    #[error("not enough space on disk for the journal in '{directory}'")]
+    Full {
+        /// The journal's directory.
+        directory: PathBuf,
+    },
+    /// Writing or reading failed.
+    #[error("the journal in '{directory}' failed: {reason}")]
+    Io {
+        /// The journal's directory.
+        directory: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+    /// The journal was closed.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// What is called when a frame is on stable storage, or will never be. Runs on the writing thread, in order.
+pub type Done = Box<dyn FnOnce(Result<Written, JournalError>) + Send>;
+
+/// What a journal file holds.
+#[derive(Debug, Default)]
+pub(crate) struct FileUse {
+    bytes: u64,
+    /// Segments with rows in it that are not sealed, and their databases.
+    live: HashMap<SegmentId, String>,
+    /// Segments that are sealed and whose last rows are in it.
+    sealed: Vec<(SegmentId, String)>,
+}
+
+/// Notes in all files that a segment is sealed.
+fn release(files: &mut BTreeMap<u32, FileUse>, segment: SegmentId) {
+    let mut last = None;
+    for (number, file) in files.iter_mut() {
+        if let Some(dbms) = file.live.remove(&segment) {
+            last = Some((*number, dbms));
+        }
+    }
+    if let Some((number, dbms)) = last
+        && let Some(file) = files.get_mut(&number)
+    {
+        file.sealed.push((segment, dbms));
+    }
+}
+
+/// A file that is not needed any more, and the segments whose marks go with it.
+#[derive(Debug)]
+pub struct Removable {
+    number: u32,
+    /// Sealed segments and their databases.
+    pub forget: Vec<(SegmentId, String)>,
+}
+
+struct Item {
+    entries: Entries,
+    done: Done,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    closed: bool,
+}
+
+struct Shared {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    limits: JournalLimits,
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    files: Mutex<BTreeMap<u32, FileUse>>,
+    current: Mutex<Option<u32>>,
+    rotate: AtomicBool,
+    bytes: AtomicU64,
+    frames: AtomicU64,
+    syncs: AtomicU64,
+}
+
+/// A journal that is open for writing.
+pub struct Journal {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("directory", &self.shared.directory).field("bytes", &self.bytes()).finish()
+    }
+}
+
+fn file_name(number: u32) -> String {
+    format!("{number:010}.journal")
+}
+
+fn file_number(name: &str) -> Option<u32> {
+    name.strip_suffix(".journal")?.parse().ok()
+}
+
+/// Whether an error of the system means a full disk.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl Journal {
+    /// Opens the journal in `directory`, and says what it holds from before. `keep` gets damaged bytes to put them aside.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        limits: JournalLimits,
+        keep: &mut dyn FnMut(&Damage, &[u8]),
+    ) -> Result<(Self, Recovery), JournalError> {
+        let failed = |error: io::Error| JournalError::Io { directory: directory.to_owned(), reason: error.to_string() };
+        let mut recovery = recovery::scan(disk.as_ref(), directory, keep).map_err(failed)?;
+        let files = std::mem::take(&mut recovery.files);
+        let shared = Arc::new(Shared {
+            disk,
+            directory: directory.to_owned(),
+            limits,
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+            bytes: AtomicU64::new(files.values().map(|file| file.bytes).sum()),
+            files: Mutex::new(files),
+            current: Mutex::new(None),
+            rotate: AtomicBool::new(false),
+            frames: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+        });
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            file: None,
+            next_file: recovery.next_file + 1,
+            next_sequence: recovery.next_sequence.max(1),
+            buffer: Vec::new(),
+        };
+        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run()).map_err(failed)?;
+        Ok((Self { shared, thread: Mutex::new(Some(thread)) }, recovery))
+    }
+
+    /// Hands a frame to the writer. Frames are written in the order of the calls.
+    pub fn submit(&self, entries: Entries, done: Done) {
+        let mut queue = self.shared.queue.lock();
+        if queue.closed {
+            drop(queue);
+            return done(Err(JournalError::Closed));
+        }
+        queue.items.push_back(Item { entries, done });
+        drop(queue);
+        self.shared.arrived.notify_one();
+    }
+
+    /// Writes a frame and waits for it.
+    pub async fn write(&self, entries: Entries) -> Result<Written, JournalError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.submit(
+            entries,
+            Box::new(move |result| {
+                // A waiter that went away does not mind.
+                drop(sender.send(result));
+            }),
+        );
+        receiver.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// The rows of a segment in these frames, each with its frame's sequence. A frame that cannot be read any more is named in
+    /// the log and left out; the number of such frames comes second.
+    pub fn rows_of(&self, segment: SegmentId, positions: &[Position]) -> (Vec<(u64, RowsEntry)>, usize) {
+        let mut rows = Vec::new();
+        let mut lost = 0;
+        for run in positions.chunk_by(|a, b| a.file == b.file) {
+            let path = self.shared.directory.join(file_name(run[0].file));
+            let pieces: Vec<(u64, usize)> =
+                run.iter().map(|at| (u64::from(at.offset), usize::try_from(at.length).unwrap_or(0))).collect();
+            // One bad frame must not cost its neighbours: when reading all fails, each is tried alone.
+            let read = self.shared.disk.read_pieces(&path, &pieces).map(|all| all.into_iter().map(Some).collect());
+            let read: Vec<Option<Vec<u8>>> = read.unwrap_or_else(|_| {
+                let alone = |piece| self.shared.disk.read_pieces(&path, &[piece]).ok().and_then(|mut all| all.pop());
+                pieces.iter().map(|piece| alone(*piece)).collect()
+            });
+            for (piece, bytes) in pieces.iter().zip(read) {
+                match bytes.as_deref().map(read_frame) {
+                    Some(Ok((frame, _))) => {
+                        let own = frame.entries.into_iter().filter_map(|entry| match entry {
+                            Entry::Rows(entry) if entry.segment.id == segment => Some((frame.sequence, entry)),
+                            _ => None,
+                        });
+                        rows.extend(own);
+                    }
+                    _ => {
+                        lost += 1;
+                        tracing::error!(file = %path.display(), offset = piece.0, "A journal frame is damaged; its rows are lost");
+                    }
+                }
+            }
+        }
+        (rows, lost)
+    }
+
+    /// Notes that a segment is sealed.
+    pub fn release(&self, segment: SegmentId) {
+        let mut files = self.shared.files.lock();
+        release(&mut files, segment);
+        // A file that only sealed segments are in need not wait until it is full.
+        let current = *self.shared.current.lock();
+        if let Some(file) = current.and_then(|number| files.get(&number))
+            && file.live.is_empty()
+            && (file.sealed.len() >= 256 || file.bytes >= 1 << 20)
+        {
+            self.shared.rotate.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The oldest files that are not needed any more.
+    #[must_use]
+    pub fn removable(&self) -> Vec<Removable> {
+        let files = self.shared.files.lock();
+        let current = *self.shared.current.lock();
+        files
+            .iter()
+            .take_while(|(number, file)| Some(**number) != current && file.live.is_empty())
+            .map(|(number, file)| Removable { number: *number, forget: file.sealed.clone() })
+            .collect()
+    }
+
+    /// Removes a file after the marks of its segments were forgotten.
+    pub fn remove(&self, file: &Removable) {
+        let path = self.shared.directory.join(file_name(file.number));
+        if let Err(error) = self.shared.disk.remove(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %path.display(), %error, "A journal file that is not needed any more stays");
+        }
+        if let Some(gone) = self.shared.files.lock().remove(&file.number) {
+            self.shared.bytes.fetch_sub(gone.bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Frames written since the start, and the syncs that this took.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.shared.frames.load(Ordering::Relaxed), self.shared.syncs.load(Ordering::Relaxed))
+    }
+
+    /// Writes what waits, and ends.
+    pub fn close(&self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.arrived.notify_one();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("The journal's thread ended with a panic");
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.arrived.notify_one();
+    }
+}
+
+struct OpenFile {
+    number: u32,
+    length: u64,
+    file: Box<dyn DiskFile>,
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    file: Option<OpenFile>,
+    next_file: u32,
+    next_sequence: u64,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(group) = self.gather() {
+            match self.write(&group) {
+                Ok(written) => {
+                    for (item, written) in group.into_iter().zip(written) {
+                        (item.done)(Ok(written));
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, frames = group.len(), "Rows were refused because the journal cannot be written");
+                    for item in group {
+                        (item.done)(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// All frames that wait, up to the bytes of one write; none when the journal is closed and empty.
+    fn gather(&self) -> Option<Vec<Item>> {
+        let mut queue = self.shared.queue.lock();
+        while queue.items.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            self.shared.arrived.wait(&mut queue);
+        }
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        while let Some(item) = queue.items.front() {
+            bytes += item.entries.frame_bytes();
+            if !group.is_empty() && bytes > self.shared.limits.write_bytes {
+                break;
+            }
+            group.extend(queue.items.pop_front());
+        }
+        Some(group)
+    }
+
+    fn write(&mut self, group: &[Item]) -> Result<Vec<Written>, JournalError> {
+        let full = self.file.as_ref().is_some_and(|file| file.length >= self.shared.limits.file_bytes);
+        if full || self.shared.rotate.swap(false, Ordering::Relaxed) {
+            self.leave();
+        }
+        if self.file.is_none() {
+            self.begin_file().map_err(|error| self.failed(&error))?;
+        }
+        let Some(open) = self.file.as_mut() else { return Err(JournalError::Closed) };
+        self.buffer.clear();
+        let mut written = Vec::with_capacity(group.len());
+        let base = usize::try_from(open.length).unwrap_or(usize::MAX);
+        for item in group {
+            let before = self.buffer.len();
+            item.entries.frame_into(self.next_sequence, &mut self.buffer);
+            let position = Position::new(open.number, base + before, self.buffer.len() - before);
+            written.push(Written { position, sequence: self.next_sequence });
+            self.next_sequence += 1;
+        }
+        if let Err(error) = open.file.append(&self.buffer) {
+            let cut = open.file.truncate(open.length).and_then(|()| open.file.sync());
+            if cut.is_err() {
+                self.leave();
+            }
+            return Err(self.failed(&error));
+        }
+        if let Err(error) = open.file.sync() {
+            // What is on disk is not known after a failed sync: nothing is written behind it.
+            self.leave();
+            return Err(self.failed(&error));
+        }
+        open.length += self.buffer.len() as u64;
+        let number = open.number;
+        self.note(number, group);
+        if self.buffer.capacity() > 2 * self.shared.limits.write_bytes {
+            self.buffer = Vec::new();
+        }
+        Ok(written)
+    }
+
+    fn begin_file(&mut self) -> io::Result<()> {
+        let number = self.next_file;
+        self.next_file += 1;
+        let file = self.shared.disk.create(&self.shared.directory.join(file_name(number)))?;
+        // A new file is in the books before it is the current one, so that it is never taken for one to remove.
+        *self.shared.current.lock() = Some(number);
+        self.shared.files.lock().insert(number, FileUse::default());
+        self.file = Some(OpenFile { number, length: 0, file });
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.file = None;
+        *self.shared.current.lock() = None;
+    }
+
+    fn note(&self, number: u32, group: &[Item]) {
+        let bytes = self.buffer.len() as u64;
+        let mut files = self.shared.files.lock();
+        let file = files.entry(number).or_default();
+        file.bytes += bytes;
+        for header in group.iter().flat_map(|item| item.entries.segments()) {
+            if !file.live.contains_key(&header.id) {
+                file.live.insert(header.id, header.dbms.clone());
+            }
+        }
+        drop(files);
+        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.frames.fetch_add(group.len() as u64, Ordering::Relaxed);
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn failed(&self, error: &io::Error) -> JournalError {
+        let directory = self.shared.directory.clone();
+        if is_full(error) {
+            JournalError::Full { directory }
+        } else {
+            JournalError::Io { directory, reason: error.to_string() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

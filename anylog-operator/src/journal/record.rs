@@ -1,0 +1,408 @@
+//! One frame of the journal: its bytes, and what they mean.
+//!
+//! ```text
+//! frame    marker      4   FF FE 4A 52
+//!          length      4   bytes of the body, little endian, at most 256 MiB
+//!          checksum    4   CRC-32 of length and body
+//!          body            length bytes
+//! body     version     1   1
+//!          sequence    8   place in the journal, counted over all files
+//!          entries         until the end of the body
+//! entry    kind        1   1 rows, 2 sealed, 3 partition dropped
+//! rows     segment    16   random
+//!          file id     8   of tsd_info, 0 when none
+//!          opened      8   microseconds since 1970, UTC
+//!          received    8   microseconds since 1970, UTC
+//!          first       8   ordinal of the first row in the segment, from 1
+//!          dbms, table, source, instructions, member, partition   each length 4 and text; partition empty when none
+//!          count       4   then each row: length 4 and text
+//! sealed   segment    16
+//! dropped  dbms, table, partition                                 each length 4 and text
+//! ```
+//!
+//! A frame is one message: its rows are there together or not at all. A rows entry names its segment in full, so that the
+//! loss of any other frame costs nothing but that frame. The marker holds bytes that no UTF-8 text holds, so that no row
+//! can look like a frame when a reader searches behind a damaged place.
+
+use std::sync::Arc;
+
+use anylog_dbms::SegmentId;
+use jiff::Timestamp;
+
+/// The first bytes of a frame.
+pub const MARKER: [u8; 4] = [0xFF, 0xFE, b'J', b'R'];
+/// Marker, length and checksum.
+pub const HEADER_BYTES: usize = 12;
+/// The longest body.
+pub const MAX_BODY_BYTES: usize = 256 << 20;
+const VERSION: u8 = 1;
+const KIND_ROWS: u8 = 1;
+const KIND_SEALED: u8 = 2;
+const KIND_DROPPED: u8 = 3;
+
+/// What all rows of a segment share. A segment is the run of rows of one key between two thresholds: one source file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// Random identity.
+    pub id: SegmentId,
+    /// Logical database.
+    pub dbms: String,
+    /// Table.
+    pub table: String,
+    /// Data source id.
+    pub source: String,
+    /// Mapping policy id.
+    pub instructions: String,
+    /// The producing operator's member id as text; `0` when rows are not registered.
+    pub member: String,
+    /// The row of `tsd_info` that stands for the segment, when rows are registered.
+    pub file_id: Option<i64>,
+    /// When the segment was opened, which is the time of its `tsd_info` row. Whole microseconds.
+    pub opened: Timestamp,
+}
+
+/// Rows of one message that go to one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowsEntry {
+    /// Their segment.
+    pub segment: Arc<SegmentHeader>,
+    /// Their partition, when the table has partitions.
+    pub partition: Option<String>,
+    /// When they arrived. Whole microseconds.
+    pub received: Timestamp,
+    /// The ordinal of the first row; the others follow.
+    pub first_ordinal: u64,
+    /// The rows as JSON texts.
+    pub rows: Vec<String>,
+}
+
+/// One thing that a frame says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// Rows arrived.
+    Rows(RowsEntry),
+    /// A segment is done: applied, archived, registered. Its rows are not needed any more.
+    Sealed(SegmentId),
+    /// A partition was dropped: earlier rows for it are void.
+    Dropped {
+        /// Logical database.
+        dbms: String,
+        /// Table.
+        table: String,
+        /// The partition's full name.
+        partition: String,
+    },
+}
+
+/// A decoded frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its place in the journal.
+    pub sequence: u64,
+    /// What it says.
+    pub entries: Vec<Entry>,
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The bytes do not begin with the marker.
+    #[error("no frame begins here")]
+    Marker,
+    /// The length cannot be right.
+    #[error("impossible length")]
+    Length,
+    /// The bytes end within the frame.
+    #[error("the file ends within a frame")]
+    Short,
+    /// The checksum does not fit.
+    #[error("wrong checksum")]
+    Checksum,
+    /// The checksum fits, but the body is not understood.
+    #[error("unknown content")]
+    Content,
+}
+
+/// The entries of one frame as bytes, before the writer gives the frame its sequence.
+#[derive(Debug, Default, Clone)]
+pub struct Entries {
+    bytes: Vec<u8>,
+    segments: Vec<Arc<SegmentHeader>>,
+}
+
+impl Entries {
+    /// Adds rows. `rows` are JSON texts without line ends.
+    pub fn rows<S: AsRef<str>>(
+        &mut self,
+        segment: &Arc<SegmentHeader>,
+        partition: Option<&str>,
+        received: Timestamp,
+        first_ordinal: u64,
+        rows: &[S],
+    ) {
+        let out = &mut self.bytes;
+        out.push(KIND_ROWS);
+        out.extend_from_slice(&segment.id.0.to_le_bytes());
+        out.extend_from_slice(&segment.file_id.unwrap_or(0).to_le_bytes());
+        out.extend_from_slice(&segment.opened.as_microsecond().to_le_bytes());
+        out.extend_from_slice(&received.as_microsecond().to_le_bytes());
+        out.extend_from_slice(&first_ordinal.to_le_bytes());
+        for text in [&segment.dbms, &segment.table, &segment.source, &segment.instructions, &segment.member] {
+            put_text(out, text);
+        }
+        put_text(out, partition.unwrap_or_default());
+        put_length(out, rows.len());
+        for row in rows {
+            put_text(out, row.as_ref());
+        }
+        if !self.segments.iter().any(|known| known.id == segment.id) {
+            self.segments.push(Arc::clone(segment));
+        }
+    }
+
+    /// Says that a segment is done.
+    pub fn sealed(&mut self, segment: SegmentId) {
+        self.bytes.push(KIND_SEALED);
+        self.bytes.extend_from_slice(&segment.0.to_le_bytes());
+    }
+
+    /// Says that a partition was dropped.
+    pub fn dropped(&mut self, dbms: &str, table: &str, partition: &str) {
+        self.bytes.push(KIND_DROPPED);
+        for text in [dbms, table, partition] {
+            put_text(&mut self.bytes, text);
+        }
+    }
+
+    /// The segments whose rows are in it.
+    #[must_use]
+    pub fn segments(&self) -> &[Arc<SegmentHeader>] {
+        &self.segments
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        HEADER_BYTES + 9 + self.bytes.len()
+    }
+
+    /// Appends the frame to `out`.
+    pub fn frame_into(&self, sequence: u64, out: &mut Vec<u8>) {
+        let length = u32::try_from(9 + self.bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&length);
+        crc.update(&[VERSION]);
+        crc.update(&sequence.to_le_bytes());
+        crc.update(&self.bytes);
+        out.extend_from_slice(&MARKER);
+        out.extend_from_slice(&length);
+        out.extend_from_slice(&crc.finalize().to_le_bytes());
+        out.push(VERSION);
+        out.extend_from_slice(&sequence.to_le_bytes());
+        out.extend_from_slice(&self.bytes);
+    }
+}
+
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_length(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Reads the frame at the beginning of `bytes`; also returns how many bytes it takes.
+pub fn read_frame(bytes: &[u8]) -> Result<(Frame, usize), FrameError> {
+    let header = bytes.get(..HEADER_BYTES);
+    if !bytes.starts_with(&MARKER[..bytes.len().min(4)]) {
+        return Err(FrameError::Marker);
+    }
+    let header = header.ok_or(FrameError::Short)?;
+    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let length = usize::try_from(word(4)).map_err(|_| FrameError::Length)?;
+    if !(9..=MAX_BODY_BYTES).contains(&length) {
+        return Err(FrameError::Length);
+    }
+    let body = bytes.get(HEADER_BYTES..HEADER_BYTES + length).ok_or(FrameError::Short)?;
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&header[4..8]);
+    crc.update(body);
+    if crc.finalize() != word(8) {
+        return Err(FrameError::Checksum);
+    }
+    let frame = read_body(body).ok_or(FrameError::Content)?;
+    Ok((frame, HEADER_BYTES + length))
+}
+
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(count)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        Some(i64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn segment(&mut self) -> Option<SegmentId> {
+        Some(SegmentId(u128::from_le_bytes(self.take(16)?.try_into().ok()?)))
+    }
+
+    fn time(&mut self) -> Option<Timestamp> {
+        Timestamp::from_microsecond(self.i64()?).ok()
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = usize::try_from(self.u32()?).ok()?;
+        String::from_utf8(self.take(length)?.to_vec()).ok()
+    }
+}
+
+fn read_body(body: &[u8]) -> Option<Frame> {
+    let mut cursor = Cursor(body);
+    if cursor.take(1)? != [VERSION] {
+        return None;
+    }
+    let sequence = cursor.u64()?;
+    let mut entries = Vec::new();
+    while !cursor.0.is_empty() {
+        entries.push(match cursor.take(1)?[0] {
+            KIND_ROWS => Entry::Rows(read_rows(&mut cursor)?),
+            KIND_SEALED => Entry::Sealed(cursor.segment()?),
+            KIND_DROPPED => {
+                Entry::Dropped { dbms: cursor.text()?, table: cursor.text()?, partition: cursor.text()? }
+            }
+            _ => return None,
+        });
+    }
+    Some(Frame { sequence, entries })
+}
+
+fn read_rows(cursor: &mut Cursor<'_>) -> Option<RowsEntry> {
+    let id = cursor.segment()?;
+    let file_id = Some(cursor.i64()?).filter(|id| *id != 0);
+    let opened = cursor.time()?;
+    let received = cursor.time()?;
+    let first_ordinal = cursor.u64()?;
+    let (dbms, table, source) = (cursor.text()?, cursor.text()?, cursor.text()?);
+    let (instructions, member) = (cursor.text()?, cursor.text()?);
+    let partition = Some(cursor.text()?).filter(|name| !name.is_empty());
+    let count = usize::try_from(cursor.u32()?).ok()?;
+    // Each row takes at least its length's four bytes, so the count cannot promise more than there is.
+    let mut rows = Vec::with_capacity(count.min(cursor.0.len() / 4 + 1));
+    for _ in 0..count {
+        rows.push(cursor.text()?);
+    }
+    first_ordinal.checked_add(count as u64)?;
+    let segment = Arc::new(SegmentHeader { id, dbms, table, source, instructions, member, file_id, opened });
+    Some(RowsEntry { segment, partition, received, first_ordinal, rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header() -> impl Strategy<Value = SegmentHeader> {
+        (any::<u128>(), "[a-z]{1,8}", "\\PC{0,8}", any::<Option<i64>>(), 0i64..4_000_000_000_000_000).prop_map(
+            |(id, dbms, table, file_id, opened)| SegmentHeader {
+                id: SegmentId(id),
+                dbms,
+                table,
+                source: "0".into(),
+                instructions: "0".into(),
+                member: "7".into(),
+                file_id: file_id.filter(|id| *id != 0),
+                opened: Timestamp::from_microsecond(opened).unwrap(),
+            },
+        )
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        prop_oneof![
+            (header(), "[a-z_0-9]{0,9}", 0u64..1 << 40, proptest::collection::vec("\\PC{0,20}", 0..5)).prop_map(
+                |(segment, partition, first_ordinal, rows)| Entry::Rows(RowsEntry {
+                    received: segment.opened,
+                    segment: Arc::new(segment),
+                    partition: Some(partition).filter(|name| !name.is_empty()),
+                    first_ordinal,
+                    rows,
+                })
+            ),
+            any::<u128>().prop_map(|id| Entry::Sealed(SegmentId(id))),
+            ("[a-z]{0,5}", "[a-z]{0,5}", "[a-z]{0,5}").prop_map(|(dbms, table, partition)| Entry::Dropped {
+                dbms,
+                table,
+                partition
+            }),
+        ]
+    }
+
+    fn encode(sequence: u64, entries: &[Entry]) -> Vec<u8> {
+        let mut encoded = Entries::default();
+        for entry in entries {
+            match entry {
+                Entry::Rows(rows) => encoded.rows(
+                    &rows.segment,
+                    rows.partition.as_deref(),
+                    rows.received,
+                    rows.first_ordinal,
+                    &rows.rows,
+                ),
+                Entry::Sealed(id) => encoded.sealed(*id),
+                Entry::Dropped { dbms, table, partition } => encoded.dropped(dbms, table, partition),
+            }
+        }
+        let mut bytes = Vec::new();
+        encoded.frame_into(sequence, &mut bytes);
+        assert_eq!(bytes.len(), encoded.frame_bytes());
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(sequence: u64, entries in proptest::collection::vec(entry(), 0..4)) {
+            let bytes = encode(sequence, &entries);
+            let (frame, length) = read_frame(&bytes).unwrap();
+            prop_assert_eq!(length, bytes.len());
+            prop_assert_eq!(frame, Frame { sequence, entries });
+        }
+
+        // R8: any flipped byte is seen.
+        #[test]
+        fn a_flipped_byte_is_seen(entries in proptest::collection::vec(entry(), 1..3), at: prop::sample::Index, flip in 1u8..) {
+            let mut bytes = encode(1, &entries);
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            prop_assert!(read_frame(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_survived(mut bytes: Vec<u8>) {
+            let _ = read_frame(&bytes);
+            bytes.splice(0..0, MARKER);
+            let _ = read_frame(&bytes);
+            let _ = read_body(&bytes);
+        }
+
+        #[test]
+        fn any_body_is_survived(tail: Vec<u8>) {
+            let mut body = vec![VERSION, 0, 0, 0, 0, 0, 0, 0, 0, KIND_ROWS];
+            body.extend(tail);
+            let _ = read_body(&body);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What a journal's files say when a node starts.
+//!
+//! Damage never stops the start (R8, DUR-4): bytes that are no frame are skipped up to the next frame, handed to a reporter
+//! that keeps them, and named. What cannot be read to the end of a file is cut off, so that it is reported once.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use anylog_dbms::SegmentId;
+
+use super::record::{Entry, Frame, FrameError, MARKER, SegmentHeader, read_frame};
+use super::{FileUse, Position, file_name, file_number};
+use crate::disk::Disk;
+
+/// A place in a journal file that holds no frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file's name.
+    pub file: String,
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// How long it is, in bytes.
+    pub length: u64,
+    /// True when nothing readable follows it in the file: a write that did not finish, or a damaged end.
+    pub at_end: bool,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// A segment that was not sealed when the node stopped.
+#[derive(Debug, Clone)]
+pub struct RecoveredSegment {
+    /// What its rows share.
+    pub header: Arc<SegmentHeader>,
+    /// Its frames in order.
+    pub positions: Vec<Position>,
+    /// How many rows it has.
+    pub rows: u64,
+    /// How many bytes they have as lines.
+    pub bytes: u64,
+}
+
+/// Partitions that were dropped, and when: rows from before are void.
+#[derive(Debug, Clone, Default)]
+pub struct Tombstones(HashMap<(String, String, String), u64>);
+
+impl Tombstones {
+    /// Notes a dropped partition.
+    pub fn add(&mut self, dbms: &str, table: &str, partition: &str, sequence: u64) {
+        let entry = self.0.entry((dbms.to_owned(), table.to_owned(), partition.to_owned())).or_default();
+        *entry = (*entry).max(sequence);
+    }
+
+    /// Whether rows of a frame with this sequence, meant for this partition, are void.
+    #[must_use]
+    pub fn covers(&self, dbms: &str, table: &str, partition: &str, sequence: u64) -> bool {
+        !self.0.is_empty()
+            && self
+                .0
+                .get(&(dbms.to_owned(), table.to_owned(), partition.to_owned()))
+                .is_some_and(|dropped| sequence < *dropped)
+    }
+}
+
+/// What the files say.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Segments to be finished, in the order in which they began.
+    pub segments: Vec<RecoveredSegment>,
+    /// Dropped partitions.
+    pub tombstones: Tombstones,
+    /// What was damaged.
+    pub damages: Vec<Damage>,
+    pub(super) next_sequence: u64,
+    pub(super) next_file: u32,
+    pub(super) files: BTreeMap<u32, FileUse>,
+}
+
+#[derive(Default)]
+struct Scan {
+    order: Vec<SegmentId>,
+    segments: HashMap<SegmentId, RecoveredSegment>,
+    sealed: HashSet<SegmentId>,
+    recovery: Recovery,
+}
+
+/// Reads all journal files in `directory`. `keep` gets the bytes of each damaged place, to put them aside.
+pub fn scan(disk: &dyn Disk, directory: &Path, keep: &mut dyn FnMut(&Damage, &[u8])) -> std::io::Result<Recovery> {
+    disk.create_directory(directory)?;
+    let mut numbers: Vec<u32> = disk.list(directory)?.iter().filter_map(|name| file_number(name)).collect();
+    numbers.sort_unstable();
+    let mut scan = Scan::default();
+    for number in numbers {
+        scan.recovery.next_file = number;
+        match disk.read(&directory.join(file_name(number))) {
+            Ok(bytes) => scan.file(disk, directory, number, &bytes, keep),
+            Err(error) => {
+                let reason = format!("cannot be read: {error}");
+                let damage = Damage { file: file_name(number), offset: 0, length: 0, at_end: true, reason };
+                keep(&damage, &[]);
+                scan.recovery.damages.push(damage);
+            }
+        }
+    }
+    Ok(scan.finish())
+}
+
+impl Scan {
+    fn file(&mut self, disk: &dyn Disk, directory: &Path, number: u32, bytes: &[u8], keep: &mut dyn FnMut(&Damage, &[u8])) {
+        let mut file = FileUse { bytes: bytes.len() as u64, ..FileUse::default() };
+        let mut offset = 0;
+        while offset < bytes.len() {
+            match read_frame(&bytes[offset..]) {
+                Ok((frame, length)) => {
+                    self.frame(frame, Position::new(number, offset, length), &mut file);
+                    offset += length;
+                }
+                Err(error) => {
+                    let next = next_frame(bytes, offset + 1);
+                    let end = next.unwrap_or(bytes.len());
+                    self.damage(number, offset..end, next.is_none(), error, bytes, keep);
+                    if next.is_none() {
+                        // A cut that fails only means that the same place is reported again.
+                        if let Err(error) = disk.truncate(&directory.join(file_name(number)), offset as u64) {
+                            tracing::warn!(file = file_name(number), %error, "The damaged end of a journal file stays");
+                        }
+                        file.bytes = offset as u64;
+                    }
+                    offset = end;
+                }
+            }
+        }
+        self.recovery.files.insert(number, file);
+    }
+
+    fn damage(
+        &mut self,
+        number: u32,
+        place: std::ops::Range<usize>,
+        at_end: bool,
+        error: FrameError,
+        bytes: &[u8],
+        keep: &mut dyn FnMut(&Damage, &[u8]),
+    ) {
+        let damage = Damage {
+            file: file_name(number),
+            offset: place.start as u64,
+            length: place.len() as u64,
+            at_end,
+            reason: error.to_string(),
+        };
+        keep(&damage, &bytes[place]);
+        self.recovery.damages.push(damage);
+    }
+
+    fn frame(&mut self, frame: Frame, position: Position, file: &mut FileUse) {
+        self.recovery.next_sequence = self.recovery.next_sequence.max(frame.sequence + 1);
+        for entry in frame.entries {
+            match entry {
+                Entry::Sealed(id) => {
+                    self.sealed.insert(id);
+                }
+                Entry::Dropped { dbms, table, partition } => {
+                    self.recovery.tombstones.add(&dbms, &table, &partition, frame.sequence);
+                }
+                Entry::Rows(rows) => {
+                    let id = rows.segment.id;
+                    file.live.insert(id, rows.segment.dbms.clone());
+                    let segment = self.segments.entry(id).or_insert_with(|| {
+                        self.order.push(id);
+                        RecoveredSegment { header: rows.segment, positions: Vec::new(), rows: 0, bytes: 0 }
+                    });
+                    if segment.positions.last() != Some(&position) {
+                        segment.positions.push(position);
+                    }
+                    segment.rows += rows.rows.len() as u64;
+                    segment.bytes += rows.rows.iter().map(|row| row.len() as u64 + 1).sum::<u64>();
+                }
+            }
+        }
+    }
+
+    fn finish(mut self) -> Recovery {
+        for id in self.order {
+            if let Some(segment) = self.segments.remove(&id) {
+                if self.sealed.contains(&id) {
+                    super::release(&mut self.recovery.files, id);
+                } else {
+                    self.recovery.segments.push(segment);
+                }
+            }
+        }
+        self.recovery
+    }
+}
+
+fn next_frame(bytes: &[u8], from: usize) -> Option<usize> {
+    (from..bytes.len().saturating_sub(MARKER.len()))
+        .filter(|at| bytes[*at] == MARKER[0] && bytes[*at..].starts_with(&MARKER))
+        .find(|at| read_frame(&bytes[*at..]).is_ok())
+}
