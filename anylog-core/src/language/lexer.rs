@@ -286,3 +286,132 @@ fn count_brackets(bytes: &[u8], start: usize, open: u8, close: u8, quotes: Quote
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        lex(text).unwrap().into_iter().map(|word| word.text).collect()
+    }
+
+    #[test]
+    fn words_of_commands() {
+        let cases: &[(&str, &[&str])] = &[
+            ("", &[]),
+            ("  \t\r\n", &[]),
+            ("# only a comment", &[]),
+            ("get status # now", &["get", "status"]),
+            ("get status # now\n where", &["get", "status", "where"]),
+            ("x=1", &["x", "=", "1"]),
+            (
+                "topic=(name=a and column.v=(value=b and type=int))",
+                &["topic", "=", "(name=a and column.v=(value=b and type=int))"],
+            ),
+            (r#"["a b", "c"]"#, &[r#"["a b", "c"]"#]),
+            (r#"{"k": !v}"#, &[r#"{"k": !v}"#]),
+            ("a!=b", &["a", "!=", "b"]),
+            ("if !a=b", &["if", "!a", "=", "b"]),
+            ("0.0, 0.0", &["0.0,", "0.0"]),
+            ("a==b", &["a", "==", "b"]),
+            ("a<=b>=c<d>e", &["a", "<=", "b", ">=", "c", "<", "d", ">", "e"]),
+            ("a -> b", &["a", "->", "b"]),
+            ("a --> b", &["a", "--", ">", "b"]),
+            ("mqtt4AnyLog!", &["mqtt4AnyLog!"]),
+            ("user@host:mqtt4AnyLog!x", &["user@host:mqtt4AnyLog!x"]),
+            (r#"print "a b" "" "!x""#, &["print", "a b", "", "!x"]),
+            (r#""a"b"#, &["a", "b"]),
+            (r#"a"b c"d"#, &["a\"b", "c\"d"]),
+            ("'a b' `c d`", &["'a b'", "`c d`"]),
+            ("it 'tis", &["it", "'tis"]),
+            (r#"\"!x y\" z"#, &[r#"\"!x y\""#, "z"]),
+            ("now() sort(1,0) f(a (b) c)d", &["now()", "sort(1,0)", "f(a (b) c)d"]),
+            ("(a \")\" b) c", &["(a \")\" b)", "c"]),
+            ("table[dbms]=x", &["table[dbms]", "=", "x"]),
+            ("node_insight[Free Space Percent] = 5", &["node_insight[Free Space Percent]", "=", "5"]),
+            ("x[] = y", &["x[]", "=", "y"]),
+            ("x{} = y", &["x{}", "=", "y"]),
+            ("a x{} = y", &["a", "x", "{}", "=", "y"]),
+            ("[a][b]:[c][d] e", &["[a][b]:[c][d]", "e"]),
+            ("bring [a] : [b]", &["bring", "[a]", ":", "[b]"]),
+            (r#"p={"a": {"b": "}"}} z"#, &["p", "=", r#"{"a": {"b": "}"}}"#, "z"]),
+            (r#"{"a": "\"}"} z"#, &[r#"{"a": "\"}"}"#, "z"]),
+            ("{'it': 5\"} z", &["{'it': 5\"}", "z"]),
+            ("!ip + : + !port", &["!ip", "+", ":", "+", "!port"]),
+            ("a & b&c", &["a", "&", "b", "&", "c"]),
+            ("C/sub/#", &["C/sub/#"]),
+            ("name=\"#\" x", &["name", "=", "#", "x"]),
+            ("set script\ra b # c", &["set", "script", "a b # c"]),
+            ("größe=é", &["größe", "=", "é"]),
+            ("} ] )", &["}", "]", ")"]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(words(text), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_open_is_named() {
+        for (text, status, place) in [
+            ("x = (a", Status::COMMAND_STRUCTURE, "(a"),
+            ("x = f(a", Status::COMMAND_STRUCTURE, "(a"),
+            ("x = {a", Status::MISSING_BRACKETS, "{a"),
+            ("x = [a", Status::MISSING_BRACKETS, "[a"),
+            ("x = t[a", Status::MISSING_BRACKETS, "[a"),
+            ("x = \"a", Status::COMMAND_STRUCTURE, "\"a"),
+        ] {
+            let error = lex(text).unwrap_err();
+            assert_eq!(error.status, status, "{text}");
+            assert!(error.message.contains(place), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_double_quotes_are_removed_and_remembered() {
+        let words = lex(r#"a "b c" 'd'"#).unwrap();
+        assert_eq!(words.iter().map(|word| word.quoted).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(words[1].span, 2..7);
+        assert_eq!(words[2].span, 8..11);
+    }
+
+    #[test]
+    fn joining_keeps_gaps() {
+        for (text, joined) in
+            [("a  b", "a b"), ("a=b", "a=b"), ("a = b", "a = b"), ("+1d", "+1d"), ("\"a b\"  c", "a b c"), ("", "")]
+        {
+            assert_eq!(join(&lex(text).unwrap()), joined);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics_and_spans_are_right(text in "\\PC{0,40}|[a!=<>()\\[\\]{}\"'`\\\\#&+\r\n -]{0,40}") {
+            let Ok(words) = lex(&text) else { return Ok(()) };
+            let mut end = 0;
+            for word in &words {
+                // spans ascend, lie inside the text and hold the word
+                proptest::prop_assert!(word.span.start >= end && word.span.end <= text.len() && word.span.start < word.span.end);
+                proptest::prop_assert!(text[word.span.clone()].contains(&word.text));
+                end = word.span.end;
+            }
+            // between words are blanks and comments only
+            let comments = text.contains('#');
+            let mut end = 0;
+            for word in &words {
+                let gap = &text[end..word.span.start];
+                proptest::prop_assert!(comments || gap.chars().all(|c| c.is_ascii_whitespace()), "{:?}", gap);
+                end = word.span.end;
+            }
+        }
+
+        #[test]
+        fn the_source_of_a_word_is_that_word_again(text in "[a-z!=<>()\\[\\]{}\"' -]{0,30}") {
+            let Ok(words) = lex(&text) else { return Ok(()) };
+            if let Some(last) = words.last() {
+                let again = lex(&text[words[0].span.start..last.span.end]).unwrap();
+                let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
+                proptest::prop_assert_eq!(texts(&again), texts(&words));
+            }
+        }
+    }
+}
