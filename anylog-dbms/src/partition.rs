@@ -97,7 +97,9 @@ impl Partitioning {
                 (parsed.ok_or_else(|| wrong(format!("partition interval '{text}': '{count}' is not a count")))?, *unit)
             }
             _ => {
-                return Err(wrong(format!("partition interval '{text}': expected a count and a unit, such as 14 days")));
+                return Err(wrong(format!(
+                    "partition interval '{text}': expected a count and a unit, such as 14 days"
+                )));
             }
         };
         let lower = unit.to_lowercase();

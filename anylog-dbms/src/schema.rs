@@ -1,13 +1,16 @@
 //! Tables and their columns: derived from data, written as text, read from text, filled from JSON rows.
 
 mod convert;
-mod ddl;
+pub(crate) mod ddl;
 mod infer;
+mod instant;
+mod row;
 mod types;
 
 pub use convert::{ConvertedRow, RowConverter, RowProblem, TimeWindow};
 pub use ddl::{create_text, parse_create};
 pub use infer::infer;
+pub use instant::{epoch, parse_time};
 
 /// The portable type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +78,11 @@ pub struct TableSchema {
 
 /// How many columns of each table the node itself fills: `row_id`, `insert_timestamp`, `tsd_name`, `tsd_id`.
 pub const BOOKKEEPING_COLUMNS: usize = 4;
+
+/// Whether the node itself fills the column of this name; data cannot.
+pub(crate) fn is_bookkeeping(name: &str) -> bool {
+    matches!(name, "row_id" | "insert_timestamp" | "tsd_name" | "tsd_id")
+}
 
 impl TableSchema {
     /// The column of this name.
