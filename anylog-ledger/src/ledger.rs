@@ -1,0 +1,576 @@
+//! The ledger of a node: reading it, writing to it.
+
+mod master;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use anylog_core::time::policy_date;
+use anylog_core::{CommandError, Node, Status};
+use anylog_dbms::{Catalog, TableSource};
+use anylog_net::{PeerError, PeerReply, PeerRequest, Peers};
+use parking_lot::{Mutex, RwLock};
+
+use crate::address::OwnAddresses;
+use crate::snapshot::{Contents, Deletion, Snapshot};
+use crate::store::file::LedgerFile;
+use crate::store::master as table;
+use crate::sync::exchange::Synchronizer;
+use crate::validate::{Members, validate};
+use crate::{LedgerError, OperatorNode, Policy, View};
+
+pub use master::Pushed;
+
+/// How long a master may take for its verdict.
+pub const VERDICT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where a policy is written to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Destinations {
+    /// The local copy of this node.
+    pub local: bool,
+    /// Masters as `host:port` of their TCP servers.
+    pub masters: Vec<String>,
+}
+
+impl Destinations {
+    /// The local copy only.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { local: true, masters: Vec::new() }
+    }
+
+    /// The local copy and one master.
+    pub fn with_master(master: impl Into<String>) -> Self {
+        Self { local: true, masters: vec![master.into()] }
+    }
+}
+
+/// A policy that was written, and what a person should know about it.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The policy as it is now.
+    pub policy: Arc<Policy>,
+    /// Sentences such as that a master was not reachable and will be told later.
+    pub warnings: Vec<String>,
+}
+
+/// Whether an operator answers, as this node last saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Whether it answered.
+    pub active: bool,
+    /// When that was seen.
+    pub since: jiff::Timestamp,
+}
+
+struct State {
+    file: LedgerFile,
+    contents: Contents,
+    // Set when the copy could not be read: then nothing may be written over it.
+    unreadable: Option<LedgerError>,
+}
+
+/// The ledger of a node. See the [crate](crate) for what it guarantees.
+pub struct Ledger {
+    me: Weak<Ledger>,
+    node: Arc<Node>,
+    catalog: Arc<Catalog>,
+    pub(crate) peers: Arc<dyn Peers>,
+    state: Mutex<Option<State>>,
+    snapshot: RwLock<Option<(PathBuf, Arc<Snapshot>)>>,
+    // One write at a time, across the master's verdict.
+    gate: tokio::sync::Mutex<()>,
+    // One change of the master's table at a time.
+    table_gate: Mutex<()>,
+    exported: Mutex<Option<master::Export>>,
+    own_operator: RwLock<Option<String>>,
+    statuses: RwLock<HashMap<String, NodeStatus>>,
+    pub(crate) sync: Synchronizer,
+    pub(crate) executed: Mutex<Vec<crate::commands::config::Executed>>,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("path", &self.path()).field("version", &self.version()).finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    /// The ledger of a node. Its copy lies at `!blockchain_file` and is read at first use. `create table ledger` and the tables of
+    /// the ledger become known to the catalog, the process `Blockchain Sync` to the node.
+    #[must_use]
+    pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, peers: Arc<dyn Peers>) -> Arc<Ledger> {
+        let ledger = Arc::new_cyclic(|me: &Weak<Ledger>| Self {
+            me: me.clone(),
+            node: Arc::clone(&node),
+            catalog: Arc::clone(&catalog),
+            peers,
+            state: Mutex::default(),
+            snapshot: RwLock::default(),
+            gate: tokio::sync::Mutex::default(),
+            table_gate: Mutex::default(),
+            exported: Mutex::default(),
+            own_operator: RwLock::default(),
+            statuses: RwLock::default(),
+            sync: Synchronizer::default(),
+            executed: Mutex::default(),
+        });
+        catalog.register_system_table(table::TABLE, |database| table::create(database.dbms().as_ref()));
+        catalog.set_table_source(Arc::new(Tables(Arc::downgrade(&ledger))));
+        let me = Arc::downgrade(&ledger);
+        node.processes.register("Blockchain Sync", move || match me.upgrade() {
+            Some(ledger) => ledger.sync.process_state(),
+            None => anylog_core::node::processes::ProcessState::not_declared(),
+        });
+        ledger
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The catalog of databases.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Ledger> {
+        self.me.upgrade().expect("invariant: a ledger is only reached through its Arc")
+    }
+
+    /// The file of the local copy: `!blockchain_file`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.node.directories.directory(&self.node.dictionary, "blockchain_file")
+    }
+
+    /// The ledger as it is now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        let path = self.path();
+        if let Some((at, snapshot)) = self.snapshot.read().as_ref()
+            && *at == path
+        {
+            return Arc::clone(snapshot);
+        }
+        let mut state = self.state.lock();
+        let state = self.loaded(&mut state);
+        let snapshot = Arc::new(Snapshot::new(state.contents.policies.clone()));
+        *self.snapshot.write() = Some((path, Arc::clone(&snapshot)));
+        snapshot
+    }
+
+    /// All policies of a type in ledger order; `*` for all types.
+    #[must_use]
+    pub fn policies(&self, kind: &str) -> Vec<Arc<Policy>> {
+        let snapshot = self.snapshot();
+        if kind == "*" { snapshot.policies().to_vec() } else { snapshot.of_kind(kind).cloned().collect() }
+    }
+
+    /// The policy of this id.
+    #[must_use]
+    pub fn policy(&self, id: &str) -> Option<Arc<Policy>> {
+        self.snapshot().policy(id).cloned()
+    }
+
+    /// Clusters, operators and tables.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.snapshot().view()
+    }
+
+    /// The version: equal for nodes with equal ledgers.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.snapshot().version()
+    }
+
+    /// The addresses of this node, for choosing how to reach another.
+    #[must_use]
+    pub fn own_addresses(&self) -> OwnAddresses {
+        OwnAddresses::of(&self.node)
+    }
+
+    /// Says which operator policy is this node's own.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`] when there is no such policy, [`LedgerError::Attribute`] when it lacks what an operator needs,
+    /// [`LedgerError::NoCluster`] when its cluster is not in the ledger.
+    pub fn set_own_operator(&self, id: &str) -> Result<OperatorNode, LedgerError> {
+        let snapshot = self.snapshot();
+        let policy = snapshot
+            .policy(id)
+            .filter(|policy| policy.kind() == "operator")
+            .ok_or_else(|| LedgerError::NotFound { wanted: format!("of type 'operator' with id {id}") })?;
+        let operator = OperatorNode::from_policy(policy)
+            .map_err(|problem| LedgerError::Attribute { kind: "operator".to_owned(), problem })?;
+        if snapshot.view().cluster(&operator.cluster).is_none() {
+            return Err(LedgerError::NoCluster { id: operator.cluster });
+        }
+        *self.own_operator.write() = Some(id.to_owned());
+        Ok(operator)
+    }
+
+    /// This node's own operator, when it is one and its policy is still there.
+    #[must_use]
+    pub fn own_operator(&self) -> Option<OperatorNode> {
+        let id = self.own_operator.read().clone()?;
+        self.view().operator(&id).cloned()
+    }
+
+    /// Remembers whether a node answered; `address` is its published `ip:port`.
+    pub fn report_node(&self, address: &str, active: bool) {
+        let since = self.node.clock.now();
+        let mut statuses = self.statuses.write();
+        let known = statuses.entry(address.to_owned()).or_insert(NodeStatus { active: true, since });
+        if known.active != active {
+            *known = NodeStatus { active, since };
+        }
+    }
+
+    /// Whether a node answers as far as is known; a node never talked to counts as active.
+    #[must_use]
+    pub fn node_status(&self, address: &str) -> Option<NodeStatus> {
+        self.statuses.read().get(address).cloned()
+    }
+
+    /// Whether a node may be asked: everything but a node that did not answer last time.
+    #[must_use]
+    pub fn is_active(&self, address: &str) -> bool {
+        self.node_status(address).is_none_or(|status| status.active)
+    }
+
+    /// Writes a policy: adds id and date, validates it, asks each master for its verdict, appends it to the local copy.
+    ///
+    /// A policy that a master accepted is in its database (LED-1). A master that does not answer leaves the policy local, to be sent again by
+    /// the synchroniser; without a local destination that is an error.
+    ///
+    /// # Errors
+    /// What the validation found here or at a master; nothing is written then. [`LedgerError::DuplicateId`] also when only the
+    /// master has the policy already.
+    pub async fn insert(&self, policy: Policy, to: &Destinations) -> Result<Arc<Policy>, LedgerError> {
+        Ok(self.write(policy, to).await?.policy)
+    }
+
+    /// As [`Ledger::insert`], with the warnings.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::insert`].
+    pub async fn write(&self, policy: Policy, to: &Destinations) -> Result<Written, LedgerError> {
+        if !to.local && to.masters.is_empty() {
+            return Err(LedgerError::NoDestination);
+        }
+        let _gate = self.gate.lock().await;
+        let snapshot = self.snapshot();
+        let policy = policy.without("ledger").prepare(self.node.clock.as_ref());
+        let policy = validate(&policy, snapshot.policies(), &Members::random())?;
+        if to.local && snapshot.policy(policy.id()).is_some() {
+            return Err(LedgerError::DuplicateId { id: policy.id().to_owned() });
+        }
+        let text = format!("blockchain push {}", policy.marked("global").to_json_text());
+        let mut warnings = Vec::new();
+        for master in &to.masters {
+            match self.ask_master(master, &text).await {
+                Ok(_) => {}
+                Err(LedgerError::Refused { error, .. }) if error.status == Status::DUPLICATE_OBJECT_ID => {
+                    self.wake_sync();
+                    return Err(LedgerError::DuplicateId { id: policy.id().to_owned() });
+                }
+                // The master will know the cluster once the synchroniser has sent it.
+                Err(LedgerError::Refused { error, .. })
+                    if error.status == Status::NO_CLUSTER_POLICY && to.local && self.cluster_is_local(&policy) =>
+                {
+                    warnings.push(format!("the master {master} does not know the operator's cluster yet"));
+                }
+                Err(error @ LedgerError::NoVerdict { .. }) if to.local => warnings.push(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        let policy = if to.local { self.append(policy).await? } else { Arc::new(policy.marked("global")) };
+        self.wake_sync();
+        self.warn(&warnings);
+        Ok(Written { policy, warnings })
+    }
+
+    fn cluster_is_local(&self, policy: &Policy) -> bool {
+        policy.text("cluster").and_then(|id| self.policy(id)).is_some_and(|cluster| cluster.is_local())
+    }
+
+    fn warn(&self, warnings: &[String]) {
+        for warning in warnings {
+            tracing::warn!(%warning, "A policy was written to the local copy only");
+            self.node.errors.add(self.node.clock.now(), "ledger", "Blockchain", warning.clone());
+        }
+    }
+
+    /// Sends a command to a master and waits for its verdict.
+    pub(crate) async fn ask_master(&self, master: &str, text: &str) -> Result<String, LedgerError> {
+        let request = PeerRequest::Command { text: text.to_owned() };
+        match self.peers.call(master, request, VERDICT_DEADLINE).await {
+            Ok(PeerReply::Text(text)) => Ok(text),
+            Ok(PeerReply::Ledger { .. }) => Ok(String::new()),
+            Err(PeerError::Refused { error, .. }) if is_verdict(error.status) => {
+                Err(LedgerError::Refused { master: master.to_owned(), error })
+            }
+            Err(error) => Err(LedgerError::NoVerdict { master: master.to_owned(), reason: error.to_string() }),
+        }
+    }
+
+    /// Adds a policy to the local copy, marked `local`, without asking a master: `blockchain add`.
+    ///
+    /// # Errors
+    /// What the validation found, or what the operating system refuses.
+    pub async fn add(&self, policy: Policy) -> Result<Arc<Policy>, LedgerError> {
+        self.insert(policy, &Destinations::local()).await
+    }
+
+    /// Appends a validated policy to the local copy. One that synchronisation brought meanwhile is taken as it is.
+    async fn append(&self, policy: Policy) -> Result<Arc<Policy>, LedgerError> {
+        let policy = Arc::new(policy.marked("local"));
+        self.change(move |file, contents| {
+            if let Some(known) = contents.policy(policy.id()) {
+                return Ok(Arc::clone(known));
+            }
+            file.append(&policy)?;
+            contents.policies.push(Arc::clone(&policy));
+            Ok(policy)
+        })
+        .await
+    }
+
+    /// Replaces the content of a policy by its id, which stays, as does its type; the date becomes now.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`] for an unknown id; else as [`Ledger::insert`].
+    pub async fn replace(&self, policy: Policy, to: &Destinations) -> Result<Arc<Policy>, LedgerError> {
+        if !to.local && to.masters.is_empty() {
+            return Err(LedgerError::NoDestination);
+        }
+        let _gate = self.gate.lock().await;
+        let snapshot = self.snapshot();
+        let policy = policy
+            .prepare(self.node.clock.as_ref())
+            .without("ledger")
+            .with("date", policy_date(self.node.clock.now()));
+        let id = policy.id().to_owned();
+        match snapshot.policy(&id) {
+            None if to.local => return Err(LedgerError::NotFound { wanted: format!("with id {id}") }),
+            Some(known) if known.kind() != policy.kind() => {
+                let problem = format!("policy {id} is of type '{}', which cannot change", known.kind());
+                return Err(LedgerError::Attribute { kind: policy.kind().to_owned(), problem });
+            }
+            _ => {}
+        }
+        let policy = validate(&policy, snapshot.policies(), &Members::random())?;
+        let text = format!("blockchain replace policy {id} with {}", policy.marked("global").to_json_text());
+        let mut warnings = Vec::new();
+        for master in &to.masters {
+            match self.ask_master(master, &text).await {
+                Ok(_) => {}
+                // A policy that the master does not have yet goes there as it is now, with the next synchronisation.
+                Err(LedgerError::Refused { error, .. }) if to.local && error.status == Status::NO_POLICY => {}
+                Err(error @ LedgerError::NoVerdict { .. }) if to.local => warnings.push(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        if !to.local {
+            return Ok(Arc::new(policy.marked("global")));
+        }
+        let policy = Arc::new(policy.marked("local"));
+        let replaced = Arc::clone(&policy);
+        self.change(move |file, contents| {
+            let mut new = contents.clone();
+            let Some(slot) = new.policies.iter_mut().find(|known| known.id() == replaced.id()) else {
+                return Err(LedgerError::NotFound { wanted: format!("with id {}", replaced.id()) });
+            };
+            *slot = Arc::clone(&replaced);
+            if !new.replaced.iter().any(|id| id == replaced.id()) {
+                new.replaced.push(replaced.id().to_owned());
+            }
+            file.rewrite(&new)?;
+            *contents = new;
+            Ok(())
+        })
+        .await?;
+        self.wake_sync();
+        self.warn(&warnings);
+        Ok(policy)
+    }
+
+    /// Deletes a policy. A master that does not answer is told again by the synchroniser.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`] for an id that is not in the local copy, [`LedgerError::NoVerdict`] when a master does not answer
+    /// and the local copy is no destination.
+    pub async fn delete(&self, id: &str, to: &Destinations) -> Result<Vec<String>, LedgerError> {
+        if !to.local && to.masters.is_empty() {
+            return Err(LedgerError::NoDestination);
+        }
+        let _gate = self.gate.lock().await;
+        if to.local && self.policy(id).is_none() {
+            return Err(LedgerError::NotFound { wanted: format!("with id {id}") });
+        }
+        let text = format!("blockchain drop policy where id = {id}");
+        let mut warnings = Vec::new();
+        for master in &to.masters {
+            match self.ask_master(master, &text).await {
+                Ok(_) => {}
+                Err(LedgerError::Refused { error, .. }) if to.local && error.status == Status::NO_POLICY => {}
+                Err(error @ LedgerError::NoVerdict { .. }) if to.local => warnings.push(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        if to.local {
+            let deletion = Deletion { id: id.to_owned(), date: policy_date(self.node.clock.now()) };
+            self.change(move |file, contents| {
+                // Only an append: the copy stays readable at every instant, and the note removes the policy when it is read.
+                file.append_deleted(&deletion)?;
+                contents.policies.retain(|policy| policy.id() != deletion.id);
+                contents.replaced.retain(|id| *id != deletion.id);
+                contents.deleted.retain(|note| note.id != deletion.id);
+                contents.deleted.push(deletion);
+                Ok(())
+            })
+            .await?;
+        }
+        self.wake_sync();
+        self.warn(&warnings);
+        Ok(warnings)
+    }
+
+    /// Changes the local copy on a blocking thread; readers see the change when it is on stable storage.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&LedgerFile, &mut Contents) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let ledger = self.shared();
+        blocking(move || {
+            let mut state = ledger.state.lock();
+            let state = ledger.loaded(&mut state);
+            if let Some(error) = &state.unreadable {
+                return Err(error.clone());
+            }
+            let result = change(&state.file, &mut state.contents);
+            *ledger.snapshot.write() = None;
+            result
+        })
+        .await
+    }
+
+    /// Reads the local copy again: `blockchain reload metadata`.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub async fn reload(&self) -> Result<(), LedgerError> {
+        let ledger = self.shared();
+        blocking(move || {
+            let mut state = ledger.state.lock();
+            *state = None;
+            let unreadable = ledger.loaded(&mut state).unreadable.clone();
+            *ledger.snapshot.write() = None;
+            unreadable.map_or(Ok(()), Err)
+        })
+        .await
+    }
+
+    /// The state of the copy at the present path, read when it was not yet, or when the path changed.
+    fn loaded<'a>(&self, state: &'a mut Option<State>) -> &'a mut State {
+        let path = self.path();
+        if state.as_ref().is_some_and(|state| state.file.path() != path) {
+            *state = None;
+        }
+        state.get_or_insert_with(|| {
+            let file = LedgerFile::new(path);
+            let (contents, unreadable) = match file.load() {
+                Ok(loaded) => {
+                    for damage in &loaded.damage {
+                        tracing::error!(%damage, "The local copy of the ledger was damaged");
+                        self.node.errors.add(self.node.clock.now(), "ledger", "Blockchain", damage.clone());
+                    }
+                    (loaded.contents, None)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "The local copy of the ledger cannot be read");
+                    self.node.errors.add(self.node.clock.now(), "ledger", "Blockchain", error.to_string());
+                    (Contents::default(), Some(error))
+                }
+            };
+            State { file, contents, unreadable }
+        })
+    }
+
+    /// What the local copy holds, with its notes.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        let mut state = self.state.lock();
+        self.loaded(&mut state).contents.clone()
+    }
+
+    /// Lets the synchroniser exchange with its source now. Does nothing when none runs.
+    pub fn wake_sync(&self) {
+        self.sync.wake();
+    }
+}
+
+/// Statuses with which a master says no; all others mean that it could not look.
+fn is_verdict(status: Status) -> bool {
+    matches!(
+        status,
+        Status::COMMAND_STRUCTURE
+            | Status::COMMAND_PARAMETERS
+            | Status::JSON_STRUCTURE
+            | Status::DUPLICATE_OBJECT_ID
+            | Status::WRONG_POLICY
+            | Status::NO_POLICY
+            | Status::NON_UNIQUE_ADDRESS
+            | Status::NON_UNIQUE_VALUES
+            | Status::NON_UNIQUE_POLICY
+            | Status::NO_CLUSTER_POLICY
+            | Status::UNAUTHORIZED
+    )
+}
+
+/// Runs file and database work on a thread where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
+) -> Result<T, LedgerError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(LedgerError::Contention),
+    }
+}
+
+/// What the catalog of databases wants to know of tables.
+struct Tables(Weak<Ledger>);
+
+impl TableSource for Tables {
+    fn create_text(&self, dbms: &str, table: &str) -> Option<String> {
+        let view = self.0.upgrade()?.view();
+        view.table_policy(dbms, table)?.text("create").map(str::to_owned)
+    }
+
+    fn tables(&self, dbms: &str) -> Vec<String> {
+        let Some(ledger) = self.0.upgrade() else { return Vec::new() };
+        let of_dbms = |policy: &Arc<Policy>| policy.text("dbms").is_some_and(|name| name.eq_ignore_ascii_case(dbms));
+        let names = ledger.snapshot().of_kind("table").filter(|policy| of_dbms(policy)).filter_map(|policy| policy.shown("name")).collect();
+        names
+    }
+}
+
+impl Ledger {
+    /// What the node answers to another that asks for the ledger: the master's table when this node has one, else the part of
+    /// the local copy that is known to the master. Deletions follow as `{"deleted": {"id": X, "date": D}}`. Blocks.
+    ///
+    /// # Errors
+    /// What the master's database refuses.
+    pub fn answer(&self, known_version: &str) -> Result<PeerReply, CommandError> {
+        Ok(self.export(known_version)?)
+    }
+}

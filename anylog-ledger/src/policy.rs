@@ -1,0 +1,184 @@
+//! Policies: JSON objects with one key, the type.
+
+pub mod id;
+pub mod python_text;
+
+use anylog_core::reply::json;
+use serde_json::{Map, Value};
+
+use crate::LedgerError;
+
+/// A policy: its type and the object under it. Attributes keep their order, because ids depend on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    root: Value,
+    kind: String,
+    id: String,
+}
+
+impl Policy {
+    /// A policy from a JSON value: an object with one key that holds an object. A list of one such object is taken as
+    /// that object.
+    ///
+    /// # Errors
+    /// [`LedgerError::Structure`] for any other shape.
+    pub fn from_value(value: Value) -> Result<Self, LedgerError> {
+        let structure = |problem: String| LedgerError::Structure { problem };
+        let root = match value {
+            Value::Array(mut list) if list.len() == 1 => list.remove(0),
+            other => other,
+        };
+        let Value::Object(object) = &root else {
+            return Err(structure(format!("this is {}", describe(&root))));
+        };
+        let mut keys = object.iter();
+        let (Some((kind, inner)), None) = (keys.next(), keys.next()) else {
+            return Err(structure(format!("this one has {} keys", object.len())));
+        };
+        let Value::Object(inner) = inner else {
+            return Err(structure(format!("'{kind}' holds {}", describe(inner))));
+        };
+        let id = match inner.get("id") {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(id)) => id.clone(),
+            Some(other) => other.to_string(),
+        };
+        let kind = kind.clone();
+        Ok(Self { root, kind, id })
+    }
+
+    /// A policy of this type with this content.
+    #[must_use]
+    pub fn new(kind: impl Into<String>, inner: Map<String, Value>) -> Self {
+        let kind = kind.into();
+        let id = match inner.get("id") {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(id)) => id.clone(),
+            Some(other) => other.to_string(),
+        };
+        let root = Value::Object(Map::from_iter([(kind.clone(), Value::Object(inner))]));
+        Self { root, kind, id }
+    }
+
+    /// A policy from its JSON text, strictly read.
+    ///
+    /// # Errors
+    /// [`LedgerError::Structure`] when the text is not JSON or not a policy.
+    pub fn from_json_text(text: &str) -> Result<Self, LedgerError> {
+        let value = serde_json::from_str(text)
+            .map_err(|error| LedgerError::Structure { problem: format!("this is not JSON: {error}") })?;
+        Self::from_value(value)
+    }
+
+    /// The type: `operator`, `cluster`, `table`, or any other name.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The id; empty until [`Policy::prepare`].
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The object under the type.
+    #[must_use]
+    pub fn inner(&self) -> &Map<String, Value> {
+        match self.root.get(self.kind.as_str()) {
+            Some(Value::Object(inner)) => inner,
+            _ => unreachable!("invariant: a policy's root holds its type and an object"),
+        }
+    }
+
+    /// The whole policy as JSON: `{type: {...}}`.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.root
+    }
+
+    /// An attribute.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.inner().get(name)
+    }
+
+    /// An attribute that is a text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Value::as_str)
+    }
+
+    /// An attribute as text, whatever its type; numbers and booleans as JSON shows them.
+    #[must_use]
+    pub fn shown(&self, name: &str) -> Option<String> {
+        self.get(name).map(shown)
+    }
+
+    /// The policy on one line, with a blank after `,` and `:`.
+    #[must_use]
+    pub fn to_json_text(&self) -> String {
+        json::text(&self.root)
+    }
+
+    /// The same policy with another value of an attribute, appended when it is new. Its id follows an `id`.
+    #[must_use]
+    pub fn with(&self, name: &str, value: impl Into<Value>) -> Self {
+        let mut inner = self.inner().clone();
+        inner.insert(name.to_owned(), value.into());
+        Self::new(self.kind.clone(), inner)
+    }
+
+    /// The same policy without an attribute.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Self {
+        let mut inner = self.inner().clone();
+        inner.shift_remove(name);
+        Self::new(self.kind.clone(), inner)
+    }
+
+    /// Whether the policy is not yet in the master's ledger, as far as this node knows.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.text("ledger") == Some("local")
+    }
+
+    /// The same policy with its `ledger` mark, which is always the last attribute.
+    #[must_use]
+    pub(crate) fn marked(&self, ledger: &str) -> Self {
+        self.without("ledger").with("ledger", ledger)
+    }
+
+    /// The content that makes two copies of a policy the same: all but `ledger` and `date`.
+    #[must_use]
+    pub(crate) fn same_content(&self, other: &Policy) -> bool {
+        let content = |policy: &Policy| {
+            let mut inner = policy.inner().clone();
+            inner.shift_remove("ledger");
+            inner.shift_remove("date");
+            inner
+        };
+        self.kind == other.kind && content(self) == content(other)
+    }
+}
+
+/// A JSON value as text without quotes around a text.
+#[must_use]
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => json::text(other),
+    }
+}
+
+/// What a JSON value is, for messages.
+fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,388 @@
+//! The local copy: `blockchain.json`, one policy a line, and its checks beside it.
+//!
+//! # Format
+//!
+//! `blockchain.json` is plain: each line is one policy as JSON, ended by a line feed; blank lines mean nothing. Two kinds of line are
+//! not policies but what this node did and the master may not know yet: `{"deleted": {"id": X, "date": D, "ledger": "local"}}`
+//! and `{"replaced": {"id": X, "ledger": "local"}}`.
+//!
+//! `blockchain.json.check` has one line for each of its lines: `<md5 of the line> <policy id> <first 8 digits of the md5 of what stands before>`.
+//! A line of the copy whose MD5 is not there is damaged; a check whose line is not there is a line lost. A check line that fails its own
+//! sum is ignored, as is an absent check file: then only the JSON structure is tested.
+//!
+//! # Writing
+//!
+//! A policy is appended and synced, then its check. A rewrite makes a complete new file: temporary name, sync, the present copy becomes `.old`,
+//! rename, sync of the directory. The checks of the new generation lie in `.check.new` until then, so whichever file a crash leaves
+//! behind finds its own checks.
+//!
+//! # Reading
+//!
+//! Damage never prevents a start: damaged lines go to `blockchain.json.damaged`, and a lost line that is found intact in the previous
+//! generation (`.old`) is taken from there. [`Loaded::damage`] says what happened.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anylog_core::reply::json;
+use serde_json::json;
+
+use crate::policy::id::md5_hex;
+use crate::snapshot::{Contents, Deletion};
+use crate::{LedgerError, Policy};
+
+const DELETED: &str = "deleted";
+const REPLACED: &str = "replaced";
+
+/// What was read, and what was wrong with it.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The intact lines.
+    pub contents: Contents,
+    /// Sentences for the log, one for each damaged or lost line.
+    pub damage: Vec<String>,
+}
+
+/// The file of the local copy.
+#[derive(Debug, Clone)]
+pub struct LedgerFile {
+    path: PathBuf,
+}
+
+impl LedgerFile {
+    /// The local copy at this path; nothing is read or made yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file beside the copy: `blockchain.old` for `old`.
+    #[must_use]
+    pub fn sibling(&self, extension: &str) -> PathBuf {
+        self.path.with_extension(extension)
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    }
+
+    /// Reads the copy. An absent file is an empty ledger. When anything was damaged the copy is written anew from what is intact.
+    ///
+    /// # Errors
+    /// Only what the operating system refuses: reading an existing file, writing the repaired one.
+    pub fn load(&self) -> Result<Loaded, LedgerError> {
+        let mut loaded = Loaded::default();
+        let bytes = match read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.previous_when_lost(&mut loaded)?,
+            Err(error) => return Err(self.failed(&error)),
+        };
+        let mut checks = self.checks_for(&bytes);
+        let checked = !checks.is_empty();
+        let mut unchecked = false;
+        let mut damaged = Vec::new();
+        let (text_lines, torn) = lines(&bytes);
+        for (number, line) in text_lines {
+            let verdict = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned()).and_then(|text| {
+                if checked && checks.remove(&md5_hex(text)).is_none() {
+                    // A line appended just before a crash has no check yet; it is whole when it ends like one.
+                    let appended_last = line.as_ptr_range().end == bytes.as_ptr_range().end.wrapping_sub(1);
+                    if !(appended_last && Policy::from_json_text(text).is_ok() && checks.is_empty()) {
+                        return Err("its checksum is not the recorded one".to_owned());
+                    }
+                    unchecked = true;
+                }
+                take_line(&mut loaded.contents, text).map_err(|error| error.to_string())
+            });
+            if let Err(reason) = verdict {
+                loaded.damage.push(format!("line {number} of {} is damaged: {reason}", self.path.display()));
+                damaged.extend_from_slice(line);
+                damaged.push(b'\n');
+            }
+        }
+        if torn {
+            loaded.damage.push(format!("the last line of {} was not ended", self.path.display()));
+        }
+        self.restore(checks, &mut loaded)?;
+        if !loaded.damage.is_empty() {
+            if !damaged.is_empty() {
+                append(&self.beside(".damaged"), &damaged).map_err(|error| self.failed(&error))?;
+            }
+        }
+        if unchecked || !loaded.damage.is_empty() {
+            self.rewrite_keeping_old(&loaded.contents)?;
+        }
+        Ok(loaded)
+    }
+
+    /// When a crash fell between the two renames of a rewrite there is no copy but its previous generation.
+    fn previous_when_lost(&self, loaded: &mut Loaded) -> Result<Vec<u8>, LedgerError> {
+        if !self.beside(".check").exists() && !self.beside(".check.new").exists() {
+            return Ok(Vec::new());
+        }
+        loaded.damage.push(format!("{} is missing; its previous copy is used", self.path.display()));
+        self.previous()
+    }
+
+    /// The previous generation; empty when there is none.
+    fn previous(&self) -> Result<Vec<u8>, LedgerError> {
+        match read(&self.sibling("old")) {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// The checks that fit the file best: those of its own generation, or of the one that a crash left behind.
+    fn checks_for(&self, bytes: &[u8]) -> HashMap<String, String> {
+        let (text_lines, _) = lines(bytes);
+        let digests: Vec<String> =
+            text_lines.iter().filter_map(|(_, line)| std::str::from_utf8(line).ok()).map(md5_hex).collect();
+        let fit = |checks: &HashMap<String, String>| {
+            let found = digests.iter().filter(|digest| checks.contains_key(*digest)).count();
+            // A lost line counts as much against a generation as an unknown one.
+            (found, std::cmp::Reverse(checks.len()))
+        };
+        let candidates = [self.beside(".check"), self.beside(".check.new")].map(|path| read_checks(&path));
+        candidates.into_iter().filter(|checks| !checks.is_empty()).max_by_key(fit).unwrap_or_default()
+    }
+
+    /// Looks for lines that are recorded but were not found, in the previous generation.
+    fn restore(&self, lost: HashMap<String, String>, loaded: &mut Loaded) -> Result<(), LedgerError> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let previous = self.previous()?;
+        let mut found: HashMap<String, &str> = HashMap::new();
+        for (_, line) in lines(&previous).0 {
+            if let Ok(text) = std::str::from_utf8(line) {
+                found.insert(md5_hex(text), text);
+            }
+        }
+        let mut lost: Vec<(String, String)> = lost.into_iter().collect();
+        lost.sort_by(|(_, a), (_, b)| a.cmp(b));
+        for (digest, id) in lost {
+            let restored = found.get(&digest).is_some_and(|text| take_line(&mut loaded.contents, text).is_ok());
+            loaded.damage.push(if restored {
+                format!("policy {id} was lost from {} and restored from the previous copy", self.path.display())
+            } else {
+                format!("policy {id} was lost from {}; synchronisation brings it back", self.path.display())
+            });
+        }
+        Ok(())
+    }
+
+    /// Appends a policy and returns when it is on stable storage.
+    ///
+    /// # Errors
+    /// What the operating system refuses. The file may then end in a part of the line, which the next load cuts off.
+    pub fn append(&self, policy: &Policy) -> Result<(), LedgerError> {
+        self.append_line(&policy.to_json_text(), policy.id())
+    }
+
+    /// Appends the note that a policy was deleted here.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn append_deleted(&self, deletion: &Deletion) -> Result<(), LedgerError> {
+        self.append_line(&deleted_line(deletion), &deletion.id)
+    }
+
+    fn append_line(&self, line: &str, id: &str) -> Result<(), LedgerError> {
+        self.make_directory()?;
+        append(&self.path, format!("{line}\n").as_bytes()).map_err(|error| self.failed(&error))?;
+        append(&self.beside(".check"), check_line(line, id).as_bytes()).map_err(|error| self.failed(&error))
+    }
+
+    /// Replaces the whole copy; the present one becomes `.old`. Returns when all is on stable storage.
+    ///
+    /// # Errors
+    /// What the operating system refuses; the present copy is then unchanged.
+    pub fn rewrite(&self, contents: &Contents) -> Result<(), LedgerError> {
+        self.write_generation(contents, true)
+    }
+
+    /// As [`Self::rewrite`], but a damaged copy does not push out the good previous one.
+    fn rewrite_keeping_old(&self, contents: &Contents) -> Result<(), LedgerError> {
+        self.write_generation(contents, false)
+    }
+
+    fn write_generation(&self, contents: &Contents, keep_present: bool) -> Result<(), LedgerError> {
+        self.make_directory()?;
+        let mut text = String::new();
+        let mut checks = String::new();
+        for (line, id) in text_lines(contents) {
+            checks.push_str(&check_line(&line, &id));
+            text.push_str(&line);
+            text.push('\n');
+        }
+        let failed = |error: io::Error| self.failed(&error);
+        let (temporary, checks_new) = (self.beside(".tmp"), self.beside(".check.new"));
+        write_synced(&temporary, text.as_bytes()).map_err(failed)?;
+        write_synced(&checks_new, checks.as_bytes()).map_err(failed)?;
+        if keep_present && self.path.exists() {
+            fs::rename(&self.path, self.sibling("old")).map_err(failed)?;
+        }
+        fs::rename(&temporary, &self.path).map_err(failed)?;
+        fs::rename(&checks_new, self.beside(".check")).map_err(failed)?;
+        self.sync_directory().map_err(failed)
+    }
+
+    /// Writes policies into another file, one a line, through a temporary name.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn export(path: &Path, lines: impl IntoIterator<Item = String>) -> Result<usize, LedgerError> {
+        let file = Self::new(path);
+        file.make_directory()?;
+        let mut text = String::new();
+        let mut count = 0;
+        for line in lines {
+            text.push_str(&line);
+            text.push('\n');
+            count += 1;
+        }
+        let temporary = file.beside(".tmp");
+        write_synced(&temporary, text.as_bytes()).map_err(|error| file.failed(&error))?;
+        fs::rename(&temporary, path).map_err(|error| file.failed(&error))?;
+        Ok(count)
+    }
+
+    /// The policies of another file of the same format; a line that is no policy is an error that names it.
+    ///
+    /// # Errors
+    /// An unreadable file, or a line that is no policy.
+    pub fn import(path: &Path) -> Result<Contents, LedgerError> {
+        let file = Self::new(path);
+        let bytes = read(path).map_err(|error| file.failed(&error))?;
+        let mut contents = Contents::default();
+        for (number, line) in lines(&bytes).0 {
+            let wrong = |reason: String| LedgerError::File {
+                path: path.display().to_string(),
+                reason: format!("line {number} is not a policy: {reason}"),
+            };
+            let text = std::str::from_utf8(line).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+            take_line(&mut contents, text).map_err(|error| wrong(error.to_string()))?;
+        }
+        Ok(contents)
+    }
+
+    fn make_directory(&self) -> Result<(), LedgerError> {
+        match self.path.parent() {
+            Some(directory) => fs::create_dir_all(directory).map_err(|error| self.failed(&error)),
+            None => Ok(()),
+        }
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        match self.path.parent() {
+            Some(directory) if cfg!(unix) => File::open(directory)?.sync_all(),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, error: &io::Error) -> LedgerError {
+        let path = self.path.display().to_string();
+        if error.kind() == io::ErrorKind::StorageFull {
+            return LedgerError::DiskFull { path };
+        }
+        LedgerError::File { path, reason: error.to_string() }
+    }
+}
+
+fn deleted_line(deletion: &Deletion) -> String {
+    json::text(&json!({DELETED: {"id": deletion.id, "date": deletion.date, "ledger": "local"}}))
+}
+
+fn replaced_line(id: &str) -> String {
+    json::text(&json!({REPLACED: {"id": id, "ledger": "local"}}))
+}
+
+fn text_lines(contents: &Contents) -> impl Iterator<Item = (String, String)> + '_ {
+    let policies = contents.policies.iter().map(|policy| (policy.to_json_text(), policy.id().to_owned()));
+    let deleted = contents.deleted.iter().map(|deletion| (deleted_line(deletion), deletion.id.clone()));
+    let replaced = contents.replaced.iter().map(|id| (replaced_line(id), id.clone()));
+    policies.chain(deleted).chain(replaced)
+}
+
+/// Takes one line into the contents: a policy, or a mark.
+fn take_line(contents: &mut Contents, text: &str) -> Result<(), LedgerError> {
+    let policy = Policy::from_json_text(text)?;
+    let id = policy.id().to_owned();
+    match policy.kind() {
+        DELETED if policy.is_local() => {
+            contents.policies.retain(|known| known.id() != id);
+            let date = policy.text("date").unwrap_or_default().to_owned();
+            contents.deleted.retain(|known| known.id != id);
+            contents.deleted.push(Deletion { id, date });
+        }
+        REPLACED if policy.is_local() => {
+            if !contents.replaced.contains(&id) {
+                contents.replaced.push(id);
+            }
+        }
+        _ if id.is_empty() => return Err(LedgerError::Structure { problem: "this one has no id".to_owned() }),
+        _ if contents.policy(&id).is_some() => return Err(LedgerError::DuplicateId { id }),
+        _ => contents.policies.push(Arc::new(policy)),
+    }
+    Ok(())
+}
+
+/// The lines of a file that are not blank, with their numbers, and whether the last one lacks its end.
+fn lines(bytes: &[u8]) -> (Vec<(usize, &[u8])>, bool) {
+    let torn = bytes.last().is_some_and(|last| *last != b'\n');
+    let numbered = bytes.split(|byte| *byte == b'\n').enumerate();
+    let lines = numbered.map(|(index, line)| (index + 1, line)).filter(|(_, line)| !line.trim_ascii().is_empty());
+    (lines.collect(), torn)
+}
+
+fn check_line(line: &str, id: &str) -> String {
+    // Ids are the user's to choose; one with a blank or a line end is recorded without it.
+    let id: String = id.chars().filter(|c| !c.is_whitespace()).collect();
+    let body = format!("{} {id}", md5_hex(line));
+    format!("{body} {}\n", &md5_hex(&body)[..8])
+}
+
+fn read_checks(path: &Path) -> HashMap<String, String> {
+    let Ok(bytes) = read(path) else { return HashMap::new() };
+    let text = String::from_utf8_lossy(&bytes);
+    let check = |line: &str| {
+        let (body, sum) = line.rsplit_once(' ')?;
+        let (digest, id) = body.split_once(' ')?;
+        (md5_hex(body)[..8] == *sum).then(|| (digest.to_owned(), id.to_owned()))
+    };
+    text.lines().filter_map(check).collect()
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let length = file.metadata()?.len();
+    let written = file.write_all(bytes).and_then(|()| file.sync_data());
+    if written.is_err() {
+        // A part of a line must not become the beginning of the next one.
+        file.set_len(length)?;
+    }
+    written
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
