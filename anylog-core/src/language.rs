@@ -3,17 +3,22 @@
 pub mod builtin;
 pub mod condition;
 pub mod expand;
-mod flow;
 pub mod lexer;
 pub mod script;
 pub mod where_list;
 
+mod arguments;
+mod assign;
+mod execute;
+mod flow;
+mod secrets;
+
 pub(crate) use flow::register_flow;
 
+use crate::Session;
 use crate::command::CommandResult;
-use crate::{CommandError, Session, Status};
 
 /// Runs one command line.
-pub(crate) async fn execute(_session: &mut Session, line: &str) -> CommandResult {
-    Err(CommandError::new(Status::UNRECOGNIZED_COMMAND, line))
+pub(crate) async fn execute(session: &mut Session, line: &str) -> CommandResult {
+    execute::execute(session, line).await
 }

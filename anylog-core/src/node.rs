@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
+use crate::language::script::Scripts;
 use crate::schedule::Schedulers;
 use crate::time::{Clock, SystemClock};
 use crate::{Dictionary, Registry};
@@ -40,6 +41,8 @@ pub struct Node {
     pub directories: WorkDirectories,
     /// Commands on a timetable.
     pub schedulers: Schedulers,
+    /// Scripts that run.
+    pub scripts: Scripts,
     /// Cancelled when the node is to drain and end: `exit node`, SIGTERM.
     pub shutdown: CancellationToken,
     name: RwLock<String>,
@@ -92,6 +95,7 @@ impl NodeBuilder {
             processes: Processes::default(),
             directories: self.directories,
             schedulers: Schedulers::default(),
+            scripts: Scripts::default(),
             shutdown: CancellationToken::new(),
             name: RwLock::new(self.name),
             address: RwLock::new(None),

@@ -36,13 +36,23 @@ pub struct Session {
     /// A name for logs: `main`, `rest`, the script's file.
     pub thread: String,
     pub(crate) scripts: Vec<crate::language::script::Frame>,
+    /// How many commands contain the one that runs.
+    pub(crate) depth: usize,
 }
 
 impl Session {
     /// A session that prints nowhere.
     #[must_use]
     pub fn new(node: Arc<Node>, caller: Caller) -> Self {
-        Self { node, caller, console: Arc::new(Silent), if_flag: None, thread: "main".to_owned(), scripts: Vec::new() }
+        Self {
+            node,
+            caller,
+            console: Arc::new(Silent),
+            if_flag: None,
+            thread: "main".to_owned(),
+            scripts: Vec::new(),
+            depth: 0,
+        }
     }
 
     /// The same session with another console.
@@ -62,6 +72,7 @@ impl Session {
             if_flag: None,
             thread: thread.into(),
             scripts: Vec::new(),
+            depth: 0,
         }
     }
 
@@ -74,7 +85,7 @@ impl Session {
 
     /// Runs a script file to its end, as `process <path>` does.
     pub async fn run_script(&mut self, path: &Path) -> Result<(), CommandError> {
-        crate::language::script::run_file(self, path).await
+        crate::language::script::run_file(self, path, &[]).await
     }
 
     /// Fails unless the caller has this right; the error names the setting that grants it.

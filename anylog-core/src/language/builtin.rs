@@ -4,4 +4,6 @@ use std::sync::Arc;
 
 use crate::Node;
 
-pub(crate) fn register(_node: &Arc<Node>) {}
+pub(crate) fn register(node: &Arc<Node>) {
+    super::register_flow(node);
+}

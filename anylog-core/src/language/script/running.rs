@@ -1,0 +1,126 @@
+//! The scripts that run on a node.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::debug::Debugged;
+use crate::Node;
+
+/// A script that runs: a row of `get user threads`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningScript {
+    /// The thread it runs on.
+    pub thread: String,
+    /// Its file.
+    pub script: String,
+    /// The line that runs.
+    pub line: usize,
+    /// The command of that line.
+    pub command: String,
+    /// Since when it runs.
+    pub since: Timestamp,
+}
+
+/// The scripts of a node, over all threads.
+#[derive(Debug)]
+pub struct Scripts {
+    // `exit scripts` counts up; a script ends when the number is not the one that it began with
+    generation: watch::Sender<u64>,
+    next: AtomicU64,
+    running: Mutex<BTreeMap<u64, RunningScript>>,
+    pub(super) threads: AtomicUsize,
+    pub(super) debugged: Mutex<HashMap<String, Debugged>>,
+    pub(super) released: Notify,
+    merged: Notify,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            generation: watch::Sender::new(0),
+            next: AtomicU64::new(0),
+            running: Mutex::default(),
+            threads: AtomicUsize::new(0),
+            debugged: Mutex::default(),
+            released: Notify::new(),
+            merged: Notify::new(),
+        }
+    }
+}
+
+impl Scripts {
+    /// The scripts that run now, in the order of their start.
+    #[must_use]
+    pub fn running(&self) -> Vec<RunningScript> {
+        self.running.lock().values().cloned().collect()
+    }
+
+    /// Ends every script that runs now: `exit scripts`. Scripts that start later are not touched.
+    pub fn end_all(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
+        self.released.notify_waiters();
+    }
+
+    /// Wakes every `wait .. for sync`; to be called whenever the local copy of the metadata was brought up to date.
+    pub fn metadata_merged(&self) {
+        self.merged.notify_waiters();
+    }
+
+    pub(crate) async fn next_merge(&self) {
+        self.merged.notified().await;
+    }
+
+    /// Tells when running scripts are to end.
+    pub(crate) fn ends(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+}
+
+/// The entry of one running script; leaves the list when it is dropped.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    node: Arc<Node>,
+    id: u64,
+    generation: u64,
+}
+
+impl Ticket {
+    pub(super) fn enter(node: &Arc<Node>, thread: &str, script: &str) -> Self {
+        let scripts = &node.scripts;
+        let id = scripts.next.fetch_add(1, Ordering::Relaxed);
+        let entry = RunningScript {
+            thread: thread.to_owned(),
+            script: script.to_owned(),
+            line: 0,
+            command: String::new(),
+            since: node.clock.now(),
+        };
+        scripts.running.lock().insert(id, entry);
+        let generation = *scripts.generation.borrow();
+        Self { node: Arc::clone(node), id, generation }
+    }
+
+    pub(super) fn at(&self, line: usize, command: &str) {
+        if let Some(entry) = self.node.scripts.running.lock().get_mut(&self.id) {
+            entry.line = line;
+            entry.command.clear();
+            entry.command.push_str(command);
+        }
+    }
+
+    /// True after `exit scripts`, and when the node shuts down.
+    pub(super) fn ended(&self) -> bool {
+        *self.node.scripts.generation.borrow() != self.generation || self.node.shutdown.is_cancelled()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.node.scripts.running.lock().remove(&self.id);
+    }
+}
