@@ -1,0 +1,147 @@
+//! A whole node out of its parts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anylog_core::command::DuplicateCommand;
+use anylog_core::{Caller, CommandError, Node, Session, Surface};
+use anylog_dbms::Catalog;
+use anylog_ingest::{Ingest, SinkSlot};
+use anylog_ledger::Ledger;
+use anylog_net::grpc::{GrpcPeers, node_service};
+use anylog_net::{Listeners, PeerReply, PeerRequest, PeerService, Peers};
+use anylog_query::QueryService;
+use async_trait::async_trait;
+
+use crate::console::Collected;
+use crate::rest::{self, RestServer};
+
+/// How long a node may take to drain. Below the five seconds after which supervisors kill.
+pub const DRAIN_DEADLINE: Duration = Duration::from_millis(4500);
+
+/// A node that cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AssemblyError {
+    /// Two parts declare the same command.
+    #[error(transparent)]
+    Command(#[from] DuplicateCommand),
+}
+
+/// A node: every part, wired to the others, with all commands registered. Nothing runs and nothing listens until a
+/// command says so.
+#[derive(Debug)]
+pub struct NodeApp {
+    /// What the language and all parts share.
+    pub node: Arc<Node>,
+    /// Logical databases.
+    pub catalog: Arc<Catalog>,
+    /// Policies.
+    pub ledger: Arc<Ledger>,
+    /// The way to other nodes.
+    pub peers: Arc<dyn Peers>,
+    /// The ports.
+    pub listeners: Arc<Listeners>,
+    /// Where the store is mounted that rows go to.
+    pub slot: Arc<SinkSlot>,
+    /// Broker, message clients, mapping.
+    pub ingest: Arc<Ingest>,
+    /// SQL.
+    pub query: Arc<QueryService>,
+    /// The REST server.
+    pub rest: Arc<RestServer>,
+}
+
+impl NodeApp {
+    /// A node at home in `home`, reaching other nodes over gRPC.
+    ///
+    /// # Errors
+    /// When two parts declare the same command.
+    pub fn build(home: impl Into<PathBuf>) -> Result<Arc<Self>, AssemblyError> {
+        Self::build_with(home, GrpcPeers::new())
+    }
+
+    /// A node that reaches others by `peers`, for simulations and tests.
+    ///
+    /// # Errors
+    /// When two parts declare the same command.
+    pub fn build_with(home: impl Into<PathBuf>, peers: Arc<dyn Peers>) -> Result<Arc<Self>, AssemblyError> {
+        let node = Node::builder().home(home).build();
+        let listeners = Arc::new(Listeners::default());
+        let slot = SinkSlot::new();
+        let catalog = Catalog::new(Arc::clone(&node));
+        let ledger = Ledger::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&peers));
+        let ingest = Ingest::new(Arc::clone(&node), Arc::clone(&ledger), Arc::clone(&slot));
+        let query = QueryService::new(Arc::clone(&node), Arc::clone(&catalog));
+        let rest = RestServer::new(
+            Arc::clone(&node),
+            Arc::clone(&listeners),
+            Arc::clone(&peers),
+            Arc::clone(&ingest),
+            Arc::clone(&slot),
+        );
+        let app = Arc::new(Self { node, catalog, ledger, peers, listeners, slot, ingest, query, rest });
+        app.register()?;
+        Ok(app)
+    }
+
+    fn register(&self) -> Result<(), DuplicateCommand> {
+        let answering = Answering { node: Arc::clone(&self.node), ledger: Arc::clone(&self.ledger) };
+        let tcp = node_service(Arc::new(answering));
+        let registry = &self.node.registry;
+        registry.register_all(anylog_dbms::commands::commands(&self.catalog))?;
+        registry.register_all(anylog_ledger::commands::commands(&self.ledger))?;
+        registry.register_all(anylog_net::commands(Arc::clone(&self.listeners), tcp))?;
+        registry.register_all(anylog_ingest::commands(Arc::clone(&self.ingest), Arc::clone(&self.listeners)))?;
+        registry.register_all(anylog_query::commands(Arc::clone(&self.query)))?;
+        registry.register_all(rest::commands::commands(&self.rest))?;
+        anylog_net::register_processes(&self.node, &self.listeners);
+        rest::commands::register_processes(&self.rest);
+        Ok(())
+    }
+
+    /// A thread of commands for `caller`.
+    #[must_use]
+    pub fn session(&self, caller: Caller) -> Session {
+        Session::new(Arc::clone(&self.node), caller)
+    }
+
+    /// Ends what runs: takes no more connections, finishes what was taken, stores what was acknowledged. Returns after at
+    /// most [`DRAIN_DEADLINE`]; what was acknowledged is on stable storage also when that passes.
+    pub async fn drain(&self) {
+        self.node.shutdown.cancel();
+        let draining = async {
+            self.listeners.stop_all().await;
+        };
+        if tokio::time::timeout(DRAIN_DEADLINE, draining).await.is_err() {
+            tracing::warn!("The node did not drain in time; what is left is taken up at the next start");
+        }
+    }
+}
+
+/// What this node answers to others.
+struct Answering {
+    node: Arc<Node>,
+    ledger: Arc<Ledger>,
+}
+
+#[async_trait]
+impl PeerService for Answering {
+    async fn answer(&self, from: SocketAddr, request: PeerRequest) -> Result<PeerReply, CommandError> {
+        match request {
+            PeerRequest::Ledger { known_version } => self.ledger.answer(&known_version),
+            PeerRequest::Command { text } => {
+                let caller = Caller::network(Surface::Peer, from, self.node.remote_admin());
+                let console = Arc::new(Collected::default());
+                let mut session = Session::new(Arc::clone(&self.node), caller).with_console(Arc::clone(&console) as _);
+                session.thread = "peer".to_owned();
+                let reply = session.execute(&text).await?.into_text().await?;
+                let printed = console.take();
+                let both = !reply.is_empty() && !printed.is_empty();
+                Ok(PeerReply::Text(if both { format!("{printed}\n{reply}") } else { printed + &reply }))
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What the subcommands of the program do.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anylog_core::session::Console;
+use anylog_core::{Caller, CommandError, Registry, Session};
+use anylog_net::{GrpcPeers, PeerReply, PeerRequest, Peers};
+
+use crate::assembly::NodeApp;
+use crate::console::StandardOutput;
+use crate::terminal;
+
+/// The home directory: the argument, else `ANYLOG_HOME`, else `EDGELAKE_HOME`, else the working directory.
+#[must_use]
+pub fn home(argument: Option<PathBuf>) -> PathBuf {
+    let of_environment = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    argument
+        .or_else(|| of_environment("ANYLOG_HOME"))
+        .or_else(|| of_environment("EDGELAKE_HOME"))
+        .unwrap_or_else(|| PathBuf::from("."))
+}
+
+/// A session of the person who started the program.
+#[must_use]
+pub fn terminal_session(app: &NodeApp) -> Session {
+    app.session(Caller::terminal()).with_console(Arc::new(StandardOutput))
+}
+
+/// Runs a start script and the commands behind it, then stays until the node is to end.
+///
+/// The script and each command must succeed for the next to run. A failure is reported on the standard error. The node
+/// stays up after it if any server runs, so that a person can look; otherwise the program ends with code 1.
+pub async fn process(app: &NodeApp, script: &Path, after: &[String]) -> ExitCode {
+    let started = tokio::select! {
+        started = start(app, script, after) => started,
+        // A signal, or `exit node` inside the script.
+        () = app.node.shutdown.cancelled() => Ok(()),
+    };
+    if let Err(error) = started {
+        report(&error);
+        if app.listeners.addresses().is_empty() && !app.node.shutdown.is_cancelled() {
+            app.drain().await;
+            return ExitCode::FAILURE;
+        }
+    }
+    stay(app).await
+}
+
+async fn start(app: &NodeApp, script: &Path, after: &[String]) -> Result<(), CommandError> {
+    let mut session = terminal_session(app);
+    session.run_script(script).await?;
+    for command in after {
+        let reply = session.execute(command).await?.into_text().await?;
+        if !reply.is_empty() {
+            session.console.print(&reply);
+        }
+    }
+    Ok(())
+}
+
+/// Reads the terminal when there is one, and otherwise waits; drains at the end.
+pub async fn stay(app: &NodeApp) -> ExitCode {
+    if !app.node.shutdown.is_cancelled() && terminal::is_interactive() {
+        terminal::run(app).await;
+        app.node.shutdown.cancel();
+    }
+    app.node.shutdown.cancelled().await;
+    app.drain().await;
+    ExitCode::SUCCESS
+}
+
+/// Runs one command at a running node and prints its reply.
+pub async fn exec(address: &str, command: &str, deadline: Duration) -> ExitCode {
+    let request = PeerRequest::Command { text: command.to_owned() };
+    match GrpcPeers::new().call(address, request, deadline).await {
+        Ok(PeerReply::Text(text)) => {
+            if !text.is_empty() {
+                StandardOutput.print(text.trim_end_matches(['\r', '\n']));
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(PeerReply::Ledger { .. }) => ExitCode::FAILURE,
+        Err(error) => {
+            report(&CommandError::from(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says on the standard error why something failed.
+#[allow(clippy::print_stderr)]
+pub fn report(error: &CommandError) {
+    eprintln!("anylog-node: {}", error.message);
+    if let Some(hint) = &error.hint {
+        eprintln!("  {hint}");
+    }
+}
+
+/// Prints the reference of all commands as Markdown.
+#[must_use]
+pub fn print_reference(app: &NodeApp) -> ExitCode {
+    for key in app.node.registry.keys() {
+        StandardOutput.print(&key);
+    }
+    ExitCode::SUCCESS
+}
+
+/// Takes the words behind `process FILE` apart into commands. A bare `and` before a word that begins a command separates,
+/// `&` does too; a quoted argument may hold blanks. Everything after `#` is a comment.
+#[must_use]
+pub fn commands_of(words: &[String], registry: &Registry) -> Vec<String> {
+    let begins_command = |words: &[String]| {
+        let joined = words.iter().take(6).map(String::as_str).collect::<Vec<_>>().join(" ");
+        let words: Vec<&str> = joined.split_whitespace().collect();
+        registry.find(&words).is_some()
+    };
+    let words: Vec<String> = words.iter().take_while(|word| !word.starts_with('#')).cloned().collect();
+    let mut commands = vec![String::new()];
+    for (index, word) in words.iter().enumerate() {
+        let separates = word == "&"
+            || (word == "and" && (commands.iter().all(String::is_empty) || begins_command(&words[index + 1..])));
+        match commands.last_mut() {
+            _ if separates => commands.push(String::new()),
+            Some(command) => {
+                if !command.is_empty() {
+                    command.push(' ');
+                }
+                command.push_str(word);
+            }
+            None => {}
+        }
+    }
+    commands.retain(|command| !command.is_empty());
+    commands
+}
+
+/// Cancels the node's shutdown token on SIGTERM and SIGINT; a second signal ends the program at once.
+///
+/// # Errors
+/// When the system does not deliver signals to this program.
+pub fn end_on_signals(app: &NodeApp) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = app.node.shutdown.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.is_cancelled() {
+                tracing::warn!("A second signal ends the program without draining");
+                std::process::exit(130);
+            }
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(words: &[&str]) -> Vec<String> {
+        let app = NodeApp::build(std::env::temp_dir()).unwrap();
+        commands_of(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), &app.node.registry)
+    }
+
+    #[test]
+    fn commands_behind_the_script_are_separated_by_and() {
+        assert_eq!(split(&["and", "exit node"]), ["exit node"]);
+        assert_eq!(split(&["and", "get", "connections", "and", "exit tcp"]), ["get connections", "exit tcp"]);
+        assert_eq!(
+            split(&["and", "run", "rest", "server", "where", "external_ip=a", "and", "external_port=1"]),
+            ["run rest server where external_ip=a and external_port=1"]
+        );
+        assert_eq!(split(&["&", "exit tcp", "#", "and", "exit rest"]), ["exit tcp"]);
+        assert!(split(&[]).is_empty());
+    }
+}
