@@ -14,6 +14,7 @@
 use serde_json::Value as Json;
 
 use crate::command::Value;
+use crate::language::expand::reference;
 use crate::{CommandError, Node, Status};
 
 /// How deep references to JSON texts that hold references are followed.
@@ -83,35 +84,6 @@ fn as_json(node: &Node, value: &Value, depth: usize) -> String {
         }
         Value::Float(number) => Json::from(*number).to_string(),
         other => other.to_string(),
-    }
-}
-
-/// The value of `!name` or `$NAME`, suffix included; `None` when it is unset.
-pub(crate) fn reference(node: &Node, word: &str) -> Option<Value> {
-    if let Some(name) = word.strip_prefix('$') {
-        return node.dictionary.environment(name).map(Value::Text);
-    }
-    let name = word.strip_prefix('!')?;
-    if let Some(text) = node.dictionary.get(name) {
-        return Some(Value::Text(text));
-    }
-    let (name, suffix) = name.rsplit_once('.')?;
-    let text = node.dictionary.get(name)?;
-    match suffix {
-        "str" => Some(Value::Text(text)),
-        "int" => text.trim().parse().ok().map(Value::Int),
-        "float" => text.trim().parse().ok().filter(|value: &f64| value.is_finite()).map(Value::Float),
-        "bool" => Some(Value::Bool(!text.trim().eq_ignore_ascii_case("false"))),
-        "name" => Some(Value::Text(crate::names::underscore(&text))),
-        "len" => {
-            let length = match parse(&text) {
-                Ok(Json::Array(elements)) => elements.len(),
-                Ok(Json::Object(members)) => members.len(),
-                _ => text.chars().count(),
-            };
-            i64::try_from(length).ok().map(Value::Int)
-        }
-        _ => None,
     }
 }
 

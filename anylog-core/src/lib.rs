@@ -41,6 +41,7 @@
 //! | [`node`], [`session`] | the state shared by all threads of a node, and the state of one thread |
 //! | [`language`] | lexer, expansion, conditions, assignments, scripts |
 //! | [`bring`], [`json_text`] | values taken out of JSON documents, and JSON as people write it in commands |
+//! | [`expression`] | the evaluator of the command `python` |
 //! | [`schedule`] | commands that run on a timetable |
 //! | [`time`], [`names`] | clocks and stored time texts; normalised names |
 
@@ -49,6 +50,7 @@ pub mod caller;
 pub mod command;
 pub mod dictionary;
 pub mod error;
+pub mod expression;
 pub mod json_text;
 pub mod language;
 pub mod names;

@@ -49,6 +49,7 @@ pub struct Node {
     address: RwLock<Option<String>>,
     time_zone: RwLock<TimeZone>,
     remote_admin: AtomicBool,
+    terminal: AtomicBool,
     output_width: RwLock<usize>,
 }
 
@@ -101,6 +102,7 @@ impl NodeBuilder {
             address: RwLock::new(None),
             time_zone: RwLock::new(TimeZone::UTC),
             remote_admin: AtomicBool::new(false),
+            terminal: AtomicBool::new(true),
             output_width: RwLock::new(crate::reply::table::DEFAULT_MAX_WIDTH),
         });
         node.directories.publish(&node.dictionary);
@@ -165,6 +167,17 @@ impl Node {
     /// Allows or forbids administration from other addresses.
     pub fn set_remote_admin(&self, allowed: bool) {
         self.remote_admin.store(allowed, Ordering::Relaxed);
+    }
+
+    /// Whether the program reads commands from its terminal: `set cli off`.
+    #[must_use]
+    pub fn terminal(&self) -> bool {
+        self.terminal.load(Ordering::Relaxed)
+    }
+
+    /// Starts or stops reading commands from the terminal.
+    pub fn set_terminal(&self, reads: bool) {
+        self.terminal.store(reads, Ordering::Relaxed);
     }
 
     /// The width at which table cells wrap: `set output table width`.

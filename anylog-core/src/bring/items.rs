@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::path::{Path, Segment};
-use crate::json_text::reference;
+use crate::language::expand::reference;
 use crate::{CommandError, Node};
 
 /// One item.
