@@ -48,7 +48,9 @@ pub enum LedgerError {
         id: String,
     },
     /// The policy that another one builds on is not there.
-    #[error("the '{kind}' policy names the parent '{parent}', which is not in the ledger with the same name and company")]
+    #[error(
+        "the '{kind}' policy names the parent '{parent}', which is not in the ledger with the same name and company"
+    )]
     NoParent {
         /// The policy's type.
         kind: String,
@@ -164,8 +166,12 @@ impl LedgerError {
         Some(match self {
             Self::Structure { .. } => "look at it with: json !policy".to_owned(),
             Self::NonUnique { id, .. } => format!("look at it with: blockchain get * where id = {id}"),
-            Self::NonUniqueAddress { .. } => "give the operator another port, or use the policy that is there".to_owned(),
-            Self::NoCluster { .. } => "insert the cluster policy first; find clusters with: blockchain get cluster".to_owned(),
+            Self::NonUniqueAddress { .. } => {
+                "give the operator another port, or use the policy that is there".to_owned()
+            }
+            Self::NoCluster { .. } => {
+                "insert the cluster policy first; find clusters with: blockchain get cluster".to_owned()
+            }
             Self::NoParent { .. } => "insert the parent first, or leave 'parent' away".to_owned(),
             Self::DuplicateId { id } => format!("look at it with: blockchain get * where id = {id}"),
             Self::NotFound { .. } => "look at the ledger with: blockchain get *".to_owned(),

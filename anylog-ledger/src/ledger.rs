@@ -354,10 +354,8 @@ impl Ledger {
         }
         let _gate = self.gate.lock().await;
         let snapshot = self.snapshot();
-        let policy = policy
-            .prepare(self.node.clock.as_ref())
-            .without("ledger")
-            .with("date", policy_date(self.node.clock.now()));
+        let policy =
+            policy.prepare(self.node.clock.as_ref()).without("ledger").with("date", policy_date(self.node.clock.now()));
         let id = policy.id().to_owned();
         match snapshot.policy(&id) {
             None if to.local => return Err(LedgerError::NotFound { wanted: format!("with id {id}") }),
@@ -368,7 +366,7 @@ impl Ledger {
             _ => {}
         }
         let policy = validate(&policy, snapshot.policies(), &Members::random())?;
-        let text = format!("blockchain replace policy {id} with {}", policy.marked("global").to_json_text());
+        let text = replacement(&policy);
         let mut warnings = Vec::new();
         for master in &to.masters {
             match self.ask_master(master, &text).await {
@@ -518,6 +516,16 @@ impl Ledger {
     }
 }
 
+/// The command that brings the new content of a policy to a master. Tables are widened by the nodes that share them, so
+/// theirs needs no administrator.
+pub(crate) fn replacement(policy: &Policy) -> String {
+    let text = policy.marked("global").to_json_text();
+    if policy.kind() == "table" {
+        return format!("blockchain push update {text}");
+    }
+    format!("blockchain replace policy {} with {text}", policy.id())
+}
+
 /// Statuses with which a master says no; all others mean that it could not look.
 fn is_verdict(status: Status) -> bool {
     matches!(
@@ -559,7 +567,12 @@ impl TableSource for Tables {
     fn tables(&self, dbms: &str) -> Vec<String> {
         let Some(ledger) = self.0.upgrade() else { return Vec::new() };
         let of_dbms = |policy: &Arc<Policy>| policy.text("dbms").is_some_and(|name| name.eq_ignore_ascii_case(dbms));
-        let names = ledger.snapshot().of_kind("table").filter(|policy| of_dbms(policy)).filter_map(|policy| policy.shown("name")).collect();
+        let names = ledger
+            .snapshot()
+            .of_kind("table")
+            .filter(|policy| of_dbms(policy))
+            .filter_map(|policy| policy.shown("name"))
+            .collect();
         names
     }
 }

@@ -127,7 +127,12 @@ const RULES: &[Rules] = &[
     },
     Rules {
         kind: "transform",
-        attributes: &[required("dbms", Text), required("table", Text), required("column", Text), optional("re_match", Text)],
+        attributes: &[
+            required("dbms", Text),
+            required("table", Text),
+            required("column", Text),
+            optional("re_match", Text),
+        ],
         unique: &[],
     },
     Rules {
@@ -178,11 +183,7 @@ const RULES: &[Rules] = &[
         attributes: &[required("dbms", Text), required("table", Text), required("ns", Integer)],
         unique: &[&["dbms", "table"]],
     },
-    Rules {
-        kind: "bucket",
-        attributes: &[required("name", Text), optional("operator", Text)],
-        unique: &[&["name"]],
-    },
+    Rules { kind: "bucket", attributes: &[required("name", Text), optional("operator", Text)], unique: &[&["name"]] },
     Rules {
         kind: "uns",
         attributes: &[
@@ -361,6 +362,21 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// What is wrong with the policies of a ledger: each is checked against those before it.
+#[must_use]
+pub fn problems(policies: &[Arc<Policy>]) -> Vec<String> {
+    // Member numbers are there already; none is drawn.
+    let members = Members::from_source(|| 1);
+    let mut problems = Vec::new();
+    for policy in policies {
+        // A cluster may stand behind the operator that names it, so all policies count.
+        if let Err(error) = validate(policy, policies, &members) {
+            problems.push(format!("{} {}: {error}", policy.kind(), policy.id()));
+        }
+    }
+    problems
 }
 
 /// Equal as JSON, numbers also when one is written as text, since policies are often built from text.

@@ -121,7 +121,9 @@ impl View {
         view.add_operators(policies);
         for policy in policies.iter().filter(|policy| policy.kind() == "table") {
             if let (Some(dbms), Some(table)) = (policy.text("dbms"), policy.text("name")) {
-                view.table_policies.entry((dbms.to_lowercase(), table.to_lowercase())).or_insert_with(|| policy.clone());
+                view.table_policies
+                    .entry((dbms.to_lowercase(), table.to_lowercase()))
+                    .or_insert_with(|| policy.clone());
             }
         }
         view
@@ -334,11 +336,11 @@ mod tests {
         ]));
         assert_eq!(view.clusters_with("D", "t"), ["c1", "c2"]);
         assert_eq!(view.clusters_with("d", "lost"), Vec::<&str>::new());
-        assert_eq!(view.operators().len(), 3);
+        assert_eq!(view.operators().len(), 2);
         assert_eq!(view.operator("o1").unwrap().address(), "10.0.0.1:1");
-        assert_eq!(view.operators_of("c2").count(), 2);
+        assert_eq!(view.operators_of("c2").count(), 1);
         assert_eq!(view.tables_of("c2").count(), 2);
-        assert_eq!(view.problems().len(), 3, "{:?}", view.problems());
+        assert_eq!(view.problems().len(), 4, "{:?}", view.problems());
     }
 
     #[test]

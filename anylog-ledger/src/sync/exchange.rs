@@ -257,7 +257,9 @@ impl Ledger {
             blocking(move || ledger.import_to_table(&policies, &host)).await?;
         }
         let mut running = self.sync.running.lock();
-        if let Some(running) = running.as_mut().filter(|running| running.state.source.connection() == source.connection()) {
+        if let Some(running) =
+            running.as_mut().filter(|running| running.state.source.connection() == source.connection())
+        {
             running.known_version = fetched.version;
             if changed {
                 running.state.stats.loads += 1;

@@ -7,7 +7,7 @@ use anylog_net::{PeerError, PeerReply, PeerRequest, Peers};
 use async_trait::async_trait;
 
 use super::merge::{Incoming, Outgoing};
-use crate::ledger::blocking;
+use crate::ledger::{blocking, replacement};
 use crate::snapshot::Deletion;
 use crate::{Ledger, LedgerError, Policy};
 
@@ -94,15 +94,12 @@ impl LedgerSource for MasterSource {
         let push = |policy: &Policy| format!("blockchain push ignore {}", text(policy));
         match outgoing {
             Outgoing::Push(policy) => self.command(push(policy)).await,
-            Outgoing::Replace(policy) => {
-                let replace = format!("blockchain replace policy {} with {}", policy.id(), text(policy));
-                match self.command(replace).await {
-                    Err(LedgerError::Refused { error, .. }) if error.status == anylog_core::Status::NO_POLICY => {
-                        self.command(push(policy)).await
-                    }
-                    result => result,
+            Outgoing::Replace(policy) => match self.command(replacement(policy)).await {
+                Err(LedgerError::Refused { error, .. }) if error.status == anylog_core::Status::NO_POLICY => {
+                    self.command(push(policy)).await
                 }
-            }
+                result => result,
+            },
             Outgoing::Drop(id) => match self.command(format!("blockchain drop policy where id = {id}")).await {
                 Err(LedgerError::Refused { error, .. }) if error.status == anylog_core::Status::NO_POLICY => Ok(()),
                 result => result,

@@ -79,7 +79,9 @@ fn default_fits(kind: &str, default: &Value) -> bool {
     let kind = kind.to_lowercase();
     match kind.split('(').next().unwrap_or_default() {
         "string" | "str" | "varchar" | "char" => default.is_string(),
-        "int" | "integer" => Type::Integer.fits(default) || default.as_str().is_some_and(|text| text.parse::<i64>().is_ok()),
+        "int" | "integer" => {
+            Type::Integer.fits(default) || default.as_str().is_some_and(|text| text.parse::<i64>().is_ok())
+        }
         "bool" | "boolean" => default.is_boolean() || matches!(default.as_str(), Some("true" | "false")),
         _ => true,
     }

@@ -13,7 +13,8 @@ impl Check<'_> {
         else {
             return Err(self.wrong("'cluster', 'ip' and 'port' must be there"));
         };
-        let same = |other: &Policy, name: &str, value: &Value| other.get(name).is_some_and(|theirs| equal(theirs, value));
+        let same =
+            |other: &Policy, name: &str, value: &Value| other.get(name).is_some_and(|theirs| equal(theirs, value));
         match self.of_kind("operator").find(|other| same(other, "ip", ip) && same(other, "port", port)) {
             None => Ok(()),
             Some(other) => Err(LedgerError::NonUniqueAddress {
@@ -37,7 +38,9 @@ impl Check<'_> {
         }
         // A draw that is taken moves on to the next free number, so a nearly full cluster needs no luck.
         let drawn = members.draw();
-        let free = (0..=255u8).map(|step| drawn.wrapping_add(step)).find(|member| *member != 0 && !taken[usize::from(*member)]);
+        let free = (0..=255u8)
+            .map(|step| drawn.wrapping_add(step))
+            .find(|member| *member != 0 && !taken[usize::from(*member)]);
         free.map(i64::from).ok_or_else(|| LedgerError::ClusterFull { cluster: cluster.to_owned() })
     }
 
@@ -76,7 +79,8 @@ impl Check<'_> {
             self.unique(&["name"])?;
             return Ok(policy);
         };
-        let fits = |other: &Policy| other.text("name") == name && other.id() == parent && other.text("company") == company;
+        let fits =
+            |other: &Policy| other.text("name") == name && other.id() == parent && other.text("company") == company;
         if self.of_kind("cluster").any(|other| fits(other)) {
             return Ok(policy);
         }
