@@ -54,7 +54,7 @@ impl Default for JournalLimits {
 }
 
 /// Where a frame lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     file: u32,
     offset: u32,

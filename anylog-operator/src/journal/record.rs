@@ -14,7 +14,8 @@
 //!          opened      8   microseconds since 1970, UTC
 //!          received    8   microseconds since 1970, UTC
 //!          first       8   ordinal of the first row in the segment, from 1
-//!          dbms, table, source, instructions, member, partition   each length 4 and text; partition empty when none
+//!          dbms, table, source, instructions, member, zone, partition
+//!                          each length 4 and text; partition empty when none
 //!          count       4   then each row: length 4 and text
 //! sealed   segment    16
 //! dropped  dbms, table, partition                                 each length 4 and text
@@ -68,6 +69,8 @@ pub struct RowsEntry {
     pub segment: Arc<SegmentHeader>,
     /// Their partition, when the table has partitions.
     pub partition: Option<String>,
+    /// The time zone in which times without an offset are meant, by name.
+    pub zone: String,
     /// When they arrived. Whole microseconds.
     pub received: Timestamp,
     /// The ordinal of the first row; the others follow.
@@ -123,6 +126,17 @@ pub enum FrameError {
     Content,
 }
 
+/// What decides a row's place and content beside its text.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The partition, when the table has partitions.
+    pub partition: Option<&'a str>,
+    /// The time zone in which times without an offset are meant, by name.
+    pub zone: &'a str,
+    /// When the rows arrived.
+    pub received: Timestamp,
+}
+
 /// The entries of one frame as bytes, before the writer gives the frame its sequence.
 #[derive(Debug, Default, Clone)]
 pub struct Entries {
@@ -135,11 +149,11 @@ impl Entries {
     pub fn rows<S: AsRef<str>>(
         &mut self,
         segment: &Arc<SegmentHeader>,
-        partition: Option<&str>,
-        received: Timestamp,
+        place: Place<'_>,
         first_ordinal: u64,
         rows: &[S],
     ) {
+        let Place { partition, zone, received } = place;
         let out = &mut self.bytes;
         out.push(KIND_ROWS);
         out.extend_from_slice(&segment.id.0.to_le_bytes());
@@ -150,6 +164,7 @@ impl Entries {
         for text in [&segment.dbms, &segment.table, &segment.source, &segment.instructions, &segment.member] {
             put_text(out, text);
         }
+        put_text(out, zone);
         put_text(out, partition.unwrap_or_default());
         put_length(out, rows.len());
         for row in rows {
@@ -281,9 +296,7 @@ fn read_body(body: &[u8]) -> Option<Frame> {
         entries.push(match cursor.take(1)?[0] {
             KIND_ROWS => Entry::Rows(read_rows(&mut cursor)?),
             KIND_SEALED => Entry::Sealed(cursor.segment()?),
-            KIND_DROPPED => {
-                Entry::Dropped { dbms: cursor.text()?, table: cursor.text()?, partition: cursor.text()? }
-            }
+            KIND_DROPPED => Entry::Dropped { dbms: cursor.text()?, table: cursor.text()?, partition: cursor.text()? },
             _ => return None,
         });
     }
@@ -297,7 +310,7 @@ fn read_rows(cursor: &mut Cursor<'_>) -> Option<RowsEntry> {
     let received = cursor.time()?;
     let first_ordinal = cursor.u64()?;
     let (dbms, table, source) = (cursor.text()?, cursor.text()?, cursor.text()?);
-    let (instructions, member) = (cursor.text()?, cursor.text()?);
+    let (instructions, member, zone) = (cursor.text()?, cursor.text()?, cursor.text()?);
     let partition = Some(cursor.text()?).filter(|name| !name.is_empty());
     let count = usize::try_from(cursor.u32()?).ok()?;
     // Each row takes at least its length's four bytes, so the count cannot promise more than there is.
@@ -307,7 +320,7 @@ fn read_rows(cursor: &mut Cursor<'_>) -> Option<RowsEntry> {
     }
     first_ordinal.checked_add(count as u64)?;
     let segment = Arc::new(SegmentHeader { id, dbms, table, source, instructions, member, file_id, opened });
-    Some(RowsEntry { segment, partition, received, first_ordinal, rows })
+    Some(RowsEntry { segment, partition, zone, received, first_ordinal, rows })
 }
 
 #[cfg(test)]
@@ -336,6 +349,7 @@ mod tests {
             (header(), "[a-z_0-9]{0,9}", 0u64..1 << 40, proptest::collection::vec("\\PC{0,20}", 0..5)).prop_map(
                 |(segment, partition, first_ordinal, rows)| Entry::Rows(RowsEntry {
                     received: segment.opened,
+                    zone: "UTC".into(),
                     segment: Arc::new(segment),
                     partition: Some(partition).filter(|name| !name.is_empty()),
                     first_ordinal,
@@ -357,8 +371,7 @@ mod tests {
             match entry {
                 Entry::Rows(rows) => encoded.rows(
                     &rows.segment,
-                    rows.partition.as_deref(),
-                    rows.received,
+                    Place { partition: rows.partition.as_deref(), zone: &rows.zone, received: rows.received },
                     rows.first_ordinal,
                     &rows.rows,
                 ),

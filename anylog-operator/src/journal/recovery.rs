@@ -107,7 +107,14 @@ pub fn scan(disk: &dyn Disk, directory: &Path, keep: &mut dyn FnMut(&Damage, &[u
 }
 
 impl Scan {
-    fn file(&mut self, disk: &dyn Disk, directory: &Path, number: u32, bytes: &[u8], keep: &mut dyn FnMut(&Damage, &[u8])) {
+    fn file(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        number: u32,
+        bytes: &[u8],
+        keep: &mut dyn FnMut(&Damage, &[u8]),
+    ) {
         let mut file = FileUse { bytes: bytes.len() as u64, ..FileUse::default() };
         let mut offset = 0;
         while offset < bytes.len() {

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::record::SegmentHeader;
+use super::record::{Place, SegmentHeader};
 use super::*;
 use crate::disk::MemoryDisk;
 
@@ -26,7 +26,8 @@ fn segment(number: u128) -> Arc<SegmentHeader> {
 
 fn frame(segment: &Arc<SegmentHeader>, first: u64, rows: &[String]) -> Entries {
     let mut entries = Entries::default();
-    entries.rows(segment, None, Timestamp::UNIX_EPOCH, first, rows);
+    let place = Place { partition: None, zone: "UTC", received: Timestamp::UNIX_EPOCH };
+    entries.rows(segment, place, first, rows);
     entries
 }
 
@@ -168,13 +169,11 @@ fn every_flipped_byte_costs_one_frame() {
             let disk = disk.copy();
             disk.damage(&directory().join(file_name(1)), |bytes| bytes[at] ^= flip);
             let mut kept = Vec::new();
-            let (journal, recovery) = Journal::open(
-                Arc::new(disk.clone()),
-                directory(),
-                JournalLimits::default(),
-                &mut |damage, bytes| kept.push((damage.clone(), bytes.to_vec())),
-            )
-            .unwrap();
+            let (journal, recovery) =
+                Journal::open(Arc::new(disk.clone()), directory(), JournalLimits::default(), &mut |damage, bytes| {
+                    kept.push((damage.clone(), bytes.to_vec()))
+                })
+                .unwrap();
             let hurt = (at / frame_bytes) as u64 + 1;
             let expected = (1..=4).filter(|ordinal| *ordinal != hurt).map(|ordinal| (1, ordinal)).collect();
             assert_eq!(ordinals(&journal, &recovery), expected, "byte {at} flipped by {flip:#x}");

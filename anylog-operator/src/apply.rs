@@ -1,0 +1,352 @@
+//! Rows into databases.
+//!
+//! Each logical database has one applying thread with group commit: it takes all batches that wait, and stores the rows of one
+//! target (a table or a partition) with one call of [`Dbms::apply`], together with the applied marks of their segments. Batches
+//! of one segment reach the thread in the order of their ordinals, and the thread keeps that order, so a mark means that every
+//! earlier row of the segment that belongs to the target is settled: stored, or in the quarantine.
+//!
+//! A row that the engine refuses goes, alone, to the quarantine - durably, before the commit whose mark covers it - and the rest
+//! goes on. A failure that is not a row's fault (a full disk, a lost connection) is tried again until it passes: what is
+//! in the journal has been promised.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anylog_core::time::stored;
+use anylog_dbms::{Dbms, DbmsError, SegmentId, SqlValue, Target};
+use parking_lot::{Condvar, Mutex};
+
+use crate::journal::record::SegmentHeader;
+use crate::quarantine::{QuarantinedRow, key};
+use crate::store::Shared;
+use crate::tables::TableState;
+
+/// Pauses between attempts after a failure that may pass.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Rows that one transaction takes at most, save that a larger batch is stored whole.
+const TRANSACTION_ROWS: usize = 50_000;
+
+/// Rows of one segment for one target.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) segment: Arc<SegmentHeader>,
+    pub(crate) table: Arc<TableState>,
+    pub(crate) partition: Option<String>,
+    /// Place of the frame in the journal; 0 for rows that do not come from the journal.
+    pub(crate) sequence: u64,
+    pub(crate) rows: Vec<BatchRow>,
+    pub(crate) origin: Arc<str>,
+    /// The last ordinal of the segment that is settled with this batch.
+    pub(crate) mark: u64,
+}
+
+/// One row of a batch.
+#[derive(Debug)]
+pub(crate) struct BatchRow {
+    pub(crate) ordinal: u64,
+    /// Which row of its message or file it was, from 0.
+    pub(crate) position: usize,
+    pub(crate) text: String,
+    pub(crate) values: Vec<SqlValue>,
+}
+
+/// A row that the engine refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) ordinal: u64,
+    pub(crate) position: usize,
+    pub(crate) reason: String,
+}
+
+/// What is called when a batch is settled.
+pub(crate) type Settled = Box<dyn FnOnce(Result<Vec<Refusal>, DbmsError>) + Send>;
+
+struct Work {
+    batch: Batch,
+    settled: Settled,
+}
+
+#[derive(Default)]
+struct Queue {
+    work: VecDeque<Work>,
+    closed: bool,
+}
+
+/// The applying thread of one logical database.
+pub(crate) struct Applier {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
+
+impl Applier {
+    pub(crate) fn start(dbms: &str, shared: Arc<Shared>) -> std::io::Result<Arc<Self>> {
+        let applier = Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new() });
+        let own = Arc::clone(&applier);
+        std::thread::Builder::new().name(format!("apply {dbms}")).spawn(move || {
+            while let Some(works) = own.take() {
+                let (batches, settled): (Vec<Batch>, Vec<Settled>) =
+                    works.into_iter().map(|work| (work.batch, work.settled)).unzip();
+                for (result, settled) in apply(&shared, batches).into_iter().zip(settled) {
+                    settled(result);
+                }
+            }
+        })?;
+        Ok(applier)
+    }
+
+    pub(crate) fn submit(&self, batch: Batch, settled: Settled) {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            drop(queue);
+            return settled(Err(closed()));
+        }
+        queue.work.push_back(Work { batch, settled });
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    pub(crate) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.arrived.notify_one();
+    }
+
+    fn take(&self) -> Option<Vec<Work>> {
+        let mut queue = self.queue.lock();
+        while queue.work.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            self.arrived.wait(&mut queue);
+        }
+        let mut rows = 0;
+        let mut taken = Vec::new();
+        while let Some(work) = queue.work.front() {
+            rows += work.batch.rows.len();
+            if !taken.is_empty() && rows > TRANSACTION_ROWS {
+                break;
+            }
+            taken.extend(queue.work.pop_front());
+        }
+        Some(taken)
+    }
+}
+
+fn closed() -> DbmsError {
+    DbmsError::Statement { engine: "operator".into(), reason: "the node is ending".into() }
+}
+
+/// Stores batches of one database, in order, and says for each what was refused.
+pub(crate) fn apply(shared: &Shared, batches: Vec<Batch>) -> Vec<Result<Vec<Refusal>, DbmsError>> {
+    let mut results: Vec<Result<Vec<Refusal>, DbmsError>> = batches.iter().map(|_| Ok(Vec::new())).collect();
+    let mut groups: Vec<Group> = Vec::new();
+    let mut known: HashMap<(usize, Option<String>), usize> = HashMap::new();
+    for (number, batch) in batches.into_iter().enumerate() {
+        if let Some(partition) = &batch.partition
+            && batch.sequence > 0
+            && shared.tombstones.read().covers(&batch.segment.dbms, &batch.segment.table, partition, batch.sequence)
+        {
+            continue;
+        }
+        // Batches made under another schema of the same table have other columns, so they are stored apart.
+        let place = (Arc::as_ptr(&batch.table).addr(), batch.partition.clone());
+        let at = *known.entry(place).or_insert_with(|| {
+            let table = batch.segment.table.clone();
+            let target = Target { table, partition: batch.partition.clone() };
+            groups.push(Group { table: Arc::clone(&batch.table), target, pieces: Vec::new() });
+            groups.len() - 1
+        });
+        groups[at].pieces.push((number, batch));
+    }
+    for group in groups {
+        let numbers: Vec<usize> = group.pieces.iter().map(|(number, _)| *number).collect();
+        if let Err(error) = group.settle(shared, &mut results) {
+            for number in numbers {
+                results[number] = Err(error.clone());
+            }
+        }
+    }
+    results
+}
+
+/// Batches that go into one target.
+struct Group {
+    table: Arc<TableState>,
+    target: Target,
+    pieces: Vec<(usize, Batch)>,
+}
+
+/// Where a row of a group came from.
+struct Tag {
+    number: usize,
+    segment: SegmentId,
+    ordinal: u64,
+    position: usize,
+    text: String,
+    origin: Arc<str>,
+}
+
+/// Rows that are stored by one call.
+struct Chunk {
+    rows: Vec<Vec<SqlValue>>,
+    tags: Vec<Tag>,
+    marks: Vec<(SegmentId, u64)>,
+}
+
+impl Group {
+    fn settle(self, shared: &Shared, results: &mut [Result<Vec<Refusal>, DbmsError>]) -> Result<(), DbmsError> {
+        let Group { table, target, pieces } = self;
+        let mut chunk = Chunk { rows: Vec::new(), tags: Vec::new(), marks: Vec::new() };
+        for (number, batch) in pieces {
+            for row in batch.rows {
+                chunk.rows.push(row.values);
+                chunk.tags.push(Tag {
+                    number,
+                    segment: batch.segment.id,
+                    ordinal: row.ordinal,
+                    position: row.position,
+                    text: row.text,
+                    origin: Arc::clone(&batch.origin),
+                });
+            }
+            raise(&mut chunk.marks, batch.segment.id, batch.mark);
+        }
+        let started = std::time::Instant::now();
+        let mut attempt = Attempt { shared, table: &table, target: &target, pause: FIRST_PAUSE, repaired: false };
+        let mut chunks = VecDeque::from([chunk]);
+        while let Some(chunk) = chunks.pop_front() {
+            if let Some(rest) = attempt.store(chunk, results)? {
+                for half in rest.into_iter().rev() {
+                    chunks.push_front(half);
+                }
+            }
+        }
+        shared.stats.applied(&table.dbms, &table.table, started.elapsed());
+        Ok(())
+    }
+}
+
+fn raise(marks: &mut Vec<(SegmentId, u64)>, segment: SegmentId, mark: u64) {
+    match marks.iter_mut().find(|(known, _)| *known == segment) {
+        Some((_, known)) => *known = (*known).max(mark),
+        None => marks.push((segment, mark)),
+    }
+}
+
+struct Attempt<'a> {
+    shared: &'a Shared,
+    table: &'a TableState,
+    target: &'a Target,
+    pause: Duration,
+    repaired: bool,
+}
+
+impl Attempt<'_> {
+    /// Stores a chunk. Gives it back in two halves when one of its rows is refused and the engine cannot say which.
+    fn store(
+        &mut self,
+        mut chunk: Chunk,
+        results: &mut [Result<Vec<Refusal>, DbmsError>],
+    ) -> Result<Option<[Chunk; 2]>, DbmsError> {
+        let dbms: &dyn Dbms = self.table.database.dbms().as_ref();
+        loop {
+            let error = match dbms.apply(self.target, &self.table.columns, &chunk.rows, &chunk.marks) {
+                Ok(()) => {
+                    self.shared.stats.database_works(&self.table.dbms);
+                    return Ok(None);
+                }
+                Err(error) => error,
+            };
+            match error {
+                DbmsError::RowRefused { index, reason } if index < chunk.rows.len() => {
+                    self.refuse(&mut chunk, index, reason, results)?;
+                }
+                DbmsError::DiskFull { .. } | DbmsError::Connect { .. } => self.wait(&error)?,
+                error => {
+                    if !self.repaired {
+                        self.repaired = true;
+                        // The table or partition may be gone since its rows were taken: it is made again.
+                        if self.table.create(self.target.partition.as_deref()).is_ok() {
+                            continue;
+                        }
+                    }
+                    if chunk.rows.is_empty() || !works(dbms) {
+                        self.wait(&error)?;
+                    } else if chunk.rows.len() == 1 {
+                        self.refuse(&mut chunk, 0, error.to_string(), results)?;
+                    } else {
+                        return Ok(Some(halves(chunk)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        chunk: &mut Chunk,
+        index: usize,
+        reason: String,
+        results: &mut [Result<Vec<Refusal>, DbmsError>],
+    ) -> Result<(), DbmsError> {
+        let tag = &chunk.tags[index];
+        let now = self.shared.node.clock.now();
+        let row = QuarantinedRow {
+            key: key(tag.segment, tag.ordinal),
+            time: stored(now),
+            dbms: self.table.dbms.clone(),
+            table: self.table.table.clone(),
+            origin: tag.origin.to_string(),
+            position: tag.position as u64,
+            reason: reason.clone(),
+            row: tag.text.clone(),
+        };
+        while let Err(error) = self.shared.quarantine.add(now, std::slice::from_ref(&row)) {
+            self.wait(&DbmsError::Statement { engine: "quarantine".into(), reason: error.to_string() })?;
+        }
+        if let Ok(refused) = &mut results[tag.number] {
+            refused.push(Refusal { ordinal: tag.ordinal, position: tag.position, reason });
+        }
+        chunk.rows.remove(index);
+        chunk.tags.remove(index);
+        Ok(())
+    }
+
+    fn wait(&mut self, error: &DbmsError) -> Result<(), DbmsError> {
+        self.shared.stats.database_fails(&self.table.dbms, error);
+        if self.shared.ending.load(Ordering::Relaxed) {
+            return Err(error.clone());
+        }
+        tracing::warn!(dbms = self.table.dbms, %error, "Rows cannot be stored at the moment; trying again");
+        pause(self.pause, &self.shared.ending);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
+/// Sleeps, but not past the node's end.
+pub(crate) fn pause(time: Duration, ending: &AtomicBool) {
+    let until = std::time::Instant::now() + time;
+    while std::time::Instant::now() < until && !ending.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(10).min(time));
+    }
+}
+
+/// Whether the database answers at all: when it does not, a failure is no row's fault.
+fn works(dbms: &dyn Dbms) -> bool {
+    dbms.query(None, "SELECT 1", &mut |_, _| std::ops::ControlFlow::Continue(())).is_ok()
+}
+
+fn halves(chunk: Chunk) -> [Chunk; 2] {
+    let Chunk { mut rows, mut tags, marks } = chunk;
+    let middle = rows.len() / 2;
+    let (late_rows, late_tags) = (rows.split_off(middle), tags.split_off(middle));
+    // The first half settles only what it holds; the last carries the marks of all.
+    let mut early = Vec::new();
+    for tag in &tags {
+        raise(&mut early, tag.segment, tag.ordinal);
+    }
+    [Chunk { rows, tags, marks: early }, Chunk { rows: late_rows, tags: late_tags, marks }]
+}

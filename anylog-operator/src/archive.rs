@@ -1,0 +1,152 @@
+//! Source files that are done: `archive/YY/MM/DD/<name>.json.gz`.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::disk::write_durably;
+use crate::error::{OperatorError, file_error};
+
+/// The most that a compressed file may unpack to.
+pub const LARGEST_CONTENT: u64 = 1 << 30;
+
+/// The directory of a day.
+#[must_use]
+pub fn day_directory(archive: &Path, time: Timestamp) -> PathBuf {
+    directory_of(archive, TimeZone::UTC.to_datetime(time).date())
+}
+
+/// The directory of a calendar day.
+#[must_use]
+pub fn directory_of(archive: &Path, day: Date) -> PathBuf {
+    archive.join(format!("{:02}/{:02}/{:02}", day.year().rem_euclid(100), day.month(), day.day()))
+}
+
+/// Writes a source file into a directory, durably; a repeated call writes the same file. Returns its path.
+pub fn write(directory: &Path, name: &str, content: &[u8], compress: bool) -> Result<PathBuf, OperatorError> {
+    let path = directory.join(if compress { format!("{name}.gz") } else { name.to_owned() });
+    let written = if compress {
+        pack(content).and_then(|packed| write_durably(&path, &packed))
+    } else {
+        write_durably(&path, content)
+    };
+    written.map_err(file_error(&path))?;
+    Ok(path)
+}
+
+/// Compresses bytes.
+pub fn pack(content: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(content)?;
+    encoder.finish()
+}
+
+/// Unpacks a compressed file, up to [`LARGEST_CONTENT`].
+///
+/// # Errors
+/// [`OperatorError::Compressed`] when it is not a gzip file or is too large.
+pub fn unpack(name: &str, packed: &[u8]) -> Result<Vec<u8>, OperatorError> {
+    let wrong = |reason: String| OperatorError::Compressed { name: name.to_owned(), reason };
+    let mut content = Vec::new();
+    let mut limited = MultiGzDecoder::new(packed).take(LARGEST_CONTENT + 1);
+    limited.read_to_end(&mut content).map_err(|error| wrong(error.to_string()))?;
+    if content.len() as u64 > LARGEST_CONTENT {
+        return Err(wrong(format!("it unpacks to more than {LARGEST_CONTENT} bytes")));
+    }
+    Ok(content)
+}
+
+/// The names of the files of a day, sorted.
+pub fn list(archive: &Path, day: Date) -> Result<Vec<String>, OperatorError> {
+    let directory = directory_of(archive, day);
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(file_error(&directory)(error)),
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| !name.ends_with(".tmp"))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Removes the directories of days before `first_kept`; returns how many files went. What is not named like a day is left
+/// alone.
+pub fn delete_before(archive: &Path, first_kept: Date) -> Result<usize, OperatorError> {
+    let mut removed = 0;
+    for year in numbered(archive)? {
+        for month in numbered(&year.1)? {
+            for day in numbered(&month.1)? {
+                let numbers = (i16::try_from(2000 + year.0), i8::try_from(month.0), i8::try_from(day.0));
+                let (Ok(y), Ok(m), Ok(d)) = numbers else { continue };
+                if Date::new(y, m, d).is_ok_and(|date| date < first_kept) {
+                    removed += std::fs::read_dir(&day.1).map_err(file_error(&day.1))?.count();
+                    std::fs::remove_dir_all(&day.1).map_err(file_error(&day.1))?;
+                }
+            }
+            remove_when_empty(&month.1);
+        }
+        remove_when_empty(&year.1);
+    }
+    Ok(removed)
+}
+
+fn remove_when_empty(directory: &Path) {
+    if std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+        && let Err(error) = std::fs::remove_dir(directory)
+    {
+        tracing::debug!(directory = %directory.display(), %error, "An empty archive directory stays");
+    }
+}
+
+/// Directories named by two digits.
+fn numbered(directory: &Path) -> Result<Vec<(i32, PathBuf)>, OperatorError> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(file_error(directory)(error)),
+    };
+    let mut found: Vec<(i32, PathBuf)> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().into_string().ok().filter(|name| name.len() == 2)?;
+            Some((name.parse().ok()?, entry.path()))
+        })
+        .filter(|(_, path)| path.is_dir())
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_days_go_and_the_rest_stays() {
+        let archive = tempfile::tempdir().unwrap();
+        for day in ["2026-10-31", "2026-11-01", "2026-11-22"] {
+            let directory = directory_of(archive.path(), day.parse().unwrap());
+            write(&directory, "d.t.json", b"{}\n", true).unwrap();
+        }
+        std::fs::create_dir_all(archive.path().join("notes")).unwrap();
+        assert_eq!(delete_before(archive.path(), "2026-11-02".parse().unwrap()).unwrap(), 2);
+        assert!(!archive.path().join("26/10").exists());
+        assert_eq!(list(archive.path(), "2026-11-22".parse().unwrap()).unwrap(), ["d.t.json.gz"]);
+        assert!(archive.path().join("notes").exists());
+    }
+
+    #[test]
+    fn what_was_packed_is_unpacked() {
+        assert_eq!(unpack("x", &pack(b"rows").unwrap()).unwrap(), b"rows");
+        assert!(unpack("x", b"no gzip").is_err());
+    }
+}

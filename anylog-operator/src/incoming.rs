@@ -1,0 +1,455 @@
+//! Files that arrive whole: put over REST, found in the watch directory, sent by a peer.
+//!
+//! A file is a sealed segment already. It is registered by the hash of its content, renamed to its full name, and applied in
+//! place, in chunks, with applied marks: its segment id follows from its hash and number, and its time is that of its registration,
+//! so a repeated attempt continues where the last one stopped. Then it is archived and its number of rows is registered.
+//! A file whose content came before is refused.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anylog_core::time::stored;
+use anylog_dbms::{NewFile, SegmentId, Target, TsdError, TsdFile, TsdStore, TsdUpdate, tsd};
+use anylog_ingest::{SinkError, SourceFile};
+use jiff::Timestamp;
+use md5::{Digest, Md5};
+
+use crate::OperatorError;
+use crate::apply::{Batch, BatchRow, apply};
+use crate::archive;
+use crate::disk::{sync_directory, write_durably};
+use crate::error::file_error;
+use crate::journal::record::SegmentHeader;
+use crate::quarantine::{QuarantinedRow, key};
+use crate::source_file::{SourceKind, SourceName, content_hash, registered};
+use crate::store::{Fitted, Settings, Shared};
+use crate::tables::blocking;
+
+/// Rows that are applied by one transaction.
+const CHUNK_ROWS: usize = 5000;
+
+/// A file that is stored.
+#[derive(Debug)]
+pub(crate) struct StoredFile {
+    pub(crate) hash: String,
+    pub(crate) rows: usize,
+    /// Row number in the file, and reason.
+    pub(crate) refused: Vec<(usize, String)>,
+}
+
+/// Stores a file that came over REST.
+pub(crate) async fn put(shared: &Arc<Shared>, file: SourceFile) -> Result<StoredFile, OperatorError> {
+    let mut content = Vec::with_capacity(file.rows.iter().map(|row| row.len() + 1).sum());
+    for row in &file.rows {
+        content.extend_from_slice(row.as_bytes());
+        content.push(b'\n');
+    }
+    let name = SourceName {
+        hash: content_hash(&file.dbms, &file.table, &[&content]),
+        dbms: file.dbms,
+        table: file.table,
+        source: file.source,
+        instructions: file.instructions,
+        registration: None,
+        kind: SourceKind::Json,
+        compressed: false,
+    };
+    let path = shared.settings().prep_dir.join(name.plain());
+    let work = InWork::begin(shared, &name.hash)?;
+    let (writing, bytes) = (path.clone(), content);
+    let content = blocking(move || {
+        write_durably(&writing, &bytes).map_err(file_error(&writing))?;
+        Ok::<_, OperatorError>(bytes)
+    })
+    .await?;
+    let result = store(shared, name, path.clone(), content, &file.origin).await;
+    drop(work);
+    if result.is_err() && path.exists() {
+        // Nothing was promised for a file that did not make it to the watch directory.
+        std::fs::remove_file(&path).map_err(file_error(&path))?;
+    }
+    result
+}
+
+/// Stores a file of the watch directory.
+pub(crate) async fn take(shared: &Arc<Shared>, path: &Path) -> Result<StoredFile, OperatorError> {
+    let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let mut name = SourceName::parse(&file_name)?;
+    if name.kind == SourceKind::Sql {
+        let reason = "files of SQL statements are not taken".to_owned();
+        return Err(OperatorError::FileName { name: file_name, reason });
+    }
+    let (reading, compressed) = (path.to_owned(), name.compressed);
+    let content = blocking(move || {
+        let bytes = std::fs::read(&reading).map_err(file_error(&reading))?;
+        if compressed { archive::unpack(&file_name, &bytes) } else { Ok(bytes) }
+    })
+    .await?;
+    name.hash = content_hash(&name.dbms, &name.table, &[&content]);
+    let _work = InWork::begin(shared, &name.hash)?;
+    let origin = format!("file {}", name.plain());
+    store(shared, name, path.to_owned(), content, &origin).await
+}
+
+/// A content is stored by one task at a time.
+struct InWork {
+    shared: Arc<Shared>,
+    hash: String,
+}
+
+impl InWork {
+    fn begin(shared: &Arc<Shared>, hash: &str) -> Result<Self, OperatorError> {
+        if !shared.files_in_work.lock().insert(hash.to_owned()) {
+            return Err(SinkError::DuplicateFile { hash: hash.to_owned() }.into());
+        }
+        Ok(Self { shared: Arc::clone(shared), hash: hash.to_owned() })
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.shared.files_in_work.lock().remove(&self.hash);
+    }
+}
+
+/// Where a file is registered.
+struct Registered {
+    table: String,
+    member: String,
+    file_id: Option<i64>,
+    time: Timestamp,
+}
+
+async fn store(
+    shared: &Arc<Shared>,
+    mut name: SourceName,
+    path: PathBuf,
+    content: Vec<u8>,
+    origin: &str,
+) -> Result<StoredFile, OperatorError> {
+    let settings = shared.settings();
+    let rows = read_rows(&name.plain(), &content)?;
+    // The table comes first: a file that cannot be stored must not be registered.
+    shared.tables.ensure(&name.dbms, &name.table, &rows, &[]).await?;
+    let registered_as = register(shared, &settings, &name, &path).await?;
+    if let Some(file_id) = registered_as.file_id {
+        name.registration = Some(registered(&registered_as.member, file_id, registered_as.time));
+    }
+    let path = settle(&settings, &name, path).await?;
+    let count = rows.len();
+    let refused = apply_rows(shared, &name, &registered_as, rows, origin).await?;
+    finish(shared, &settings, &name, &registered_as, path, content, count - refused.len()).await?;
+    let now = shared.now();
+    shared.stats.table(&name.dbms, &name.table, |stats| {
+        let stored = (count - refused.len()) as u64;
+        stats.files += 1;
+        stats.put_files += 1;
+        stats.put_rows += stored;
+        stats.batch_inserts += 1;
+        stats.stored += stored;
+        stats.last_file = Some(now);
+        stats.first_insert.get_or_insert(now);
+        stats.last_insert = Some(now);
+    });
+    Ok(StoredFile { hash: name.hash, rows: count - refused.len(), refused })
+}
+
+/// The rows of a file: JSON objects one after the other, each on one line or on several, or lists of them.
+fn read_rows(name: &str, content: &[u8]) -> Result<Vec<String>, OperatorError> {
+    let wrong = |reason: String| OperatorError::Content { name: name.to_owned(), reason };
+    let text = std::str::from_utf8(content).map_err(|error| wrong(error.to_string()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut rows = Vec::new();
+    for value in serde_json::Deserializer::from_str(text).into_iter::<&serde_json::value::RawValue>() {
+        let raw = value.map_err(|error| wrong(error.to_string()))?.get();
+        if raw.starts_with('[') {
+            let list: Vec<&serde_json::value::RawValue> =
+                serde_json::from_str(raw).map_err(|error| wrong(error.to_string()))?;
+            rows.extend(list.iter().map(|row| one_line(row.get())));
+        } else {
+            rows.push(one_line(raw));
+        }
+    }
+    if rows.is_empty() {
+        return Err(wrong("it holds no rows".into()));
+    }
+    Ok(rows)
+}
+
+/// Line ends in a JSON text stand only between tokens, where a blank does as well.
+fn one_line(text: &str) -> String {
+    if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text.to_owned() }
+}
+
+async fn register(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    name: &SourceName,
+    path: &Path,
+) -> Result<Registered, OperatorError> {
+    let Some(store) = settings.tsd.clone() else {
+        let modified = std::fs::metadata(path).and_then(|data| data.modified()).map_err(file_error(path))?;
+        let time = Timestamp::try_from(modified).unwrap_or_else(|_| shared.now());
+        let time = Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time);
+        return Ok(Registered { table: String::new(), member: "0".into(), file_id: None, time });
+    };
+    let file = NewFile {
+        dbms: name.dbms.clone(),
+        table: name.table.clone(),
+        source: name.source.clone(),
+        hash: name.hash.clone(),
+        instructions: name.instructions.clone(),
+        time: shared.now(),
+    };
+    let duplicate = OperatorError::from(SinkError::DuplicateFile { hash: name.hash.clone() });
+    match &name.registration {
+        Some(by) if by.member != settings.member => {
+            if !shared.tables.publisher().is_peer(&by.member) {
+                return Err(OperatorError::UnknownMember { name: name.plain(), member: by.member.clone() });
+            }
+            let (member, file_id) = (by.member.clone(), by.file_id);
+            blocking(move || register_peer(&store, &member, file_id, &file)).await?.ok_or(duplicate)
+        }
+        _ => {
+            let own = settings.member.clone();
+            let by = name.registration.as_ref().map(|by| by.file_id);
+            blocking(move || register_own(&store, own, by, &file)).await?.ok_or(duplicate)
+        }
+    }
+}
+
+/// A registered file that nobody finished: a crash came between its registration and its rows.
+fn unfinished(file: &TsdFile) -> bool {
+    file.rows == 0 && file.status1.is_empty()
+}
+
+fn adopted(table: &str, member: String, file: &TsdFile) -> Registered {
+    Registered { table: table.to_owned(), member, file_id: Some(file.file_id), time: file.time }
+}
+
+/// Registers a file of this node; none when it is a duplicate.
+fn register_own(
+    store: &TsdStore,
+    member: String,
+    named: Option<i64>,
+    file: &NewFile,
+) -> Result<Option<Registered>, OperatorError> {
+    let known = |store: &TsdStore| -> Result<Option<TsdFile>, OperatorError> { Ok(store.find(&file.hash)?) };
+    let found = match known(store)? {
+        Some(found) => found,
+        None => match store.register(file) {
+            Ok(file_id) => {
+                return Ok(Some(Registered {
+                    table: tsd::OWN_TABLE.into(),
+                    member,
+                    file_id: Some(file_id),
+                    time: file.time,
+                }));
+            }
+            Err(TsdError::Duplicate { .. }) => match known(store)? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+            Err(error) => return Err(error.into()),
+        },
+    };
+    // A file that carries its own number was taken before and is still here: it is finished, even if only its removal is left.
+    let own = named == Some(found.file_id);
+    Ok((own || unfinished(&found)).then(|| adopted(tsd::OWN_TABLE, member, &found)))
+}
+
+/// Registers a file of a peer; none when it is a duplicate.
+fn register_peer(
+    store: &TsdStore,
+    member: &str,
+    file_id: i64,
+    file: &NewFile,
+) -> Result<Option<Registered>, OperatorError> {
+    let table = format!("tsd_{member}");
+    match store.register_peer(member, file_id, file) {
+        Ok(()) => Ok(Some(Registered { table, member: member.to_owned(), file_id: Some(file_id), time: file.time })),
+        Err(TsdError::Duplicate { .. }) => {
+            let found = store.get(&table, file_id)?;
+            let found = found.filter(|found| found.hash == file.hash && unfinished(found));
+            Ok(found.map(|found| adopted(&table, member.to_owned(), &found)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives the file its full name in the watch directory, durably.
+async fn settle(settings: &Settings, name: &SourceName, path: PathBuf) -> Result<PathBuf, OperatorError> {
+    let compressed = path.extension().is_some_and(|extension| extension == "gz");
+    let directory = settings.watch_dir.clone();
+    let target = directory.join(if compressed { format!("{}.gz", name.plain()) } else { name.plain() });
+    if target == path {
+        return Ok(path);
+    }
+    blocking(move || {
+        std::fs::rename(&path, &target).map_err(file_error(&path))?;
+        sync_directory(&directory).map_err(file_error(&directory))?;
+        Ok::<_, OperatorError>(target)
+    })
+    .await
+}
+
+/// The segment of a file: the same whenever the file is taken up again.
+fn segment_of(name: &SourceName, registered: &Registered) -> SegmentHeader {
+    let mut md5 = Md5::new();
+    for text in ["file:", &name.dbms, ".", &name.table, ".", &name.hash, ".", &registered.member, "."] {
+        md5.update(text.as_bytes());
+    }
+    md5.update(registered.file_id.unwrap_or(0).to_le_bytes());
+    SegmentHeader {
+        id: SegmentId(u128::from_le_bytes(md5.finalize().into())),
+        dbms: name.dbms.clone(),
+        table: name.table.clone(),
+        source: name.source.clone(),
+        instructions: name.instructions.clone(),
+        member: registered.member.clone(),
+        file_id: registered.file_id,
+        opened: registered.time,
+    }
+}
+
+async fn apply_rows(
+    shared: &Arc<Shared>,
+    name: &SourceName,
+    registered: &Registered,
+    rows: Vec<String>,
+    origin: &str,
+) -> Result<Vec<(usize, String)>, OperatorError> {
+    let header = Arc::new(segment_of(name, registered));
+    let origin: Arc<str> = Arc::from(origin);
+    let mut refused = Vec::new();
+    let mut rows = rows.into_iter();
+    let mut before = 0;
+    loop {
+        let chunk: Vec<String> = rows.by_ref().take(CHUNK_ROWS).collect();
+        if chunk.is_empty() {
+            return Ok(refused);
+        }
+        let count = chunk.len();
+        let fitted = shared.fit(&name.dbms, &name.table, chunk, &[], registered.time).await?;
+        let (shared, header, origin) = (Arc::clone(shared), Arc::clone(&header), Arc::clone(&origin));
+        refused.extend(blocking(move || apply_chunk(&shared, &header, fitted, before, &origin)).await?);
+        before += count;
+    }
+}
+
+fn apply_chunk(
+    shared: &Arc<Shared>,
+    header: &Arc<SegmentHeader>,
+    fitted: Fitted,
+    before: usize,
+    origin: &Arc<str>,
+) -> Result<Vec<(usize, String)>, OperatorError> {
+    let now = shared.now();
+    let mut refused = Vec::new();
+    let mut aside = Vec::new();
+    for (position, reason, row) in fitted.refused {
+        let position = before + position;
+        aside.push(QuarantinedRow {
+            key: key(header.id, position as u64 + 1),
+            time: stored(now),
+            dbms: header.dbms.clone(),
+            table: header.table.clone(),
+            origin: origin.to_string(),
+            position: position as u64,
+            reason: reason.clone(),
+            row,
+        });
+        shared.stats.error(false, now, &header.dbms, &header.table, 27, &reason);
+        refused.push((position, reason));
+    }
+    shared.quarantine.add(now, &aside)?;
+    let received = stored(header.opened);
+    let mut batches: Vec<Batch> = Vec::new();
+    for run in fitted.runs {
+        let target = Target { table: header.table.clone(), partition: run.partition.clone() };
+        let mark = fitted.table.database.dbms().applied(&target, header.id)?.unwrap_or(0);
+        let rows: Vec<BatchRow> = run
+            .rows
+            .into_iter()
+            .map(|row| (before + row.position, row))
+            .filter(|(position, _)| *position as u64 + 1 > mark)
+            .map(|(position, row)| BatchRow {
+                ordinal: position as u64 + 1,
+                position,
+                text: row.text,
+                values: fitted.table.stored_row(header, &received, row.values),
+            })
+            .collect();
+        let Some(last) = rows.last().map(|row| row.ordinal) else { continue };
+        batches.push(Batch {
+            segment: Arc::clone(header),
+            table: Arc::clone(&fitted.table),
+            partition: run.partition,
+            sequence: 0,
+            rows,
+            origin: Arc::clone(origin),
+            mark: last,
+        });
+    }
+    for result in apply(shared, batches) {
+        refused.extend(result?.into_iter().map(|refusal| (refusal.position, refusal.reason)));
+    }
+    refused.sort();
+    Ok(refused)
+}
+
+async fn finish(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    name: &SourceName,
+    registered: &Registered,
+    path: PathBuf,
+    content: Vec<u8>,
+    rows: usize,
+) -> Result<(), OperatorError> {
+    let segment = segment_of(name, registered).id;
+    let (shared, settings) = (Arc::clone(shared), settings.clone());
+    let (plain, dbms) = (name.plain(), name.dbms.clone());
+    let (table, file_id, time) = (registered.table.clone(), registered.file_id, registered.time);
+    blocking(move || {
+        let database = shared.catalog.get(&dbms)?;
+        database.dbms().sync()?;
+        if settings.archive {
+            let directory = archive::day_directory(&settings.archive_dir, time);
+            archive::write(&directory, &plain, &content, settings.compress)?;
+        } else if settings.compress {
+            archive::write(&settings.backup_dir, &plain, &content, true)?;
+        }
+        if let (Some(store), Some(file_id)) = (&settings.tsd, file_id) {
+            store.update(&table, file_id, &TsdUpdate { rows: Some(rows as u64), ..TsdUpdate::default() })?;
+        }
+        std::fs::remove_file(&path).map_err(file_error(&path))?;
+        sync_directory(&settings.watch_dir).map_err(file_error(&settings.watch_dir))?;
+        database.dbms().forget(&[segment])?;
+        Ok::<_, OperatorError>(())
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rows_may_stand_on_one_line_or_several() {
+        let rows = read_rows("x", b"{\"a\":1}\n{\n \"a\": 2\n}\n[{\"a\":3},\n{\"a\":4}]").unwrap();
+        assert_eq!(rows.len(), 4);
+        assert!(rows.iter().all(|row| !row.contains('\n')));
+        assert!(read_rows("x", b"{\"a\":1}\n{\"a\":").is_err());
+        assert!(read_rows("x", b" \n").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_content_is_survived(content: Vec<u8>) {
+            let _ = read_rows("x", &content);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! From a closed segment to a source file.
+//!
+//! 1. Every row is applied in its target, and the databases are synced.
+//! 2. The source file is written under its final name: `<dbms>.<table>.<source>.<hash>.<instructions>.<member>.<file id>.<date>`.
+//!    Its date is the time of the `tsd_info` row, its hash follows from the rows, so a repeated seal makes the same file.
+//! 3. The `tsd_info` row gets the hash and the number of rows, in one commit.
+//! 4. The journal says that the segment is sealed, durably.
+//! 5. Journal files that nobody needs are removed, after the applied marks of their segments were forgotten.
+//!
+//! Each step can be repeated, so a crash between two of them costs nothing: the next start applies what the marks do not cover,
+//! and goes through the steps again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anylog_core::time::stored;
+use anylog_dbms::{Database, DbmsError, SegmentId, Target, TsdUpdate};
+
+use crate::OperatorError;
+use crate::apply::{Batch, BatchRow, apply};
+use crate::archive;
+use crate::journal::record::{Entries, RowsEntry, SegmentHeader};
+use crate::quarantine::{QuarantinedRow, key};
+use crate::segments::Segment;
+use crate::source_file::{SourceKind, SourceName, registered, stream_hash};
+use crate::store::{Settings, Shared};
+use crate::tables::TableState;
+
+/// How often open segments are looked at.
+const PERIOD: Duration = Duration::from_millis(100);
+/// Pauses between attempts to seal a segment.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Segments that are sealed at one time.
+const AT_ONCE: usize = 3;
+
+/// Closes segments that reach a threshold and seals what is closed, until cancelled.
+pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::CancellationToken) {
+    let room = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let mut started: Vec<SegmentId> = Vec::new();
+    loop {
+        let now = shared.now();
+        let closing = {
+            let mut segments = shared.segments.lock();
+            segments.close_due(now, false);
+            segments.closing.clone()
+        };
+        started.retain(|id| closing.iter().any(|segment| segment.header.id == *id));
+        for segment in closing {
+            if started.contains(&segment.header.id) {
+                continue;
+            }
+            started.push(segment.header.id);
+            tokio::spawn(seal_until_done(Arc::clone(&shared), segment, stop.clone(), Arc::clone(&room)));
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = shared.due.notified() => tokio::time::sleep(PERIOD / 5).await,
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+async fn seal_until_done(
+    shared: Arc<Shared>,
+    segment: Arc<Segment>,
+    stop: tokio_util::sync::CancellationToken,
+    room: Arc<tokio::sync::Semaphore>,
+) {
+    segment.quiet().await;
+    let mut pause = FIRST_PAUSE;
+    while !stop.is_cancelled() && !shared.ending.load(Ordering::Relaxed) {
+        let result = {
+            let Ok(_permit) = room.acquire().await else { return };
+            let (shared, segment) = (Arc::clone(&shared), Arc::clone(&segment));
+            tokio::task::spawn_blocking(move || seal(&shared, &segment)).await
+        };
+        match result {
+            Ok(Ok(())) => {
+                shared.segments.lock().done(&segment);
+                segment.sealed.cancel();
+                shared.released.notify_waiters();
+                return;
+            }
+            Ok(Err(error)) => {
+                let header = &segment.header;
+                tracing::warn!(dbms = header.dbms, table = header.table, %error, "A segment cannot be sealed at the moment; trying again");
+                shared.stats.error(
+                    true,
+                    shared.now(),
+                    &header.dbms,
+                    &header.table,
+                    error.status().0,
+                    &error.to_string(),
+                );
+            }
+            Err(error) => tracing::error!(%error, "A seal ended unexpectedly; trying again"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+        }
+    }
+}
+
+/// Seals a segment that is closed and has nothing under way. Blocks.
+pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), OperatorError> {
+    let rows = apply_all(shared, segment)?;
+    let source = write_source(shared, &shared.settings(), &segment.header, &rows)?;
+    register(shared, &segment.header, &source)?;
+    mark_sealed(shared, segment)?;
+    prune(shared);
+    let header = &segment.header;
+    let immediate = segment.threshold.immediate;
+    shared.stats.table(&header.dbms, &header.table, |stats| {
+        stats.files += 1;
+        stats.immediate_files += u64::from(immediate);
+        stats.last_file = Some(shared.now());
+        if !immediate {
+            stats.batch_inserts += 1;
+            stats.stored += source.rows;
+        }
+    });
+    Ok(())
+}
+
+/// Step 1. Returns the rows that are in the database, in order.
+fn apply_all(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<Vec<String>, OperatorError> {
+    let header = &segment.header;
+    let content = segment.content();
+    let (entries, lost) = shared.journal.rows_of(header.id, &content.positions);
+    if lost > 0 {
+        let reason = format!("{lost} frames cannot be read back from the journal");
+        shared.stats.error(false, shared.now(), &header.dbms, &header.table, 3, &reason);
+    }
+    let database = shared.catalog.get(&header.dbms)?;
+    if !content.applied && !entries.is_empty() {
+        let refused = apply_entries(shared, &database, header, &entries)?;
+        segment.refuse(refused);
+        segment.set_applied();
+    }
+    if !entries.is_empty() {
+        database.dbms().sync()?;
+    }
+    let refused = segment.content().refused;
+    let mut rows = Vec::new();
+    for (_, entry) in entries {
+        let first = entry.first_ordinal;
+        let kept = entry.rows.into_iter().zip(first..).filter(|(_, ordinal)| !refused.contains(ordinal));
+        rows.extend(kept.map(|(row, _)| row));
+    }
+    Ok(rows)
+}
+
+/// Applies rows of a segment that the applied marks do not cover; returns the ordinals that went to the quarantine.
+pub(crate) fn apply_entries(
+    shared: &Arc<Shared>,
+    database: &Arc<Database>,
+    header: &Arc<SegmentHeader>,
+    entries: &[(u64, RowsEntry)],
+) -> Result<Vec<u64>, OperatorError> {
+    let sample: Vec<String> =
+        entries.iter().flat_map(|(_, entry)| entry.rows.iter().take(100).cloned()).take(1000).collect();
+    let table = shared.tables.for_rows(database, &header.table, &sample)?;
+    let mut marks: BTreeMap<Option<&String>, Option<u64>> = BTreeMap::new();
+    let (mut batches, mut refused) = (Vec::new(), Vec::new());
+    for (sequence, entry) in entries {
+        let partition = entry.partition.as_ref();
+        if let Some(partition) = partition
+            && shared.tombstones.read().covers(&header.dbms, &header.table, partition, *sequence)
+        {
+            continue;
+        }
+        let mark = match marks.get(&partition) {
+            Some(mark) => *mark,
+            None => {
+                let mark = applied_mark(&table, entry.partition.as_deref(), header.id)?;
+                marks.insert(partition, mark);
+                mark
+            }
+        };
+        let last = entry.first_ordinal + (entry.rows.len() as u64).saturating_sub(1);
+        if mark.is_some_and(|mark| mark >= last) {
+            continue;
+        }
+        let (rows, bad) = convert_entry(shared, &table, header, entry, mark);
+        let now = shared.now();
+        refused.extend(bad.iter().map(|(ordinal, _)| *ordinal));
+        let aside: Vec<QuarantinedRow> = bad.into_iter().map(|(_, row)| row).collect();
+        shared.quarantine.add(now, &aside)?;
+        batches.push(Batch {
+            segment: Arc::clone(header),
+            table: Arc::clone(&table),
+            partition: entry.partition.clone(),
+            sequence: *sequence,
+            rows,
+            origin: Arc::from("journal"),
+            mark: last,
+        });
+    }
+    for result in apply(shared, batches) {
+        refused.extend(result?.into_iter().map(|refusal| refusal.ordinal));
+    }
+    Ok(refused)
+}
+
+/// The mark of a segment in a target; the target is made when it is missing.
+fn applied_mark(table: &TableState, partition: Option<&str>, segment: SegmentId) -> Result<Option<u64>, DbmsError> {
+    if partition.is_none_or(|partition| !table.knows_partition(partition)) {
+        table.create(partition)?;
+    }
+    let target = Target { table: table.table.clone(), partition: partition.map(str::to_owned) };
+    table.database.dbms().applied(&target, segment)
+}
+
+fn convert_entry(
+    shared: &Shared,
+    table: &TableState,
+    header: &SegmentHeader,
+    entry: &RowsEntry,
+    mark: Option<u64>,
+) -> (Vec<BatchRow>, Vec<(u64, QuarantinedRow)>) {
+    let converter = table.replay_converter(&entry.zone);
+    let received = stored(entry.received);
+    let (mut rows, mut bad) = (Vec::with_capacity(entry.rows.len()), Vec::new());
+    for (position, text) in entry.rows.iter().enumerate() {
+        let ordinal = entry.first_ordinal + position as u64;
+        if mark.is_some_and(|mark| ordinal <= mark) {
+            continue;
+        }
+        match converter.convert(text, entry.received) {
+            Ok(row) => rows.push(BatchRow {
+                ordinal,
+                position,
+                text: text.clone(),
+                values: table.stored_row(header, &received, row.values),
+            }),
+            Err(problem) => bad.push((
+                ordinal,
+                QuarantinedRow {
+                    key: key(header.id, ordinal),
+                    time: stored(shared.now()),
+                    dbms: header.dbms.clone(),
+                    table: header.table.clone(),
+                    origin: "journal".into(),
+                    position: position as u64,
+                    reason: problem.to_string(),
+                    row: text.clone(),
+                },
+            )),
+        }
+    }
+    (rows, bad)
+}
+
+/// A source file that was made.
+#[derive(Debug)]
+pub(crate) struct Source {
+    hash: String,
+    rows: u64,
+}
+
+/// Step 2. A segment without rows makes no file.
+pub(crate) fn write_source(
+    shared: &Shared,
+    settings: &Settings,
+    header: &SegmentHeader,
+    rows: &[String],
+) -> Result<Source, OperatorError> {
+    if rows.is_empty() {
+        return Ok(Source { hash: format!("void:{}", header.id), rows: 0 });
+    }
+    let mut content = Vec::with_capacity(rows.iter().map(|row| row.len() + 1).sum());
+    for row in rows {
+        content.extend_from_slice(row.as_bytes());
+        content.push(b'\n');
+    }
+    let identity = header.file_id.map_or_else(|| header.id.to_string(), |id| id.to_string());
+    let hash = stream_hash(&header.dbms, &header.table, &content, &header.member, &identity);
+    if settings.archive && !shared.ending.load(Ordering::Relaxed) {
+        let name = SourceName {
+            dbms: header.dbms.clone(),
+            table: header.table.clone(),
+            source: header.source.clone(),
+            hash: hash.clone(),
+            instructions: header.instructions.clone(),
+            registration: header.file_id.map(|id| registered(&header.member, id, header.opened)),
+            kind: SourceKind::Json,
+            compressed: false,
+        };
+        let directory = archive::day_directory(&settings.archive_dir, header.opened);
+        archive::write(&directory, &name.plain(), &content, settings.compress)?;
+    }
+    Ok(Source { hash, rows: rows.len() as u64 })
+}
+
+/// Step 3.
+pub(crate) fn register(shared: &Shared, header: &SegmentHeader, source: &Source) -> Result<(), OperatorError> {
+    let Some(file_id) = header.file_id else { return Ok(()) };
+    let tsd = shared.settings().tsd.clone().or_else(|| shared.catalog.tsd());
+    let Some(tsd) = tsd else {
+        return Err(DbmsError::NotConnected { name: anylog_dbms::tsd::DATABASE.into() }.into());
+    };
+    let void = source.rows == 0;
+    let update = TsdUpdate {
+        hash: Some(source.hash.clone()),
+        rows: Some(source.rows),
+        status1: void.then(|| "void".to_owned()),
+        status2: void.then(|| "No rows came for this file".to_owned()),
+    };
+    if !tsd.update(anylog_dbms::tsd::OWN_TABLE, file_id, &update)? {
+        // Somebody deleted the row; the rows are stored all the same.
+        tracing::warn!(file_id, "The row of a source file is not in tsd_info any more");
+    }
+    Ok(())
+}
+
+/// Step 4.
+pub(crate) fn mark_sealed(shared: &Shared, segment: &Segment) -> Result<(), OperatorError> {
+    let mut entries = Entries::default();
+    entries.sealed(segment.header.id);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    shared.journal.submit(
+        entries,
+        Box::new(move |result| {
+            // The other end waits until it has this.
+            drop(sender.send(result));
+        }),
+    );
+    receiver.recv().unwrap_or(Err(crate::journal::JournalError::Closed))?;
+    shared.journal.release(segment.header.id);
+    Ok(())
+}
+
+/// Step 5. What cannot be done now is done after a later seal.
+pub(crate) fn prune(shared: &Shared) {
+    let Some(_one_at_a_time) = shared.pruning.try_lock() else { return };
+    for file in shared.journal.removable() {
+        let mut by_database: BTreeMap<&str, Vec<SegmentId>> = BTreeMap::new();
+        for (segment, dbms) in &file.forget {
+            by_database.entry(dbms).or_default().push(*segment);
+        }
+        for (dbms, segments) in by_database {
+            let forgotten = shared.catalog.get(dbms).and_then(|database| database.dbms().forget(&segments));
+            if let Err(error) = forgotten {
+                tracing::debug!(dbms, %error, "Applied marks stay for now, and with them a journal file");
+                return;
+            }
+        }
+        shared.journal.remove(&file);
+    }
+    shared.released.notify_waiters();
+}

@@ -1,0 +1,680 @@
+//! The operator of a node as a service: started, flushed, ended.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use anylog_core::Node;
+use anylog_core::node::processes::ProcessState;
+use anylog_dbms::schema::TimeWindow;
+use anylog_dbms::{Catalog, SegmentId, TsdFilter, TsdUpdate, tsd};
+use anylog_ingest::SinkSlot;
+use anylog_ledger::{Ledger, LedgerError, OperatorNode};
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
+
+use crate::OperatorError;
+use crate::disk::FileDisk;
+use crate::journal::recovery::{Damage, Recovery};
+use crate::journal::{Journal, JournalLimits};
+use crate::publish::Publisher;
+use crate::quarantine::QuarantinedRow;
+use crate::replay::{Bury, Replay, ready};
+use crate::stats::Stats;
+use crate::store::{MEMORY_LIMIT, Settings, Shared, Store};
+use crate::tables::{TableRules, Tables, blocking};
+use crate::thresholds::Thresholds;
+use crate::{seal, watch};
+
+/// How long `flush buffers` waits for the segments that it closed.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
+/// How long `exit operator` waits for open segments; what is left is sealed by the next start.
+const EXIT_DEADLINE: Duration = Duration::from_secs(10);
+/// The parts of a drain, which together stay within five seconds.
+const DRAIN_APPENDS: Duration = Duration::from_millis(2500);
+const DRAIN_SYNC: Duration = Duration::from_millis(1500);
+/// How many of the newest registered files are looked at for ones that a crash left open.
+const VOID_SEARCH: u32 = 10_000;
+
+/// Which operator policy stands for the node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Identity {
+    /// The policy with this id.
+    Policy(String),
+    /// The operator policy that names the node's own address.
+    #[default]
+    ByAddress,
+    /// None: rows are stored, but the network does not learn where, and files carry member 0.
+    Anonymous,
+}
+
+/// What `run operator` is told.
+#[derive(Debug, Clone)]
+pub struct OperatorConfig {
+    /// The node's own policy.
+    pub identity: Identity,
+    /// Create unknown tables and publish their policies.
+    pub create_table: bool,
+    /// Register source files in `almgm.tsd_info`.
+    pub update_tsd_info: bool,
+    /// Keep source files.
+    pub archive: bool,
+    /// Compress them.
+    pub compress: bool,
+    /// Hand source files to the peers of the cluster. Without peers this means to archive.
+    pub distributor: bool,
+    /// Where policies are published, as `host:port`; none: the local ledger only.
+    pub master: Option<String>,
+    /// The company in table policies.
+    pub company: Option<String>,
+    /// The only tables that are taken, as (database, table); empty: all.
+    pub limit_tables: Vec<(String, String)>,
+    /// The number shown in `get processes`; each database has its own writing thread whatever it says.
+    pub threads: u32,
+    /// Other directories than the work directories, by dictionary name (`watch_dir`, `err_dir`, `bkup_dir`, `archive_dir`).
+    pub directories: Vec<(&'static str, PathBuf)>,
+}
+
+impl Default for OperatorConfig {
+    fn default() -> Self {
+        Self {
+            identity: Identity::default(),
+            create_table: true,
+            update_tsd_info: false,
+            archive: true,
+            compress: true,
+            distributor: false,
+            master: None,
+            company: None,
+            limit_tables: Vec::new(),
+            threads: 1,
+            directories: Vec::new(),
+        }
+    }
+}
+
+/// A running operator, as `get operator config` shows it.
+#[derive(Debug, Clone)]
+pub struct OperatorState {
+    /// What it was told.
+    pub config: OperatorConfig,
+    /// Its policy.
+    pub own: Option<OperatorNode>,
+    /// When it was started.
+    pub started: Timestamp,
+    /// Whether source files are registered.
+    pub registered: bool,
+}
+
+struct Running {
+    state: OperatorState,
+    stop: CancellationToken,
+}
+
+/// How much is on its way, and where the limits are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Load {
+    /// Bytes of rows between arrival and acknowledgement.
+    pub memory: usize,
+    /// Bytes in the journal.
+    pub journal: u64,
+    /// Messages written to the journal, and the syncs that this took.
+    pub frames: (u64, u64),
+    /// Rows in open segments.
+    pub buffered: u64,
+    /// Segments that are closed and not sealed yet.
+    pub closing: usize,
+}
+
+/// An open segment, as `get streaming` shows it.
+#[derive(Debug, Clone)]
+pub struct OpenSegment {
+    /// Logical database.
+    pub dbms: String,
+    /// Table.
+    pub table: String,
+    /// Rows so far.
+    pub rows: u64,
+    /// Bytes so far.
+    pub bytes: u64,
+    /// When it was opened.
+    pub opened: Timestamp,
+}
+
+/// Stores the rows of a node. See the [crate](crate) for what it guarantees.
+pub struct OperatorService {
+    node: Arc<Node>,
+    catalog: Arc<Catalog>,
+    ledger: Arc<Ledger>,
+    slot: Arc<SinkSlot>,
+    stats: Arc<Stats>,
+    thresholds: Arc<RwLock<Thresholds>>,
+    window: RwLock<TimeWindow>,
+    shared: Mutex<Option<Arc<Shared>>>,
+    running: Mutex<Option<Running>>,
+    // `run operator` takes a while; a second call meanwhile is refused.
+    starting: tokio::sync::Mutex<()>,
+    streamer: AtomicBool,
+    distributor: AtomicBool,
+    consumer: AtomicBool,
+}
+
+impl std::fmt::Debug for OperatorService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OperatorService").field("running", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl OperatorService {
+    /// The service of a node. From now on connecting a database replays its part of the journal, and dropping a
+    /// partition is noted there. Rows are taken when an operator runs ([`Self::run`]).
+    pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>, slot: Arc<SinkSlot>) -> Arc<Self> {
+        let service = Arc::new(Self {
+            node,
+            catalog,
+            ledger,
+            slot,
+            stats: Arc::default(),
+            thresholds: Arc::default(),
+            window: RwLock::default(),
+            shared: Mutex::new(None),
+            running: Mutex::new(None),
+            starting: tokio::sync::Mutex::default(),
+            streamer: AtomicBool::new(false),
+            distributor: AtomicBool::new(false),
+            consumer: AtomicBool::new(false),
+        });
+        service.catalog.add_hook(Arc::new(Replay(Arc::downgrade(&service))));
+        service.catalog.set_drop_hook(Arc::new(Bury(Arc::downgrade(&service))));
+        service.show_processes();
+        service
+    }
+
+    fn show_processes(self: &Arc<Self>) {
+        let show = |name, state: fn(&Self) -> ProcessState| {
+            let service: Weak<Self> = Arc::downgrade(self);
+            let probe = move || service.upgrade().map_or_else(ProcessState::not_declared, |service| state(&service));
+            self.node.processes.register(name, probe);
+        };
+        show("Operator", Self::operator_process);
+        show("Streamer", Self::streamer_process);
+        show("Distributor", |service| match service.distributor.load(Ordering::Relaxed) {
+            true => ProcessState::running("no peers: source files are archived on this node only"),
+            false => ProcessState::not_declared(),
+        });
+        show("Consumer", |service| match service.consumer.load(Ordering::Relaxed) {
+            true => ProcessState::running("no peers: there is nothing to fetch"),
+            false => ProcessState::not_declared(),
+        });
+    }
+
+    fn operator_process(&self) -> ProcessState {
+        let Some(state) = self.state() else { return ProcessState::not_declared() };
+        let member = if state.own.is_some() { "True" } else { "False" };
+        let master = state.config.master.as_deref().unwrap_or("none");
+        ProcessState::running(format!(
+            "Cluster Member: {member}, Using Master: {master}, Threads Pool: {}",
+            state.config.threads
+        ))
+    }
+
+    fn streamer_process(&self) -> ProcessState {
+        if !self.streamer_runs() {
+            return ProcessState::not_declared();
+        }
+        let threshold = self.thresholds.read().default_threshold();
+        ProcessState::running(format!(
+            "Default streaming thresholds are {} seconds and {} bytes",
+            threshold.time.as_secs(),
+            crate::commands::thousands(threshold.volume)
+        ))
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// When segments are sealed.
+    #[must_use]
+    pub fn thresholds(&self) -> Thresholds {
+        self.thresholds.read().clone()
+    }
+
+    /// Changes when segments are sealed: `set buffer threshold`.
+    ///
+    /// # Errors
+    /// [`OperatorError::Threshold`] for values that make no sense.
+    pub fn set_threshold(
+        &self,
+        dbms: Option<&str>,
+        table: Option<&str>,
+        time: Option<Duration>,
+        volume: Option<u64>,
+        immediate: Option<bool>,
+    ) -> Result<(), OperatorError> {
+        self.thresholds.write().set(dbms, table, time, volume, immediate)
+    }
+
+    /// Which times in data are believed.
+    #[must_use]
+    pub fn time_window(&self) -> TimeWindow {
+        *self.window.read()
+    }
+
+    /// Changes which times in data are believed: `set time window`.
+    pub fn set_time_window(&self, window: TimeWindow) {
+        *self.window.write() = window;
+        if let Some(shared) = self.shared.lock().as_ref() {
+            shared.tables.set_window(window);
+        }
+    }
+
+    /// The running operator.
+    #[must_use]
+    pub fn state(&self) -> Option<OperatorState> {
+        self.running.lock().as_ref().map(|running| running.state.clone())
+    }
+
+    /// Whether `run streamer` was called.
+    #[must_use]
+    pub fn streamer_runs(&self) -> bool {
+        self.streamer.load(Ordering::Relaxed)
+    }
+
+    /// Notes `run streamer`. Segments are sealed by time and volume without it as well.
+    ///
+    /// # Errors
+    /// [`OperatorError::Running`] the second time.
+    pub fn start_streamer(&self) -> Result<(), OperatorError> {
+        start(&self.streamer)
+    }
+
+    /// Notes `run data distributor`. Without peers there is nothing to hand over.
+    ///
+    /// # Errors
+    /// [`OperatorError::Running`] the second time.
+    pub fn start_distributor(&self) -> Result<(), OperatorError> {
+        start(&self.distributor)
+    }
+
+    /// Notes `run data consumer`. Without peers there is nothing to fetch.
+    ///
+    /// # Errors
+    /// [`OperatorError::Running`] the second time.
+    pub fn start_consumer(&self) -> Result<(), OperatorError> {
+        start(&self.consumer)
+    }
+
+    /// A work directory, which a script may have moved.
+    #[must_use]
+    pub fn directory(&self, name: &str) -> PathBuf {
+        let running = self.running.lock();
+        let chosen = running.as_ref().and_then(|running| {
+            running.state.config.directories.iter().find(|(known, _)| *known == name).map(|(_, path)| path.clone())
+        });
+        chosen.unwrap_or_else(|| self.node.directories.directory(&self.node.dictionary, name))
+    }
+
+    /// Whether the node has a journal: one is open, or there are files of one.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.shared.lock().is_some()
+            || std::fs::read_dir(self.directory("journal_dir")).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// The open journal and all around it; opened at the first call. Blocks.
+    pub(crate) fn shared(&self) -> Result<Arc<Shared>, OperatorError> {
+        let mut slot = self.shared.lock();
+        if let Some(shared) = slot.as_ref() {
+            return Ok(Arc::clone(shared));
+        }
+        let directory = self.directory("journal_dir");
+        let reports = self.node.directories.directory(&self.node.dictionary, "err_dir");
+        let (journal, recovery) =
+            Journal::open(Arc::new(FileDisk), &directory, JournalLimits::default(), &mut |damage, bytes| {
+                self.report(&reports, damage, bytes);
+            })?;
+        let tables = Tables::new(Arc::clone(&self.catalog), Publisher::new(Arc::clone(&self.ledger)));
+        tables.set_window(self.time_window());
+        let shared = Arc::new(Shared::new(
+            Arc::clone(&self.node),
+            Arc::clone(&self.catalog),
+            journal,
+            tables,
+            Arc::clone(&self.stats),
+            Arc::clone(&self.thresholds),
+        ));
+        adopt(&shared, recovery);
+        *slot = Some(Arc::clone(&shared));
+        Ok(shared)
+    }
+
+    /// Keeps the bytes of a damaged place of the journal, and says so.
+    fn report(&self, directory: &Path, damage: &Damage, bytes: &[u8]) {
+        let path = directory.join(format!("{}.{}.damaged", damage.file, damage.offset));
+        if path.exists() {
+            return;
+        }
+        let text = format!(
+            "Journal file {} is damaged at byte {} ({} bytes): {}. Its bytes are kept in '{}'; all other rows are replayed",
+            damage.file,
+            damage.offset,
+            damage.length,
+            damage.reason,
+            path.display()
+        );
+        tracing::error!("{text}");
+        self.node.errors.add(self.node.clock.now(), "operator", "Damaged journal", text);
+        if let Err(error) = crate::disk::write_durably(&path, bytes) {
+            tracing::error!(file = %path.display(), %error, "The damaged bytes cannot be kept");
+        }
+    }
+
+    /// Starts the operator: rows and files are taken from now on. Segments of the run before are finished.
+    ///
+    /// # Errors
+    /// [`OperatorError::Running`], [`OperatorError::NoPolicy`], [`OperatorError::UnknownTable`],
+    /// [`OperatorError::Directory`], and what opening the journal can meet.
+    pub async fn run(self: &Arc<Self>, config: OperatorConfig) -> Result<(), OperatorError> {
+        let _one_at_a_time = self.starting.lock().await;
+        if self.running.lock().is_some() {
+            return Err(OperatorError::Running);
+        }
+        let own = self.identify(&config.identity)?;
+        self.check_tables(&config.limit_tables)?;
+        let service = Arc::clone(self);
+        let shared = blocking(move || service.shared()).await?;
+        let settings = self.settle(&shared, &config, own.as_ref()).await?;
+        let state = OperatorState { registered: settings.tsd.is_some(), config, own, started: self.node.clock.now() };
+        *shared.settings.write() = Arc::new(settings);
+        let stop = CancellationToken::new();
+        *self.running.lock() = Some(Running { state, stop: stop.clone() });
+        let (service, finishing) = (Arc::clone(self), Arc::clone(&shared));
+        blocking(move || {
+            service.finish_recovered(&finishing);
+            void_orphans(&finishing)
+        })
+        .await
+        .unwrap_or_else(|error| tracing::warn!(%error, "Files that a crash left open stay in tsd_info for now"));
+        tokio::spawn(seal::run(Arc::clone(&shared), stop.clone()));
+        tokio::spawn(watch::run(Arc::clone(&shared), stop));
+        self.slot.mount(|issuer| Store::new(shared, issuer));
+        Ok(())
+    }
+
+    fn identify(&self, identity: &Identity) -> Result<Option<OperatorNode>, OperatorError> {
+        let id = match identity {
+            Identity::Anonymous => return Ok(None),
+            Identity::Policy(id) => id.clone(),
+            Identity::ByAddress => {
+                let address = self.node.address();
+                let view = self.ledger.view();
+                let found = view
+                    .operators()
+                    .iter()
+                    .find(|known| known.address() == address || known.local_address() == address);
+                found.ok_or(OperatorError::NoPolicy { id: format!("address {address}") })?.id.clone()
+            }
+        };
+        match self.ledger.set_own_operator(&id) {
+            Ok(own) => Ok(Some(own)),
+            Err(LedgerError::NotFound { .. }) => Err(OperatorError::NoPolicy { id }),
+            Err(error) => Err(OperatorError::Policy { id, error: Box::new(error) }),
+        }
+    }
+
+    fn check_tables(&self, tables: &[(String, String)]) -> Result<(), OperatorError> {
+        for (dbms, table) in tables {
+            let published = self.ledger.view().table_policy(dbms, table).is_some();
+            let local =
+                || self.catalog.get(dbms).is_ok_and(|database| matches!(database.dbms().schema(table), Ok(Some(_))));
+            if !published && !local() {
+                return Err(OperatorError::UnknownTable { table: format!("{dbms}.{table}") });
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(
+        &self,
+        shared: &Arc<Shared>,
+        config: &OperatorConfig,
+        own: Option<&OperatorNode>,
+    ) -> Result<Settings, OperatorError> {
+        let directory = |name: &'static str| {
+            let chosen = config.directories.iter().find(|(known, _)| *known == name).map(|(_, path)| path.clone());
+            chosen.unwrap_or_else(|| self.node.directories.directory(&self.node.dictionary, name))
+        };
+        let catalog = Arc::clone(&self.catalog);
+        let tsd = if config.update_tsd_info {
+            tokio::task::spawn_blocking(move || catalog.tsd()).await.unwrap_or(None)
+        } else {
+            None
+        };
+        if config.update_tsd_info && tsd.is_none() {
+            tracing::warn!("almgm.tsd_info is not there: source files are archived, but not registered");
+        }
+        let settings = Settings {
+            member: own.map_or_else(|| "0".to_owned(), |own| own.member.to_string()),
+            tsd,
+            archive: config.archive || config.distributor,
+            compress: config.compress,
+            archive_dir: directory("archive_dir"),
+            backup_dir: directory("bkup_dir"),
+            watch_dir: directory("watch_dir"),
+            error_dir: directory("err_dir"),
+            prep_dir: directory("prep_dir"),
+        };
+        let all =
+            [&settings.archive_dir, &settings.backup_dir, &settings.watch_dir, &settings.error_dir, &settings.prep_dir];
+        all.into_iter().try_for_each(|path| check_directory(path))?;
+        shared.quarantine.set_directory(settings.error_dir.clone());
+        let only: BTreeSet<(String, String)> = config.limit_tables.iter().cloned().collect();
+        shared.tables.set_rules(TableRules {
+            create: config.create_table,
+            only: Some(only).filter(|only| !only.is_empty()),
+            registered: settings.tsd.is_some(),
+        });
+        let company = config.company.clone().or_else(|| own.map(|own| own.company.clone()));
+        shared.tables.publisher().configure(config.master.clone(), own.cloned(), company);
+        Ok(settings)
+    }
+
+    /// Hands segments of the run before to the sealer, when an operator runs and their databases are connected.
+    pub(crate) fn finish_recovered(&self, shared: &Arc<Shared>) {
+        if self.running.lock().is_none() {
+            return;
+        }
+        match ready(shared) {
+            Ok(segments) => {
+                shared.segments.lock().closing.extend(segments);
+                shared.due.notify_one();
+            }
+            Err(error) => tracing::error!(%error, "Segments of the run before cannot be finished"),
+        }
+    }
+
+    /// Closes and seals all open segments. Returns when their source files are made.
+    ///
+    /// # Errors
+    /// [`OperatorError::NotRunning`], or [`OperatorError::Segment`] when some are not sealed in time.
+    pub async fn flush(&self) -> Result<usize, OperatorError> {
+        let shared = self.shared.lock().clone();
+        let (Some(shared), true) = (shared, self.running.lock().is_some()) else {
+            return Err(OperatorError::NotRunning);
+        };
+        flush(&shared, FLUSH_DEADLINE).await
+    }
+
+    /// Ends the operator: rows are refused from now on, open segments are sealed.
+    ///
+    /// # Errors
+    /// [`OperatorError::NotRunning`].
+    pub async fn exit(&self) -> Result<(), OperatorError> {
+        let _one_at_a_time = self.starting.lock().await;
+        let stop = self.running.lock().as_ref().map(|running| running.stop.clone()).ok_or(OperatorError::NotRunning)?;
+        self.slot.unmount();
+        let shared = self.shared.lock().clone();
+        if let Some(shared) = shared
+            && let Err(error) = flush(&shared, EXIT_DEADLINE).await
+        {
+            tracing::warn!(%error, "Some segments are left for the next start");
+        }
+        stop.cancel();
+        *self.running.lock() = None;
+        Ok(())
+    }
+
+    /// Ends everything for good, within five seconds: rows under way are stored and acknowledged or refused, databases are
+    /// synced, the journal is closed. Nothing is sealed; the next start does that (OPS-2).
+    pub async fn drain(&self) {
+        self.slot.unmount();
+        if let Some(running) = self.running.lock().take() {
+            running.stop.cancel();
+        }
+        let shared = self.shared.lock().take();
+        let Some(shared) = shared else { return };
+        // All bytes are free again when no message is under way.
+        let all = shared.memory.acquire_many(u32::try_from(MEMORY_LIMIT).unwrap_or(u32::MAX));
+        if tokio::time::timeout(DRAIN_APPENDS, all).await.is_err() {
+            tracing::warn!("Some rows were not applied before the end; they are in the journal");
+        }
+        shared.end();
+        let syncing = tokio::task::spawn_blocking(move || {
+            for database in shared.catalog.list() {
+                if let Err(error) = database.dbms().sync() {
+                    tracing::warn!(dbms = database.name(), %error, "A database was not synced; its rows are in the journal");
+                }
+            }
+            shared.journal.close();
+        });
+        if tokio::time::timeout(DRAIN_SYNC, syncing).await.is_err() {
+            tracing::warn!("The databases did not sync in time; their rows are in the journal");
+        }
+    }
+
+    /// How much is on its way.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let Some(shared) = self.shared.lock().clone() else { return Load::default() };
+        let segments = shared.segments.lock();
+        Load {
+            memory: MEMORY_LIMIT.saturating_sub(shared.memory.available_permits()),
+            journal: shared.journal.bytes(),
+            frames: shared.journal.counts(),
+            buffered: segments.open.values().map(|segment| segment.size().0).sum(),
+            closing: segments.closing.len(),
+        }
+    }
+
+    /// The open segments.
+    #[must_use]
+    pub fn open_segments(&self) -> Vec<OpenSegment> {
+        let Some(shared) = self.shared.lock().clone() else { return Vec::new() };
+        let segments = shared.segments.lock();
+        let shown = segments.open.iter().map(|(key, segment)| {
+            let (rows, bytes) = segment.size();
+            OpenSegment { dbms: key.dbms.clone(), table: key.table.clone(), rows, bytes, opened: segment.header.opened }
+        });
+        shown.collect()
+    }
+
+    /// The rows in the quarantine. Blocks.
+    ///
+    /// # Errors
+    /// [`OperatorError::File`] when it cannot be read.
+    pub fn quarantined(&self) -> Result<Vec<QuarantinedRow>, OperatorError> {
+        crate::quarantine::Quarantine::new(self.directory("err_dir")).rows()
+    }
+}
+
+impl Drop for OperatorService {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.lock().take() {
+            running.stop.cancel();
+        }
+        if let Some(shared) = self.shared.lock().take() {
+            shared.end();
+        }
+    }
+}
+
+fn start(flag: &AtomicBool) -> Result<(), OperatorError> {
+    if flag.swap(true, Ordering::Relaxed) { Err(OperatorError::Running) } else { Ok(()) }
+}
+
+fn adopt(shared: &Arc<Shared>, recovery: Recovery) {
+    *shared.tombstones.write() = recovery.tombstones;
+    let mut recovered = shared.recovered.lock();
+    for segment in recovery.segments {
+        let dbms = segment.header.dbms.clone();
+        recovered.entry(dbms).or_default().push((segment, false));
+    }
+}
+
+fn check_directory(path: &Path) -> Result<(), OperatorError> {
+    let probe = path.join(".probe");
+    let written = std::fs::create_dir_all(path)
+        .and_then(|()| std::fs::write(&probe, b""))
+        .and_then(|()| std::fs::remove_file(&probe));
+    written.map_err(|error| OperatorError::Directory { path: path.to_owned(), reason: error.to_string() })
+}
+
+async fn flush(shared: &Arc<Shared>, deadline: Duration) -> Result<usize, OperatorError> {
+    let waiting: Vec<_> = {
+        let now = shared.now();
+        let mut segments = shared.segments.lock();
+        segments.close_due(now, true);
+        segments.closing.iter().map(Arc::clone).collect()
+    };
+    shared.due.notify_one();
+    let until = tokio::time::Instant::now() + deadline;
+    for segment in &waiting {
+        if tokio::time::timeout_at(until, segment.sealed.cancelled()).await.is_err() {
+            return Err(OperatorError::Segment {
+                segment: segment.header.id.to_string(),
+                table: format!("{}.{}", segment.header.dbms, segment.header.table),
+                reason: format!("not sealed within {} seconds; its rows are safe in the journal", deadline.as_secs()),
+            });
+        }
+    }
+    Ok(waiting.len())
+}
+
+/// Marks registered files whose segment never got a row: a crash came between the registration and the first row.
+fn void_orphans(shared: &Arc<Shared>) -> Result<(), OperatorError> {
+    let Some(store) = shared.settings().tsd.clone() else { return Ok(()) };
+    let mut alive: HashSet<SegmentId> = HashSet::new();
+    {
+        let segments = shared.segments.lock();
+        alive.extend(segments.open.values().chain(&segments.closing).map(|segment| segment.header.id));
+    }
+    for segments in shared.recovered.lock().values() {
+        alive.extend(segments.iter().map(|(segment, _)| segment.header.id));
+    }
+    let filter = TsdFilter { limit: Some(VOID_SEARCH), ..TsdFilter::default() };
+    for file in store.list(tsd::OWN_TABLE, &filter)? {
+        let Some(id) = file.hash.strip_prefix("open:") else { continue };
+        let id = u128::from_str_radix(id, 16).map(SegmentId);
+        if id.is_ok_and(|id| !alive.contains(&id)) {
+            let update = TsdUpdate {
+                hash: Some(file.hash.replacen("open:", "void:", 1)),
+                rows: Some(0),
+                status1: Some("void".into()),
+                status2: Some("No rows came for this file".into()),
+            };
+            store.update(tsd::OWN_TABLE, file.file_id, &update)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,625 @@
+//! The road of a message: converted, placed, written to the journal, applied, acknowledged.
+
+use std::collections::{BTreeSet, HashMap, hash_map::DefaultHasher};
+use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anylog_core::Node;
+use anylog_core::time::stored;
+use anylog_dbms::{Catalog, DbmsError, NewFile, Partitioning, SegmentId, SqlValue, TsdStore};
+use anylog_ingest::sink::{Issuer, TableRows};
+use anylog_ingest::{FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::OperatorError;
+use crate::apply::{Applier, Batch, BatchRow};
+use crate::journal::record::{Entries, Place, SegmentHeader};
+use crate::journal::recovery::{RecoveredSegment, Tombstones};
+use crate::journal::{Journal, JournalError, Written};
+use crate::quarantine::{Quarantine, QuarantinedRow, key};
+use crate::segments::{Key, Segment, Segments};
+use crate::stats::Stats;
+use crate::tables::{TableState, Tables, blocking, zone_name};
+use crate::thresholds::Thresholds;
+
+/// Bytes of rows that may be on their way at one time; further senders wait.
+pub(crate) const MEMORY_LIMIT: usize = 64 << 20;
+/// Bytes that the journal may hold; further senders wait for seals.
+pub(crate) const JOURNAL_LIMIT: u64 = 1 << 30;
+/// How long a sender waits for room, or for a database that does not answer, before it is asked to try again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const OPENING_LOCKS: usize = 64;
+
+/// What a running operator was told.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    /// The member id as text, `0` when rows are not registered.
+    pub(crate) member: String,
+    pub(crate) tsd: Option<Arc<TsdStore>>,
+    pub(crate) archive: bool,
+    pub(crate) compress: bool,
+    pub(crate) archive_dir: PathBuf,
+    pub(crate) backup_dir: PathBuf,
+    pub(crate) watch_dir: PathBuf,
+    pub(crate) error_dir: PathBuf,
+    pub(crate) prep_dir: PathBuf,
+}
+
+/// What all parts of a store share.
+pub(crate) struct Shared {
+    pub(crate) node: Arc<Node>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) journal: Journal,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) tables: Tables,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) thresholds: Arc<RwLock<Thresholds>>,
+    pub(crate) settings: RwLock<Arc<Settings>>,
+    pub(crate) tombstones: RwLock<Tombstones>,
+    pub(crate) segments: Mutex<Segments>,
+    /// Segments of the run before, by database, until an operator finishes them.
+    pub(crate) recovered: Mutex<HashMap<String, Vec<(RecoveredSegment, bool)>>>,
+    appliers: Mutex<HashMap<String, Arc<Applier>>>,
+    pub(crate) memory: Arc<Semaphore>,
+    opening: Vec<tokio::sync::Mutex<()>>,
+    /// Files that are being stored, by hash.
+    pub(crate) files_in_work: Mutex<BTreeSet<String>>,
+    pub(crate) pruning: Mutex<()>,
+    /// Wakes the sealer.
+    pub(crate) due: Notify,
+    /// Wakes who waits for room in the journal.
+    pub(crate) released: Notify,
+    pub(crate) ending: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        catalog: Arc<Catalog>,
+        journal: Journal,
+        tables: Tables,
+        stats: Arc<Stats>,
+        thresholds: Arc<RwLock<Thresholds>>,
+    ) -> Self {
+        let error_dir = node.directories.directory(&node.dictionary, "err_dir");
+        Self {
+            node,
+            catalog,
+            journal,
+            quarantine: Quarantine::new(error_dir),
+            tables,
+            stats,
+            thresholds,
+            settings: RwLock::default(),
+            tombstones: RwLock::default(),
+            segments: Mutex::default(),
+            recovered: Mutex::default(),
+            appliers: Mutex::default(),
+            memory: Arc::new(Semaphore::new(MEMORY_LIMIT)),
+            opening: (0..OPENING_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            files_in_work: Mutex::default(),
+            pruning: Mutex::default(),
+            due: Notify::new(),
+            released: Notify::new(),
+            ending: AtomicBool::new(false),
+        }
+    }
+
+    /// The current time in whole microseconds, as it is stored.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.node.clock.now();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    }
+
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read())
+    }
+
+    fn applier(self: &Arc<Self>, dbms: &str) -> Result<Arc<Applier>, OperatorError> {
+        let mut appliers = self.appliers.lock();
+        if let Some(applier) = appliers.get(dbms) {
+            return Ok(Arc::clone(applier));
+        }
+        let applier = Applier::start(dbms, Arc::clone(self))
+            .map_err(|error| SinkError::Failed { reason: format!("no thread for database {dbms}: {error}") })?;
+        appliers.insert(dbms.to_owned(), Arc::clone(&applier));
+        Ok(applier)
+    }
+
+    /// Ends the threads. What is in the journal and not applied is applied by the next start.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        for applier in self.appliers.lock().values() {
+            applier.close();
+        }
+        self.due.notify_waiters();
+        self.released.notify_waiters();
+    }
+
+    /// The open segment of a key, opened when there is none.
+    async fn open_segment(&self, key: &Key) -> Result<Arc<Segment>, OperatorError> {
+        let threshold = self.thresholds.read().of(&key.dbms, &key.table);
+        let current = || {
+            let mut segments = self.segments.lock();
+            let open = segments.open.get(key).cloned()?;
+            if open.threshold.immediate == threshold.immediate {
+                return Some(open);
+            }
+            // A segment is immediate as a whole or not at all: marks count its rows in order.
+            segments.close(key, &open, self.now());
+            self.due.notify_one();
+            None
+        };
+        if let Some(open) = current() {
+            return Ok(open);
+        }
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let lock = usize::try_from(hasher.finish() % OPENING_LOCKS as u64).unwrap_or(0);
+        let _one_at_a_time = self.opening[lock].lock().await;
+        if let Some(open) = current() {
+            return Ok(open);
+        }
+        let (id, opened, settings) = (SegmentId(rand::random()), self.now(), self.settings());
+        let file_id = match settings.tsd.clone() {
+            Some(tsd) => {
+                let file = NewFile {
+                    dbms: key.dbms.clone(),
+                    table: key.table.clone(),
+                    source: key.source.clone(),
+                    hash: placeholder(id),
+                    instructions: key.instructions.clone(),
+                    time: opened,
+                };
+                Some(blocking(move || tsd.register(&file)).await?)
+            }
+            None => None,
+        };
+        let header = SegmentHeader {
+            id,
+            dbms: key.dbms.clone(),
+            table: key.table.clone(),
+            source: key.source.clone(),
+            instructions: key.instructions.clone(),
+            member: if file_id.is_some() { settings.member.clone() } else { "0".to_owned() },
+            file_id,
+            opened,
+        };
+        let segment = Segment::new(header, threshold);
+        self.segments.lock().open.insert(key.clone(), Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    /// Puts rows aside. Returns when they are on stable storage.
+    pub(crate) async fn put_aside(self: &Arc<Self>, rows: Vec<QuarantinedRow>) -> Result<(), OperatorError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        let now = self.node.clock.now();
+        blocking(move || shared.quarantine.add(now, &rows)).await
+    }
+
+    async fn room(&self) -> Result<(), SinkError> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.journal.bytes() > JOURNAL_LIMIT {
+            let released = self.released.notified();
+            self.due.notify_one();
+            if self.journal.bytes() > JOURNAL_LIMIT && tokio::time::timeout_at(deadline, released).await.is_err() {
+                return Err(SinkError::Overloaded);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The hash of a segment in `tsd_info` while it is open.
+pub(crate) fn placeholder(segment: SegmentId) -> String {
+    format!("open:{segment}")
+}
+
+/// A row that fits its table.
+pub(crate) struct FittingRow {
+    pub(crate) position: usize,
+    pub(crate) text: String,
+    pub(crate) values: Vec<SqlValue>,
+}
+
+/// Rows in a row that go to one partition.
+pub(crate) struct Run {
+    pub(crate) partition: Option<String>,
+    pub(crate) rows: Vec<FittingRow>,
+}
+
+/// Rows of one table, ready to be stored.
+pub(crate) struct Fitted {
+    pub(crate) table: Arc<TableState>,
+    pub(crate) runs: Vec<Run>,
+    /// Position and reason of rows that do not fit, and their texts.
+    pub(crate) refused: Vec<(usize, String, String)>,
+}
+
+impl Shared {
+    /// Converts rows and finds their partitions. Makes what is missing: the table, wider columns, partitions.
+    pub(crate) async fn fit(
+        &self,
+        dbms: &str,
+        table: &str,
+        rows: Vec<String>,
+        declared: &[(String, String)],
+        received: Timestamp,
+    ) -> Result<Fitted, SinkError> {
+        let mut state = self.tables.ensure(dbms, table, &rows, declared).await?;
+        let (mut converted, wide) = convert(&state, &rows, received);
+        if !wide.is_empty() {
+            state = self.tables.widen(&state, &wide).await?;
+            converted = convert(&state, &rows, received).0;
+        }
+        let partitioning = self.catalog.partitioning(dbms, table);
+        let mut placer = Placer { state: &state, partitioning, last: None };
+        let mut fitted = Fitted { table: Arc::clone(&state), runs: Vec::new(), refused: Vec::new() };
+        for (position, (text, converted)) in rows.into_iter().zip(converted).enumerate() {
+            let placed = converted.and_then(|values| Ok((placer.place(received, &values)?, values)));
+            match placed {
+                Err(reason) => fitted.refused.push((position, reason, text)),
+                Ok((partition, values)) => {
+                    let row = FittingRow { position, text, values };
+                    match fitted.runs.last_mut() {
+                        Some(run) if run.partition == partition => run.rows.push(row),
+                        _ => fitted.runs.push(Run { partition, rows: vec![row] }),
+                    }
+                }
+            }
+        }
+        let partitions: BTreeSet<&String> = fitted.runs.iter().filter_map(|run| run.partition.as_ref()).collect();
+        for partition in partitions {
+            self.tables.ensure_partition(&state, partition).await?;
+        }
+        Ok(fitted)
+    }
+}
+
+type Converted = Result<Vec<SqlValue>, String>;
+
+fn convert(state: &TableState, rows: &[String], received: Timestamp) -> (Vec<Converted>, BTreeSet<usize>) {
+    let mut wide = BTreeSet::new();
+    let mut converted = Vec::with_capacity(rows.len());
+    for row in rows {
+        converted.push(match state.converter.convert(row, received) {
+            Ok(row) => {
+                wide.extend(row.widen);
+                Ok(row.values)
+            }
+            Err(problem) => Err(problem.to_string()),
+        });
+    }
+    (converted, wide)
+}
+
+struct Placer<'a> {
+    state: &'a TableState,
+    partitioning: Option<Partitioning>,
+    /// The last hour asked for and its partition: no partition is narrower than an hour.
+    last: Option<(i64, String)>,
+}
+
+impl Placer<'_> {
+    fn place(&mut self, received: Timestamp, values: &[SqlValue]) -> Result<Option<String>, String> {
+        let Some(partitioning) = &self.partitioning else { return Ok(None) };
+        let time = self.state.partition_time(&partitioning.column, received, values).ok_or_else(|| {
+            format!("column '{}': expected a time that decides the row's partition, got none", partitioning.column)
+        })?;
+        let hour = time.as_second().div_euclid(3600);
+        if let Some((known, name)) = &self.last
+            && *known == hour
+        {
+            return Ok(Some(name.clone()));
+        }
+        let name = partitioning.name(&self.state.table, time);
+        self.last = Some((hour, name.clone()));
+        Ok(Some(name))
+    }
+}
+
+/// One part of a message on its way to its segment.
+struct Part {
+    index: usize,
+    key: Key,
+    fitted: Fitted,
+}
+
+/// Collects what becomes of a message, and answers when nothing is under way.
+struct Completion {
+    remaining: AtomicUsize,
+    refused: Mutex<Vec<RefusedRow>>,
+    error: Mutex<Option<OperatorError>>,
+    answer: Mutex<Option<(oneshot::Sender<Result<Vec<RefusedRow>, OperatorError>>, OwnedSemaphorePermit)>>,
+}
+
+impl Completion {
+    fn finish(&self, count: usize) {
+        if self.remaining.fetch_sub(count, Ordering::AcqRel) == count
+            && let Some((answer, permit)) = self.answer.lock().take()
+        {
+            let result = match self.error.lock().take() {
+                Some(error) => Err(error),
+                None => Ok(std::mem::take(&mut *self.refused.lock())),
+            };
+            drop(permit);
+            // The sender may have gone away; its rows are stored all the same.
+            drop(answer.send(result));
+        }
+    }
+}
+
+/// A run that is in the frame, and what is to be done when the frame is written.
+struct Travelling {
+    part: usize,
+    segment: Arc<Segment>,
+    rows: u64,
+    bytes: u64,
+    apply: Option<(Arc<Applier>, Batch)>,
+}
+
+/// The store of a running operator.
+pub(crate) struct Store {
+    shared: Arc<Shared>,
+    issuer: Issuer,
+}
+
+impl Store {
+    pub(crate) fn new(shared: Arc<Shared>, issuer: Issuer) -> Arc<Self> {
+        Arc::new(Self { shared, issuer })
+    }
+
+    async fn prepare(&self, group: RowGroup, received: Timestamp) -> Result<(Vec<Part>, Vec<RefusedRow>), SinkError> {
+        let mut parts = Vec::with_capacity(group.parts.len());
+        let (mut refused, mut aside) = (Vec::new(), Vec::new());
+        let message = SegmentId(rand::random());
+        for (index, part) in group.parts.into_iter().enumerate().filter(|(_, part)| !part.rows.is_empty()) {
+            let TableRows { dbms, table, source, instructions, declared, rows } = part;
+            let fitted = self.shared.fit(&dbms, &table, rows, &declared, received).await?;
+            for (position, reason, text) in &fitted.refused {
+                refused.push(RefusedRow { part: index, row: *position, reason: reason.clone() });
+                aside.push(QuarantinedRow {
+                    key: key(message, aside.len() as u64 + 1),
+                    time: stored(received),
+                    dbms: dbms.clone(),
+                    table: table.clone(),
+                    origin: group.origin.clone(),
+                    position: *position as u64,
+                    reason: reason.clone(),
+                    row: text.clone(),
+                });
+                self.shared.stats.error(false, received, &dbms, &table, 27, reason);
+            }
+            parts.push(Part { index, key: Key { dbms, table, source, instructions }, fitted });
+        }
+        self.shared.put_aside(aside).await?;
+        Ok((parts, refused))
+    }
+
+    /// Gives the rows their ordinals and hands the frame to the journal; the order of both is the same.
+    async fn send(
+        &self,
+        mut parts: Vec<Part>,
+        received: Timestamp,
+        origin: &Arc<str>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<oneshot::Receiver<Result<Vec<RefusedRow>, OperatorError>>, OperatorError> {
+        loop {
+            let mut targets = Vec::with_capacity(parts.len());
+            for part in &parts {
+                let segment = self.shared.open_segment(&part.key).await?;
+                let applier = match segment.threshold.immediate {
+                    true => Some(self.shared.applier(&part.key.dbms)?),
+                    false => None,
+                };
+                targets.push((segment, applier));
+            }
+            let segments = self.shared.segments.lock();
+            let open = |part: &Part, segment: &Arc<Segment>| {
+                segments.open.get(&part.key).is_some_and(|open| Arc::ptr_eq(open, segment))
+            };
+            if !parts.iter().zip(&targets).all(|(part, (segment, _))| open(part, segment)) {
+                continue;
+            }
+            let mut entries = Entries::default();
+            let mut travelling = Vec::new();
+            for (part, (segment, applier)) in std::mem::take(&mut parts).into_iter().zip(targets) {
+                let zone = zone_name(&part.fitted.table.zone);
+                for run in part.fitted.runs {
+                    let place = Place { partition: run.partition.as_deref(), zone: &zone, received };
+                    let rows = run.rows.len() as u64;
+                    let first = segment.give_ordinals(rows);
+                    let texts: Vec<&str> = run.rows.iter().map(|row| row.text.as_str()).collect();
+                    entries.rows(&segment.header, place, first, &texts);
+                    let bytes = texts.iter().map(|text| text.len() as u64 + 1).sum();
+                    segment.departs();
+                    let apply = applier.clone().map(|applier| {
+                        (applier, batch(&part.fitted.table, &segment, run, first, received, Arc::clone(origin)))
+                    });
+                    travelling.push(Travelling { part: part.index, segment: Arc::clone(&segment), rows, bytes, apply });
+                }
+            }
+            let (sender, receiver) = oneshot::channel();
+            let completion = Arc::new(Completion {
+                remaining: AtomicUsize::new(travelling.len()),
+                refused: Mutex::default(),
+                error: Mutex::default(),
+                answer: Mutex::new(Some((sender, permit))),
+            });
+            let shared = Arc::clone(&self.shared);
+            self.shared
+                .journal
+                .submit(entries, Box::new(move |result| arrived(&shared, travelling, result, &completion)));
+            return Ok(receiver);
+        }
+    }
+
+    async fn wait(
+        &self,
+        mut receiver: oneshot::Receiver<Result<Vec<RefusedRow>, OperatorError>>,
+        databases: &BTreeSet<String>,
+    ) -> Result<Vec<RefusedRow>, SinkError> {
+        loop {
+            match tokio::time::timeout(PATIENCE, &mut receiver).await {
+                Ok(Ok(result)) => return Ok(result?),
+                Ok(Err(_)) => return Err(SinkError::NotRunning),
+                // The rows are in the journal and will be applied; the sender learns that this takes longer.
+                Err(_) => match databases.iter().find_map(|dbms| self.shared.stats.failing(dbms)) {
+                    Some(DbmsError::DiskFull { .. }) => return Err(SinkError::DiskFull),
+                    Some(error) => return Err(SinkError::Failed { reason: error.to_string() }),
+                    None => {}
+                },
+            }
+        }
+    }
+}
+
+fn batch(
+    table: &Arc<TableState>,
+    segment: &Arc<Segment>,
+    run: Run,
+    first: u64,
+    received: Timestamp,
+    origin: Arc<str>,
+) -> Batch {
+    let text = stored(received);
+    let mark = first + (run.rows.len() as u64).saturating_sub(1);
+    let rows = run.rows.into_iter().zip(first..).map(|(row, ordinal)| BatchRow {
+        ordinal,
+        position: row.position,
+        text: row.text,
+        values: table.stored_row(&segment.header, &text, row.values),
+    });
+    Batch {
+        segment: Arc::clone(&segment.header),
+        table: Arc::clone(table),
+        partition: run.partition,
+        sequence: 0,
+        rows: rows.collect(),
+        origin,
+        mark,
+    }
+}
+
+/// The frame of a message is written, or will never be.
+fn arrived(
+    shared: &Arc<Shared>,
+    travelling: Vec<Travelling>,
+    result: Result<Written, JournalError>,
+    completion: &Arc<Completion>,
+) {
+    let written = match result {
+        Ok(written) => written,
+        Err(error) => {
+            travelling.iter().for_each(|run| run.segment.landed([], true));
+            *completion.error.lock() = Some(error.into());
+            return completion.finish(travelling.len());
+        }
+    };
+    for run in travelling {
+        run.segment.written(written.position, run.rows, run.bytes);
+        if run.segment.size().1 > run.segment.threshold.volume {
+            shared.due.notify_one();
+        }
+        let Some((applier, mut batch)) = run.apply else {
+            run.segment.landed([], true);
+            completion.finish(1);
+            continue;
+        };
+        batch.sequence = written.sequence;
+        let completion = Arc::clone(completion);
+        applier.submit(
+            batch,
+            Box::new(move |result| {
+                match result {
+                    Ok(refused) => {
+                        run.segment.landed(refused.iter().map(|refusal| refusal.ordinal), true);
+                        let refused = refused.into_iter();
+                        completion.refused.lock().extend(refused.map(|refusal| RefusedRow {
+                            part: run.part,
+                            row: refusal.position,
+                            reason: refusal.reason,
+                        }));
+                    }
+                    Err(error) => {
+                        run.segment.landed([], false);
+                        *completion.error.lock() = Some(error.into());
+                    }
+                }
+                completion.finish(1);
+            }),
+        );
+    }
+}
+
+#[async_trait]
+impl RowSink for Store {
+    async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
+        if self.shared.ending.load(Ordering::Relaxed) {
+            return Err(SinkError::NotRunning);
+        }
+        let bytes: usize = group.parts.iter().flat_map(|part| &part.rows).map(|row| row.len() + 64).sum();
+        if bytes == 0 {
+            return Ok(Receipt::issue(&self.issuer, 0, Vec::new()));
+        }
+        if bytes > crate::journal::record::MAX_BODY_BYTES / 2 {
+            return Err(SinkError::Failed {
+                reason: format!("a message of {bytes} bytes is larger than the journal takes"),
+            });
+        }
+        self.shared.room().await?;
+        let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
+        let permit =
+            Arc::clone(&self.shared.memory).acquire_many_owned(wanted).await.map_err(|_| SinkError::NotRunning)?;
+        let received = self.shared.now();
+        let origin: Arc<str> = Arc::from(group.origin.as_str());
+        let (parts, mut refused) = self.prepare(group, received).await?;
+        let rows: usize = parts.iter().flat_map(|part| &part.fitted.runs).map(|run| run.rows.len()).sum();
+        if rows == 0 {
+            return Ok(Receipt::issue(&self.issuer, 0, refused));
+        }
+        let counts: Vec<(String, String, u64)> = parts
+            .iter()
+            .map(|part| {
+                let rows = part.fitted.runs.iter().map(|run| run.rows.len() as u64).sum();
+                (part.key.dbms.clone(), part.key.table.clone(), rows)
+            })
+            .collect();
+        let databases: BTreeSet<String> = counts.iter().map(|(dbms, _, _)| dbms.clone()).collect();
+        let receiver = self.send(parts, received, &origin, permit).await?;
+        let late = self.wait(receiver, &databases).await?;
+        for (dbms, table, rows) in counts {
+            let immediate = self.shared.thresholds.read().of(&dbms, &table).immediate;
+            self.shared.stats.table(&dbms, &table, |stats| {
+                stats.calls += 1;
+                stats.rows += rows;
+                stats.first_insert.get_or_insert(received);
+                stats.last_insert = Some(received);
+                if immediate {
+                    stats.immediate_rows += rows;
+                    stats.immediate_inserts += 1;
+                    stats.stored += rows;
+                }
+            });
+        }
+        let stored = rows - late.len().min(rows);
+        refused.extend(late);
+        refused.sort_by_key(|row| (row.part, row.row));
+        Ok(Receipt::issue(&self.issuer, stored, refused))
+    }
+
+    async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError> {
+        let stored = crate::incoming::put(&self.shared, file).await?;
+        let refused = stored.refused.into_iter().map(|(row, reason)| RefusedRow { part: 0, row, reason }).collect();
+        Ok(FileReceipt { hash: stored.hash, receipt: Receipt::issue(&self.issuer, stored.rows, refused) })
+    }
+}
