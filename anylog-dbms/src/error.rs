@@ -52,6 +52,12 @@ pub enum DbmsError {
         /// The engine's words.
         reason: String,
     },
+    /// A value that must be unique is there already.
+    #[error("the value is there already: {reason}")]
+    Unique {
+        /// The engine's words.
+        reason: String,
+    },
     /// There is no space left.
     #[error("no space left for database '{name}'")]
     DiskFull {
@@ -74,6 +80,7 @@ impl From<DbmsError> for CommandError {
             DbmsError::NoTable { .. } => Status::NO_TABLE_METADATA,
             DbmsError::DiskFull { .. } => Status::DISK_FULL,
             DbmsError::Declaration { .. } => Status::COMMAND_PARAMETERS,
+            DbmsError::Unique { .. } => Status::NON_UNIQUE_VALUES,
             DbmsError::Statement { .. } | DbmsError::RowRefused { .. } => Status::SQL_FAILURE,
         };
         let hint = match &error {

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 
 use crate::DbmsError;
 pub use name::{PartitionName, range};
+pub(crate) use name::{partitions_of, without_partitions};
 pub use retain::{RetainError, oldest, surplus};
 
 /// The unit in which a table is split.

@@ -13,6 +13,14 @@ impl PostgresDbms {
         Err(DbmsError::Connect { name: request.name.clone(), reason: "not available".into() })
     }
 
+    pub(crate) fn change(&self, _: &str, _: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, DbmsError> {
+        Err(absent())
+    }
+
+    pub(crate) fn rows(&self, _: &str, _: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, DbmsError> {
+        Err(absent())
+    }
+
     pub(crate) fn delete(request: &ConnectRequest) -> Result<(), DbmsError> {
         Err(DbmsError::Connect { name: request.name.clone(), reason: "not available".into() })
     }

@@ -1,20 +1,109 @@
-//! SQLite.
+//! SQLite: a database is a directory of files.
+//!
+//! ```text
+//! <dir>/<dbms>.dbms                             tables without partitions, parents of partitions, system tables
+//! <dir>/<dbms>.parts/<table>/<partition>.dbms   one partition: a table of the partition's name
+//! ```
+//!
+//! A file per partition makes dropping one an unlink, which gives its space back at once and needs none itself.
+//! A file that is there is complete: it is made under another name and renamed.
+//!
+//! # Durability
+//! Every file is in WAL mode. [`Dbms::apply`] commits with `synchronous=NORMAL`, which leaves the log unsynced: what it stored
+//! survives the end of the process, but power loss may take the newest commits (whole ones, in order).
+//! [`Dbms::sync`] makes all of them durable, by syncing the log of every file that was written to since. Everything else -
+//! tables, partitions, [`Dbms::execute`], the registry of source files - is durable when the call returns (`synchronous=FULL`).
+//!
+//! # Writers and readers
+//! One writer at a time (a lock in this process, `BEGIN IMMEDIATE` and a busy timeout against others); readers have connections
+//! of their own, read-only, and never wait for the writer. Connections are kept in bounded caches. A reader that
+//! pins so old a state that the log of its file grows beyond [`MAX_LOG_BYTES`] is ended, as is one whose partition is dropped.
+//!
+//! In memory, all tables and partitions lie in one database that lives as long as its writer's connection.
+
+mod connection;
+mod describe;
+mod failure;
+mod layout;
+mod reader;
+mod rows;
+mod writer;
 
 use std::ops::ControlFlow;
 
+use parking_lot::Mutex;
+
+use crate::partition::{partitions_of, without_partitions};
+use crate::schema::ddl::check_name;
 use crate::{ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, SegmentId, SqlValue, TableSchema, Target};
+use connection::Place;
+use layout::Layout;
+use reader::Readers;
+use writer::Writer;
+
+/// The size of a file's write-ahead log beyond which readers that keep it from being emptied are ended.
+pub const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A SQLite database.
 #[derive(Debug)]
-pub struct SqliteDbms {}
+pub struct SqliteDbms {
+    name: String,
+    layout: Layout,
+    autocommit: bool,
+    writer: Mutex<Writer>,
+    readers: Readers,
+}
 
 impl SqliteDbms {
     pub(crate) fn open(request: &ConnectRequest) -> Result<Self, DbmsError> {
-        Err(DbmsError::Connect { name: request.name.clone(), reason: "not available".into() })
+        let layout = Layout::of(request)?;
+        let writer = Writer::open(&request.name, &layout)?;
+        let readers = Readers::new(&request.name);
+        let autocommit = request.autocommit;
+        Ok(Self { name: request.name.clone(), layout, autocommit, writer: Mutex::new(writer), readers })
     }
 
+    /// Deletes the files of a database.
     pub(crate) fn delete(request: &ConnectRequest) -> Result<(), DbmsError> {
-        Err(DbmsError::Connect { name: request.name.clone(), reason: "not available".into() })
+        Layout::of(request)?.delete(&request.name)
+    }
+
+    /// Runs a statement with `?` for each parameter on the main database, durably, and returns the rows that it returns.
+    pub(crate) fn change(&self, sql: &str, params: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, DbmsError> {
+        self.writer.lock().statement(sql, params)
+    }
+
+    /// Runs a SELECT with `?` for each parameter on the main database.
+    pub(crate) fn rows(&self, sql: &str, params: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, DbmsError> {
+        self.readers.rows(&self.layout.main(), sql, params)
+    }
+
+    fn place(&self, target: Option<&Target>) -> Result<Place, DbmsError> {
+        match target {
+            None => Ok(self.layout.main()),
+            Some(target) => {
+                check_name(&target.table, Engine::Sqlite)?;
+                if let Some(partition) = &target.partition {
+                    check_name(partition, Engine::Sqlite)?;
+                }
+                Ok(self.layout.place(target))
+            }
+        }
+    }
+
+    /// Runs a SELECT over a place and hands its rows to `visit`.
+    fn select(
+        &self,
+        place: &Place,
+        sql: &str,
+        visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
+    ) -> Result<(), DbmsError> {
+        self.readers.select(place, sql, visit)
+    }
+
+    /// The schema of a physical table.
+    fn describe(&self, place: &Place, physical: &str) -> Result<Option<TableSchema>, DbmsError> {
+        describe::schema(physical, &mut |sql, visit| self.select(place, sql, visit))
     }
 }
 
@@ -22,61 +111,156 @@ impl Dbms for SqliteDbms {
     fn engine(&self) -> Engine {
         Engine::Sqlite
     }
+
     fn info(&self) -> DbmsInfo {
-        DbmsInfo { ip_port: String::new(), configuration: String::new(), storage: String::new() }
+        let memory = if self.layout.in_memory() { ", RAM" } else { "" };
+        let sync = if self.layout.in_memory() { "" } else { ", Fsync with the journal" };
+        DbmsInfo {
+            ip_port: "Local".into(),
+            configuration: format!("Autocommit {}{memory}{sync}", if self.autocommit { "On" } else { "Off" }),
+            storage: self.layout.shown(),
+        }
     }
+
     fn tables(&self) -> Result<Vec<String>, DbmsError> {
-        Err(absent())
+        let names = describe::table_names(&mut |sql, visit| self.select(&self.layout.main(), sql, visit))?;
+        Ok(if self.layout.in_memory() { without_partitions(names) } else { names })
     }
-    fn schema(&self, _: &str) -> Result<Option<TableSchema>, DbmsError> {
-        Err(absent())
+
+    fn schema(&self, table: &str) -> Result<Option<TableSchema>, DbmsError> {
+        self.describe(&self.layout.main(), table)
     }
-    fn create_table(&self, _: &TableSchema) -> Result<(), DbmsError> {
-        Err(absent())
+
+    fn create_table(&self, schema: &TableSchema) -> Result<(), DbmsError> {
+        check_name(&schema.name, Engine::Sqlite)?;
+        self.writer.lock().create_table(schema)
     }
-    fn widen_column(&self, _: &str, _: &str, _: ColumnType) -> Result<(), DbmsError> {
-        Err(absent())
+
+    fn widen_column(&self, table: &str, column: &str, to: ColumnType) -> Result<(), DbmsError> {
+        let widen = |place: &Place, physical: &str| -> Result<(), DbmsError> {
+            let mut schema = self.describe(place, physical)?.ok_or_else(|| self.no_table(physical))?;
+            if describe::widen(&mut schema, column, to)? {
+                self.writer.lock().redeclare(place, &schema)?;
+            }
+            Ok(())
+        };
+        // The parent last: until it is wider, the whole call can be repeated.
+        for partition in self.partitions(table)? {
+            widen(&self.layout.place(&Target::partition(table, &partition)), &partition)?;
+        }
+        widen(&self.layout.main(), table)
     }
-    fn drop_table(&self, _: &str) -> Result<(), DbmsError> {
-        Err(absent())
+
+    fn drop_table(&self, table: &str) -> Result<(), DbmsError> {
+        check_name(table, Engine::Sqlite)?;
+        for partition in self.partitions(table)? {
+            self.drop_partition(table, &partition)?;
+        }
+        self.writer.lock().drop_table(table)?;
+        self.layout.remove_table_directory(table);
+        Ok(())
     }
-    fn partitions(&self, _: &str) -> Result<Vec<String>, DbmsError> {
-        Err(absent())
+
+    fn partitions(&self, table: &str) -> Result<Vec<String>, DbmsError> {
+        check_name(table, Engine::Sqlite)?;
+        if self.layout.in_memory() {
+            let names = describe::table_names(&mut |sql, visit| self.select(&self.layout.main(), sql, visit))?;
+            return Ok(partitions_of(table, names));
+        }
+        self.layout.partition_files(table).map_err(|error| failure::io(&self.name, &error))
     }
-    fn create_partition(&self, _: &TableSchema, _: &str) -> Result<(), DbmsError> {
-        Err(absent())
+
+    fn create_partition(&self, schema: &TableSchema, partition: &str) -> Result<(), DbmsError> {
+        check_name(&schema.name, Engine::Sqlite)?;
+        check_name(partition, Engine::Sqlite)?;
+        let place = self.layout.place(&Target::partition(&schema.name, partition));
+        self.writer.lock().create_partition(&place, schema, partition)
     }
-    fn drop_partition(&self, _: &str, _: &str) -> Result<(), DbmsError> {
-        Err(absent())
+
+    fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
+        let target = Target::partition(table, partition);
+        let place = self.place(Some(&target))?;
+        let mut writer = self.writer.lock();
+        if !self.layout.in_memory() && !place.exists() {
+            return Err(self.no_table(partition));
+        }
+        self.readers.end(&place);
+        writer.drop_partition(&place, partition)?;
+        self.readers.forget(&place);
+        Ok(())
     }
-    fn apply(&self, _: &Target, _: &[String], _: &[Vec<SqlValue>], _: &[(SegmentId, u64)]) -> Result<(), DbmsError> {
-        Err(absent())
+
+    fn apply(
+        &self,
+        target: &Target,
+        columns: &[String],
+        rows: &[Vec<SqlValue>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError> {
+        let place = self.place(Some(target))?;
+        let mut writer = self.writer.lock();
+        writer.apply(&place, target.physical(), columns, rows, marks)?;
+        if writer.log_is_too_long(&place) {
+            self.readers.end(&place);
+            writer.empty_log(&place);
+        }
+        Ok(())
     }
-    fn applied(&self, _: &Target, _: SegmentId) -> Result<Option<u64>, DbmsError> {
-        Err(absent())
+
+    fn applied(&self, target: &Target, segment: SegmentId) -> Result<Option<u64>, DbmsError> {
+        let place = self.place(Some(target))?;
+        if !place.exists() {
+            return Ok(None);
+        }
+        self.writer.lock().applied(&place, target.physical(), segment)
     }
-    fn forget(&self, _: &[SegmentId]) -> Result<(), DbmsError> {
-        Err(absent())
+
+    fn forget(&self, segments: &[SegmentId]) -> Result<(), DbmsError> {
+        let all =
+            || -> Result<Vec<Place>, DbmsError> { self.layout.all().map_err(|error| failure::io(&self.name, &error)) };
+        self.writer.lock().forget(segments, all)
     }
+
     fn sync(&self) -> Result<(), DbmsError> {
-        Err(absent())
+        let dirty = self.writer.lock().take_dirty();
+        layout::sync_logs(&dirty).map_err(|error| {
+            self.writer.lock().mark_dirty(dirty);
+            failure::io(&self.name, &error)
+        })
     }
+
     fn query(
         &self,
-        _: Option<&Target>,
-        _: &str,
-        _: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
+        target: Option<&Target>,
+        sql: &str,
+        visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
     ) -> Result<(), DbmsError> {
-        Err(absent())
+        let place = self.place(target)?;
+        if !place.exists() {
+            return Err(self.no_table(target.map_or("", Target::physical)));
+        }
+        self.select(&place, sql, visit)
     }
-    fn execute(&self, _: &str) -> Result<u64, DbmsError> {
-        Err(absent())
+
+    fn execute(&self, sql: &str) -> Result<u64, DbmsError> {
+        self.writer.lock().execute(sql)
     }
-    fn count(&self, _: &Target) -> Result<u64, DbmsError> {
-        Err(absent())
+
+    fn count(&self, target: &Target) -> Result<u64, DbmsError> {
+        let sql = format!("SELECT count(*) FROM {}", crate::schema::ddl::quoted(target.physical()));
+        let mut count = 0;
+        self.query(Some(target), &sql, &mut |_, row| {
+            if let Some(SqlValue::Int(value)) = row.first() {
+                count = u64::try_from(*value).unwrap_or(0);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
     }
 }
 
-fn absent() -> DbmsError {
-    DbmsError::Connect { name: String::new(), reason: "not available".into() }
+impl SqliteDbms {
+    fn no_table(&self, table: &str) -> DbmsError {
+        DbmsError::NoTable { dbms: self.name.clone(), table: table.to_owned() }
+    }
 }

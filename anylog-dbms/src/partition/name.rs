@@ -1,5 +1,7 @@
 //! Reading the names of partitions.
 
+use std::collections::BTreeSet;
+
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
@@ -82,6 +84,22 @@ impl PartitionName {
 #[must_use]
 pub fn range(name: &str) -> Option<(Timestamp, Timestamp)> {
     PartitionName::parse(name)?.range()
+}
+
+/// Those of the names that are partitions of one of the other names.
+fn is_partition_of(name: &str, tables: &BTreeSet<&String>) -> bool {
+    PartitionName::parse(name).is_some_and(|partition| tables.contains(&partition.table))
+}
+
+/// Names of tables that lie beside their partitions, without the partitions among them.
+pub(crate) fn without_partitions(names: Vec<String>) -> Vec<String> {
+    let all: BTreeSet<&String> = names.iter().collect();
+    names.iter().filter(|name| !is_partition_of(name, &all)).cloned().collect()
+}
+
+/// The partitions of a table among the names of tables that lie beside it.
+pub(crate) fn partitions_of(table: &str, names: Vec<String>) -> Vec<String> {
+    names.into_iter().filter(|name| PartitionName::parse(name).is_some_and(|name| name.table == table)).collect()
 }
 
 fn unit_field(field: &str) -> Option<(PartitionUnit, u32)> {

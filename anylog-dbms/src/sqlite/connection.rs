@@ -1,0 +1,88 @@
+//! Opening connections.
+
+use std::path::{Path, PathBuf};
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+
+use super::failure;
+use crate::DbmsError;
+
+/// Where a database lies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// A file.
+    File(PathBuf),
+    /// The name of a database in this process's memory.
+    Memory(String),
+}
+
+impl Place {
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Place::File(path) => Some(path),
+            Place::Memory(_) => None,
+        }
+    }
+
+    pub(super) fn exists(&self) -> bool {
+        self.file().is_none_or(Path::exists)
+    }
+
+    fn uri(&self, mode: &str) -> String {
+        match self {
+            Place::File(path) => format!("file:{}?mode={mode}", encoded(&path.to_string_lossy())),
+            Place::Memory(name) => format!("file:{}?mode=memory&cache=shared", encoded(name)),
+        }
+    }
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Reads and writes; the file is made when it is not there.
+    Create,
+    /// Reads and writes a file that is there.
+    Write,
+    /// Reads a file that is there.
+    Read,
+}
+
+/// Opens a connection with the settings of [`super`].
+pub(super) fn open(name: &str, place: &Place, mode: Mode) -> Result<SqliteConnection, DbmsError> {
+    let word = match mode {
+        Mode::Create => "rwc",
+        Mode::Write => "rw",
+        Mode::Read => "ro",
+    };
+    let mut connection =
+        SqliteConnection::establish(&place.uri(word)).map_err(|error| failure::connect(name, error))?;
+    let memory = matches!(place, Place::Memory(_));
+    let settings = match mode {
+        // In shared memory readers would lock out the writer; they read its newest rows instead.
+        Mode::Read if memory => "PRAGMA read_uncommitted=ON; PRAGMA query_only=ON;".to_owned(),
+        Mode::Read => "PRAGMA query_only=ON;".to_owned(),
+        Mode::Create | Mode::Write if memory => "PRAGMA read_uncommitted=ON;".to_owned(),
+        Mode::Create | Mode::Write => format!(
+            "PRAGMA synchronous=FULL; PRAGMA journal_mode=WAL; PRAGMA journal_size_limit={}; \
+             PRAGMA wal_autocheckpoint=1000;",
+            super::MAX_LOG_BYTES
+        ),
+    };
+    connection
+        .batch_execute(&format!("PRAGMA busy_timeout=5000; {settings}"))
+        .map_err(|error| failure::connect(name, error))?;
+    Ok(connection)
+}
+
+/// A path inside a URI: what has a meaning there is written as `%XX`.
+fn encoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        match c {
+            '%' | '?' | '#' => out.push_str(&format!("%{:02X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,52 @@
+//! SQLite's errors as ours.
+
+use std::io;
+
+use diesel::result::{DatabaseErrorKind, Error};
+
+use crate::DbmsError;
+
+/// An error of a statement.
+pub(super) fn statement(name: &str, error: &Error) -> DbmsError {
+    let reason = error.to_string();
+    if reason.contains("database or disk is full") {
+        return DbmsError::DiskFull { name: name.to_owned() };
+    }
+    if let Some(table) = reason.split("no such table: ").nth(1) {
+        return DbmsError::NoTable { dbms: name.to_owned(), table: table.trim().to_owned() };
+    }
+    if matches!(error, Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) {
+        return DbmsError::Unique { reason };
+    }
+    DbmsError::Statement { engine: "sqlite".into(), reason }
+}
+
+/// Whether the error is about the values of a row, so that other rows may pass.
+pub(super) fn is_about_values(error: &Error) -> bool {
+    match error {
+        Error::DatabaseError(DatabaseErrorKind::Unknown, information) => {
+            let text = information.message();
+            text.contains("constraint failed") || text.contains("datatype mismatch") || text.contains("too big")
+        }
+        Error::DatabaseError(kind, _) => !matches!(kind, DatabaseErrorKind::ClosedConnection),
+        Error::SerializationError(_) => true,
+        _ => false,
+    }
+}
+
+/// An error of the file system.
+pub(super) fn io(name: &str, error: &io::Error) -> DbmsError {
+    if error.kind() == io::ErrorKind::StorageFull {
+        return DbmsError::DiskFull { name: name.to_owned() };
+    }
+    DbmsError::Statement { engine: "sqlite".into(), reason: error.to_string() }
+}
+
+/// The file could not be opened.
+pub(super) fn connect(name: &str, reason: impl ToString) -> DbmsError {
+    let reason = reason.to_string();
+    if reason.contains("database or disk is full") {
+        return DbmsError::DiskFull { name: name.to_owned() };
+    }
+    DbmsError::Connect { name: name.to_owned(), reason }
+}

@@ -1,0 +1,441 @@
+//! The one writer of a database.
+
+use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::result::Error;
+use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
+use lru::LruCache;
+
+use super::connection::{Mode, Place, open};
+use super::layout::{Layout, beside, sync_directory, unlink};
+use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
+use super::{MAX_LOG_BYTES, describe, failure};
+use crate::schema::ddl::{column_list, quoted, statements};
+use crate::{ColumnType, DbmsError, Engine, SegmentId, SqlValue, TableSchema};
+
+/// Partitions whose write connection is kept open.
+const OPEN_PARTITIONS: usize = 16;
+
+/// Commits between two looks at the size of a log.
+const COMMITS_PER_LOOK: u32 = 64;
+
+/// How long a change of a database in memory tries again while readers use the table.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const MARKS: &str = "CREATE TABLE IF NOT EXISTS anylog_applied(segment_id TEXT NOT NULL, target TEXT NOT NULL, \
+                     last_ordinal BIGINT NOT NULL, PRIMARY KEY(segment_id, target)) WITHOUT ROWID";
+
+struct Handle {
+    connection: SqliteConnection,
+    durable: bool,
+    commits: u32,
+    binds: HashMap<String, Binds>,
+}
+
+impl Handle {
+    fn new(connection: SqliteConnection) -> Self {
+        // `open` leaves synchronous=FULL.
+        Self { connection, durable: true, commits: 0, binds: HashMap::new() }
+    }
+
+    /// Switches between commits that are durable and those that wait for [`crate::Dbms::sync`].
+    fn set_durable(&mut self, durable: bool) -> QueryResult<()> {
+        if self.durable != durable {
+            self.connection.batch_execute(if durable {
+                "PRAGMA synchronous=FULL"
+            } else {
+                "PRAGMA synchronous=NORMAL"
+            })?;
+            self.durable = durable;
+        }
+        Ok(())
+    }
+
+    /// How NULLs of the columns are bound.
+    fn binds(&mut self, physical: &str, columns: &[String]) -> Result<Vec<Bind>, DbmsError> {
+        if !self.binds.contains_key(physical) {
+            let schema = describe::schema(physical, &mut |sql, visit| {
+                select(&mut self.connection, sql, visit).map_err(|error| failure::statement("", &error))
+            })?;
+            let bind = |kind| match kind {
+                ColumnType::Serial | ColumnType::Int | ColumnType::BigInt | ColumnType::Boolean => Bind::Integer,
+                ColumnType::Double => Bind::Float,
+                _ => Bind::Text,
+            };
+            let columns = schema.map(|schema| schema.columns).unwrap_or_default();
+            let known = columns.into_iter().map(|column| (column.name, bind(column.kind))).collect();
+            self.binds.insert(physical.to_owned(), known);
+        }
+        let known = &self.binds[physical];
+        Ok(columns.iter().map(|column| known.get(column).copied().unwrap_or(Bind::Text)).collect())
+    }
+
+    /// Runs `work` in a transaction that holds the write lock from its beginning, so it never fails half-way for a lock.
+    fn transaction<T>(&mut self, mut work: impl FnMut(&mut SqliteConnection) -> QueryResult<T>) -> QueryResult<T> {
+        let started = Instant::now();
+        loop {
+            let result = self.connection.immediate_transaction(&mut work);
+            match result {
+                // Only databases in memory say this; files wait by themselves.
+                Err(Error::DatabaseError(_, information))
+                    if information.message().contains("is locked") && started.elapsed() < PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+pub(super) struct Writer {
+    name: String,
+    main_place: Place,
+    main: Handle,
+    partitions: LruCache<Place, Handle>,
+    // Files with commits that may not be durable yet.
+    dirty: BTreeSet<PathBuf>,
+    // Which places hold marks of a segment, as far as this process knows.
+    marked: HashMap<SegmentId, BTreeSet<Place>>,
+}
+
+impl Writer {
+    pub(super) fn open(name: &str, layout: &Layout) -> Result<Self, DbmsError> {
+        let place = layout.main();
+        if let Some(directory) = place.file().and_then(std::path::Path::parent) {
+            std::fs::create_dir_all(directory).map_err(|error| failure::connect(name, error))?;
+        }
+        let mut main = Handle::new(open(name, &place, Mode::Create)?);
+        main.transaction(|connection| connection.batch_execute(MARKS))
+            .map_err(|error| failure::connect(name, error))?;
+        if let Some(path) = place.file() {
+            sync_directory(path).map_err(|error| failure::connect(name, error))?;
+        }
+        let capacity = NonZeroUsize::new(OPEN_PARTITIONS).unwrap_or(NonZeroUsize::MIN);
+        Ok(Self {
+            name: name.to_owned(),
+            main_place: place,
+            main,
+            partitions: LruCache::new(capacity),
+            dirty: BTreeSet::new(),
+            marked: HashMap::new(),
+        })
+    }
+
+    fn handle(&mut self, place: &Place) -> Result<&mut Handle, DbmsError> {
+        if *place == self.main_place {
+            return Ok(&mut self.main);
+        }
+        let name = &self.name;
+        self.partitions.try_get_or_insert_mut(place.clone(), || {
+            if !place.exists() {
+                let table = place.file().and_then(|path| path.file_stem()).unwrap_or_default();
+                let table = table.to_string_lossy().into_owned();
+                return Err(DbmsError::NoTable { dbms: name.clone(), table });
+            }
+            Ok(Handle::new(open(name, place, Mode::Write)?))
+        })
+    }
+
+    /// Runs a durable transaction at a place.
+    fn change<T>(
+        &mut self,
+        place: &Place,
+        work: impl FnMut(&mut SqliteConnection) -> QueryResult<T>,
+    ) -> Result<T, DbmsError> {
+        let name = self.name.clone();
+        let handle = self.handle(place)?;
+        handle.binds.clear();
+        handle
+            .set_durable(true)
+            .and_then(|()| handle.transaction(work))
+            .map_err(|error| failure::statement(&name, &error))
+    }
+
+    pub(super) fn create_table(&mut self, schema: &TableSchema) -> Result<(), DbmsError> {
+        let sql = statements(schema, &schema.name, Engine::Sqlite, false).join(";\n");
+        let main = self.main_place.clone();
+        self.change(&main, |connection| connection.batch_execute(&sql))
+    }
+
+    pub(super) fn drop_table(&mut self, table: &str) -> Result<(), DbmsError> {
+        let sql = format!(
+            "DROP TABLE IF EXISTS {}; DELETE FROM anylog_applied WHERE target = '{}'",
+            quoted(table),
+            table.replace('\'', "''")
+        );
+        let main = self.main_place.clone();
+        self.change(&main, |connection| connection.batch_execute(&sql))
+    }
+
+    /// Makes the file of a partition under another name and renames it, so that a file that is there is complete.
+    pub(super) fn create_partition(
+        &mut self,
+        place: &Place,
+        schema: &TableSchema,
+        partition: &str,
+    ) -> Result<(), DbmsError> {
+        let sql = statements(schema, partition, Engine::Sqlite, false).join(";\n");
+        let Some(path) = place.file() else {
+            let main = self.main_place.clone();
+            return self.change(&main, |connection| connection.batch_execute(&sql));
+        };
+        if self.partitions.contains(place) || path.exists() {
+            return Ok(());
+        }
+        let io = |error: std::io::Error| failure::io(&self.name, &error);
+        let directory = path.parent().unwrap_or(path);
+        if !directory.exists() {
+            std::fs::create_dir_all(directory).map_err(io)?;
+            for made in directory.ancestors().take(2) {
+                sync_directory(made).map_err(io)?;
+            }
+        }
+        let unfinished = beside(path, ".new");
+        unlink(&unfinished).map_err(io)?;
+        let mut handle = Handle::new(open(&self.name, &Place::File(unfinished.clone()), Mode::Create)?);
+        handle
+            .transaction(|connection| connection.batch_execute(&format!("{sql};\n{MARKS}")))
+            .map_err(|error| failure::statement(&self.name, &error))?;
+        // Closing the only connection moves its log into the file and syncs it.
+        drop(handle);
+        std::fs::rename(&unfinished, path).and_then(|()| sync_directory(path)).map_err(io)
+    }
+
+    /// Drops a partition. In files this needs no space: only names go, and the space follows when the last reader ends.
+    pub(super) fn drop_partition(&mut self, place: &Place, partition: &str) -> Result<(), DbmsError> {
+        let Some(path) = place.file() else {
+            return self.drop_table(partition);
+        };
+        unlink(path).map_err(|error| failure::io(&self.name, &error))?;
+        self.partitions.pop(place);
+        self.dirty.remove(path);
+        for places in self.marked.values_mut() {
+            places.remove(place);
+        }
+        Ok(())
+    }
+
+    /// Changes the declared type of a column in place. Values stay as they are stored: an integer in a REAL column reads as a
+    /// float.
+    pub(super) fn redeclare(&mut self, place: &Place, schema: &TableSchema) -> Result<(), DbmsError> {
+        let sql = format!("CREATE TABLE {}{}", quoted(&schema.name), column_list(schema, Engine::Sqlite));
+        let params = [SqlValue::Text(sql), SqlValue::Text(schema.name.clone())];
+        let name = self.name.clone();
+        let handle = self.handle(place)?;
+        let mut redeclare = || -> QueryResult<()> {
+            handle.set_durable(true)?;
+            handle.connection.batch_execute("PRAGMA writable_schema=ON")?;
+            let changed = handle.transaction(|connection| {
+                let sql = "UPDATE sqlite_schema SET sql = ? WHERE type = 'table' AND name = ?";
+                Statement { sql, params: &params }.execute(connection)?;
+                let mut version = 0;
+                select(connection, "PRAGMA schema_version", &mut |_, row| {
+                    if let Some(SqlValue::Int(value)) = row.first() {
+                        version = *value;
+                    }
+                    std::ops::ControlFlow::Continue(())
+                })?;
+                // Another version makes every connection read the schema again.
+                connection.batch_execute(&format!("PRAGMA schema_version={}", version.wrapping_add(1)))
+            });
+            handle.connection.batch_execute("PRAGMA writable_schema=RESET")?;
+            changed
+        };
+        let result = redeclare();
+        handle.binds.clear();
+        result.map_err(|error| failure::statement(&name, &error))
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        place: &Place,
+        physical: &str,
+        columns: &[String],
+        rows: &[Vec<SqlValue>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError> {
+        if let Some(index) = rows.iter().position(|row| row.len() != columns.len()) {
+            let reason = format!("the row has {} values for {} columns", rows[index].len(), columns.len());
+            return Err(DbmsError::RowRefused { index, reason });
+        }
+        let name = self.name.clone();
+        let handle = self.handle(place)?;
+        let binds = if rows.is_empty() { Vec::new() } else { handle.binds(physical, columns)? };
+        let names: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
+        let prefix = format!("INSERT INTO {}({}) VALUES ", quoted(physical), names.join(","));
+        handle.set_durable(false).map_err(|error| failure::statement(&name, &error))?;
+        let stored = handle.transaction(|connection| {
+            for rows in chunks(rows, columns.len()) {
+                Insert { prefix: &prefix, binds: &binds, rows }.execute(connection)?;
+            }
+            marks.iter().try_for_each(|(segment, ordinal)| mark(connection, *segment, physical, *ordinal))
+        });
+        match stored {
+            Ok(()) => {
+                handle.commits += 1;
+                self.dirty.extend(place.file().map(std::path::Path::to_owned));
+                for (segment, _) in marks {
+                    self.marked.entry(*segment).or_default().insert(place.clone());
+                }
+                Ok(())
+            }
+            Err(error) if failure::is_about_values(&error) => {
+                let refused = |(index, reason)| DbmsError::RowRefused { index, reason };
+                Err(handle
+                    .refused_row(&prefix, &binds, rows)
+                    .map_or_else(|| failure::statement(&name, &error), refused))
+            }
+            Err(error) => Err(failure::statement(&name, &error)),
+        }
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        place: &Place,
+        physical: &str,
+        segment: SegmentId,
+    ) -> Result<Option<u64>, DbmsError> {
+        let name = self.name.clone();
+        let handle = self.handle(place)?;
+        let sql = format!(
+            "SELECT last_ordinal FROM anylog_applied WHERE segment_id = '{segment}' AND target = '{}'",
+            physical.replace('\'', "''")
+        );
+        let mut found = None;
+        select(&mut handle.connection, &sql, &mut |_, row| {
+            if let Some(SqlValue::Int(value)) = row.first() {
+                found = u64::try_from(*value).ok();
+            }
+            std::ops::ControlFlow::Break(())
+        })
+        .map_err(|error| failure::statement(&name, &error))?;
+        if found.is_some() {
+            self.marked.entry(segment).or_default().insert(place.clone());
+        }
+        Ok(found)
+    }
+
+    /// Deletes the marks of segments. Segments that this process never met are looked for in every file.
+    pub(super) fn forget(
+        &mut self,
+        segments: &[SegmentId],
+        all: impl FnOnce() -> Result<Vec<Place>, DbmsError>,
+    ) -> Result<(), DbmsError> {
+        let mut places: BTreeSet<Place> = BTreeSet::new();
+        let mut everywhere = false;
+        for segment in segments {
+            match self.marked.get(segment) {
+                Some(known) => places.extend(known.iter().cloned()),
+                None => everywhere = true,
+            }
+        }
+        if everywhere {
+            places.extend(all()?);
+        }
+        for place in &places {
+            if !place.exists() {
+                continue;
+            }
+            let name = self.name.clone();
+            let handle = self.handle(place)?;
+            let deleted = handle.set_durable(false).and_then(|()| {
+                handle.transaction(|connection| {
+                    for segment in segments {
+                        let sql = "DELETE FROM anylog_applied WHERE segment_id = ?";
+                        Statement { sql, params: &[SqlValue::Text(segment.to_string())] }.execute(connection)?;
+                    }
+                    Ok(())
+                })
+            });
+            deleted.map_err(|error| failure::statement(&name, &error))?;
+            self.dirty.extend(place.file().map(std::path::Path::to_owned));
+        }
+        for segment in segments {
+            self.marked.remove(segment);
+        }
+        Ok(())
+    }
+
+    /// Runs one statement on the main database, durably, and returns the rows that it returns.
+    pub(super) fn statement(&mut self, sql: &str, params: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, DbmsError> {
+        let main = self.main_place.clone();
+        self.change(&main, |connection| collect(connection, Statement { sql, params }))
+    }
+
+    pub(super) fn execute(&mut self, sql: &str) -> Result<u64, DbmsError> {
+        let main = self.main_place.clone();
+        let changed = self.change(&main, |connection| diesel::sql_query(sql).execute(connection))?;
+        Ok(u64::try_from(changed).unwrap_or(0))
+    }
+
+    pub(super) fn take_dirty(&mut self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    pub(super) fn mark_dirty(&mut self, files: BTreeSet<PathBuf>) {
+        self.dirty.extend(files);
+    }
+
+    /// Looks now and then whether a file's log is longer than it should be.
+    pub(super) fn log_is_too_long(&mut self, place: &Place) -> bool {
+        let Some(path) = place.file() else { return false };
+        let Ok(handle) = self.handle(place) else { return false };
+        if handle.commits < COMMITS_PER_LOOK {
+            return false;
+        }
+        handle.commits = 0;
+        std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > MAX_LOG_BYTES)
+    }
+
+    /// Moves a log into its file as far as readers allow; the next look tries again.
+    pub(super) fn empty_log(&mut self, place: &Place) {
+        if let Ok(handle) = self.handle(place)
+            && let Err(error) = handle.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        {
+            tracing::warn!(%error, "Write-ahead log could not be emptied");
+        }
+    }
+}
+
+impl Handle {
+    /// The first row that the table refuses, and why. Stores nothing.
+    fn refused_row(&mut self, prefix: &str, binds: &[Bind], rows: &[Vec<SqlValue>]) -> Option<(usize, String)> {
+        let mut refused = None;
+        let tried: QueryResult<()> = self.transaction(|connection| {
+            for (index, row) in rows.iter().enumerate() {
+                if let Err(error) = (Insert { prefix, binds, rows: std::slice::from_ref(row) }).execute(connection) {
+                    refused = Some((index, error.to_string()));
+                    break;
+                }
+            }
+            Err(Error::RollbackTransaction)
+        });
+        tried.err().and(refused)
+    }
+}
+
+fn mark(connection: &mut SqliteConnection, segment: SegmentId, target: &str, ordinal: u64) -> QueryResult<()> {
+    let sql = "INSERT INTO anylog_applied(segment_id, target, last_ordinal) VALUES (?, ?, ?) \
+               ON CONFLICT(segment_id, target) DO UPDATE SET last_ordinal = max(last_ordinal, excluded.last_ordinal)";
+    let params = [
+        SqlValue::Text(segment.to_string()),
+        SqlValue::Text(target.to_owned()),
+        SqlValue::Int(i64::try_from(ordinal).unwrap_or(i64::MAX)),
+    ];
+    Statement { sql, params: &params }.execute(connection)?;
+    Ok(())
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("place", &self.main_place)
+            .field("open", &self.partitions.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,10 @@
+//! The crate as a whole: one conformance suite that every engine passes, and what only one of them promises.
+
+mod catalog;
+mod commands;
+mod conformance;
+mod postgres;
+mod server;
+mod sqlite;
+mod support;
+mod tsd;

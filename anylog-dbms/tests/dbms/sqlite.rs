@@ -1,0 +1,176 @@
+//! What only SQLite promises: files.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anylog_dbms::{ConnectRequest, DbmsError, Engine, SegmentId, SqlValue, Target};
+
+use crate::conformance;
+use crate::support::{batch, catalog, table, text, value};
+
+#[test]
+fn files_conform() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("conform", home.path().join("with % ? # blanks"))).unwrap();
+    conformance::all(&database);
+}
+
+#[test]
+fn memory_conforms() {
+    let (_home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite_memory("conform")).unwrap();
+    conformance::all(&database);
+}
+
+#[test]
+fn memory_of_two_nodes_is_separate() {
+    let ((_one, first), (_two, second)) = (catalog(), catalog());
+    let first = first.connect(ConnectRequest::sqlite_memory("system_query")).unwrap();
+    let second = second.connect(ConnectRequest::sqlite_memory("system_query")).unwrap();
+    first.dbms().create_table(&table("t", &[r#"{"v":1}"#])).unwrap();
+    assert_eq!(second.dbms().tables().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_stored_is_there_after_a_new_start() {
+    let (home, catalog) = catalog();
+    let request = ConnectRequest::sqlite("kept", home.path());
+    let schema = table("t", &[r#"{"timestamp":"2026-01-01 00:00:00Z","v":1}"#]);
+    let target = Target::partition("t", "par_t_2026_01_01_d01_timestamp");
+    {
+        let database = catalog.connect(request.clone()).unwrap();
+        database.dbms().create_table(&schema).unwrap();
+        database.dbms().create_partition(&schema, target.physical()).unwrap();
+        let (columns, values) = batch(&schema, &[r#"{"v":5}"#]);
+        database.dbms().apply(&target, &columns, &values, &[(SegmentId(4), 11)]).unwrap();
+        database.dbms().sync().unwrap();
+    }
+    catalog.disconnect("kept").unwrap();
+    let database = catalog.connect(request).unwrap();
+    assert_eq!(database.dbms().schema("t").unwrap().unwrap().columns, schema.columns);
+    assert_eq!(database.dbms().count(&target).unwrap(), 1);
+    assert_eq!(database.dbms().applied(&target, SegmentId(4)).unwrap(), Some(11));
+    database.dbms().forget(&[SegmentId(4)]).unwrap();
+    assert_eq!(database.dbms().applied(&target, SegmentId(4)).unwrap(), None);
+}
+
+// DUR-2: a partition whose creation was cut off is made anew.
+#[test]
+fn an_unfinished_partition_is_no_partition() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("half", home.path())).unwrap();
+    let schema = table("t", &[r#"{"v":1}"#]);
+    let partition = "par_t_2026_01_01_d01_insert_timestamp";
+    let directory = home.path().join("half.parts/t");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join(format!("{partition}.dbms.new")), b"half a file").unwrap();
+    assert_eq!(database.dbms().partitions("t").unwrap(), Vec::<String>::new());
+    database.dbms().create_partition(&schema, partition).unwrap();
+    assert_eq!(database.dbms().partitions("t").unwrap(), [partition]);
+    assert_eq!(database.dbms().count(&Target::partition("t", partition)).unwrap(), 0);
+}
+
+fn used_blocks(directory: &Path) -> u64 {
+    fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let own = entry.metadata().unwrap();
+            if own.is_dir() { used_blocks(&entry.path()) } else { own.blocks() }
+        })
+        .sum()
+}
+
+// R10
+#[test]
+fn a_dropped_partition_gives_its_space_back() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("space", home.path())).unwrap();
+    let schema = table("t", &[r#"{"v":"x"}"#]);
+    let partition = "par_t_2026_01_01_d01_insert_timestamp";
+    let target = Target::partition("t", partition);
+    let before = used_blocks(home.path());
+    database.dbms().create_partition(&schema, partition).unwrap();
+    let json = format!(r#"{{"v":"{}"}}"#, "x".repeat(1000));
+    let (columns, values) = batch(&schema, &vec![json.as_str(); 5000]);
+    database.dbms().apply(&target, &columns, &values, &[]).unwrap();
+    let full = used_blocks(home.path());
+    assert!(full > before + 9000, "{full} blocks are in use, {before} were before");
+    // An open reader does not keep the space either.
+    let mut visited = 0;
+    let ended = database.dbms().query(Some(&target), &format!("SELECT v FROM {partition}"), &mut |_, _| {
+        visited += 1;
+        if visited == 1 {
+            database.dbms().drop_partition("t", partition).unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(ended, Err(DbmsError::Statement { .. })), "{ended:?}");
+    assert_eq!(visited, 1);
+    let after = used_blocks(home.path());
+    assert!(after - before < (full - before) / 10, "{after} of {full} blocks are in use still, {before} were before");
+}
+
+// R18
+#[test]
+fn a_reader_that_stands_still_does_not_let_the_log_grow() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("log", home.path())).unwrap();
+    let schema = table("t", &[r#"{"v":"x"}"#]);
+    database.dbms().create_table(&schema).unwrap();
+    let target = Target::table("t");
+    let json = format!(r#"{{"v":"{}"}}"#, "x".repeat(20_000));
+    let (columns, values) = batch(&schema, &vec![json.as_str(); 20]);
+    database.dbms().apply(&target, &columns, &values, &[]).unwrap();
+    let log = home.path().join("log.dbms-wal");
+    let mut longest = 0;
+    let ended = database.dbms().query(None, "SELECT v FROM t", &mut |_, _| {
+        for _ in 0..400 {
+            database.dbms().apply(&target, &columns, &values, &[]).unwrap();
+            longest = longest.max(fs::metadata(&log).unwrap().len());
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(ended.is_err(), "the reader was ended");
+    for _ in 0..130 {
+        database.dbms().apply(&target, &columns, &values, &[]).unwrap();
+    }
+    let log = fs::metadata(&log).unwrap().len();
+    assert!(log < 100 << 20, "the log has {log} bytes, the longest was {longest}");
+}
+
+#[test]
+fn files_lie_where_documented_and_can_be_deleted() {
+    let (home, catalog) = catalog();
+    let request = ConnectRequest::sqlite("place", home.path());
+    let database = catalog.connect(request.clone()).unwrap();
+    let schema = table("t", &[r#"{"v":1}"#]);
+    database.dbms().create_table(&schema).unwrap();
+    database.dbms().create_partition(&schema, "par_t_2026_y01_insert_timestamp").unwrap();
+    assert!(home.path().join("place.dbms").is_file());
+    assert!(home.path().join("place.parts/t/par_t_2026_y01_insert_timestamp.dbms").is_file());
+    assert_eq!(database.dbms().info().storage, home.path().join("place.dbms").display().to_string());
+    assert_eq!(database.dbms().engine(), Engine::Sqlite);
+    assert!(catalog.drop_database(&request).is_err(), "connected databases are not deleted");
+    drop(database);
+    catalog.disconnect("place").unwrap();
+    catalog.drop_database(&request).unwrap();
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    assert!(matches!(catalog.drop_database(&request), Err(DbmsError::Connect { .. })));
+    for bad in ["", "..", "a/b"] {
+        assert!(catalog.connect(ConnectRequest::sqlite(bad, home.path())).is_err());
+    }
+}
+
+#[test]
+fn a_table_of_another_program_can_be_read() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("foreign", home.path())).unwrap();
+    database.dbms().execute("create table f(a geometry, b blob, c)").unwrap();
+    database.dbms().execute("insert into f values ('x', x'00ff', null)").unwrap();
+    assert_eq!(database.dbms().schema("f").unwrap().unwrap().columns.len(), 3);
+    assert_eq!(value(database.dbms().as_ref(), None, "select b from f"), text("00ff"));
+    assert_eq!(value(database.dbms().as_ref(), None, "select c from f"), SqlValue::Null);
+}
