@@ -1,24 +1,54 @@
 //! All roads of data into a node.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use anylog_core::{CommandError, Node};
+use anylog_core::node::processes::ProcessState;
+use anylog_core::{CommandError, Node, Status};
 use anylog_ledger::Ledger;
+use parking_lot::Mutex;
 
+use crate::client::{BrokerAddress, ClientSpec, ConnectionState, MessageClient, Remote, TopicSpec, fingerprint};
+use crate::intake::Intake;
+use crate::mapping::PolicyMapping;
+use crate::subscription::{Counters, Subscription, Subscriptions, Treatment};
 use crate::{Broker, Receipt, Router, SinkSlot};
+
+/// How long the first connection to another broker may take.
+const FIRST_CONNECTION: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The ingestion of a node: its broker, its message clients, its REST data.
 #[derive(Debug)]
 pub struct Ingest {
+    node: Arc<Node>,
     ledger: Arc<Ledger>,
+    slot: Arc<SinkSlot>,
+    intake: Arc<Intake>,
     broker: Arc<Broker>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    clients: BTreeMap<u32, Arc<MessageClient>>,
+    next: u32,
+    /// The topics of each user agent.
+    agents: HashMap<String, Arc<Subscriptions>>,
 }
 
 impl Ingest {
-    /// The ingestion of `node`. Mapping policies come from `ledger`, rows go to `slot`.
+    /// The ingestion of `node`. Mapping policies come from `ledger`, rows go to `slot`. The processes `MQTT` and `MSG Client Pool`
+    /// become known to the node.
     pub fn new(node: Arc<Node>, ledger: Arc<Ledger>, slot: Arc<SinkSlot>) -> Arc<Self> {
-        let broker = Broker::new(node, slot, Arc::new(Router::default()));
-        Arc::new(Self { ledger, broker })
+        let intake = Arc::new(Intake::new(Arc::clone(&node), Arc::clone(&slot)));
+        let broker = Broker::with_intake(Arc::clone(&node), Arc::clone(&intake), Router::new());
+        let ingest = Arc::new(Self { node, ledger, slot, intake, broker, state: Mutex::default() });
+        let me = Arc::downgrade(&ingest);
+        ingest.node.processes.register("MQTT", move || match me.upgrade() {
+            Some(ingest) if !ingest.state.lock().clients.is_empty() => ProcessState::running(""),
+            _ => ProcessState::not_declared(),
+        });
+        ingest
     }
 
     /// The node's own broker.
@@ -26,11 +56,129 @@ impl Ingest {
         Arc::clone(&self.broker)
     }
 
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// All running message clients, by number.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Arc<MessageClient>> {
+        self.state.lock().clients.values().cloned().collect()
+    }
+
+    /// The mapping of a policy, compiled.
+    ///
+    /// # Errors
+    /// [`Status::MESSAGE_DECLARATION`] when the ledger of this node has no such policy; the errors of
+    /// [`PolicyMapping::from_policy`].
+    pub fn policy_mapping(&self, id: &str) -> Result<PolicyMapping, CommandError> {
+        let policy = self.ledger.policy(id).ok_or_else(|| {
+            CommandError::new(
+                Status::MESSAGE_DECLARATION,
+                format!("No policy with the id '{id}' in the ledger of this node"),
+            )
+            .hint("see the policies with: blockchain get mapping")
+        })?;
+        PolicyMapping::from_policy(&policy)
+    }
+
+    /// Starts a message client and returns its number. A client of another broker is connected, and its subscriptions are
+    /// confirmed, when this returns. When anything fails, no topic of the client stays subscribed.
+    ///
+    /// # Errors
+    /// [`Status::MESSAGE_DECLARATION`] for a topic that is subscribed at this broker already or is no topic,
+    /// [`Status::MESSAGE_CONNECT`] when another broker is not reached or refuses.
+    pub async fn start_client(&self, spec: ClientSpec) -> Result<u32, CommandError> {
+        if spec.topics.is_empty() {
+            return Err(declaration("A message client without topics".to_owned()).hint(
+                "add: topic=(name=<topic> and dbms=<dbms> and table=<table> and column.<name>.<type>=\"bring [x]\")",
+            ));
+        }
+        for topic in &spec.topics {
+            if !crate::topic::valid_filter(&topic.filter) {
+                return Err(declaration(format!("'{}' is not a topic", topic.filter))
+                    .hint("'+' stands for one level, '#' for all levels at the end"));
+            }
+        }
+        let counters = Arc::new(Counters::default());
+        let broker = spec.broker.to_string();
+        let subscriptions: Vec<Arc<Subscription>> =
+            spec.topics.iter().map(|topic| subscription(topic, &broker, &counters)).collect();
+        let remote = match &spec.broker {
+            BrokerAddress::Local => {
+                self.attach_local(&subscriptions)?;
+                None
+            }
+            BrokerAddress::Rest { agent } => {
+                self.attach_rest(agent, &subscriptions)?;
+                None
+            }
+            BrokerAddress::Remote { host, port } => Some(self.connect(&spec, host, *port, &subscriptions).await?),
+        };
+        let mut state = self.state.lock();
+        state.next += 1;
+        let id = state.next;
+        let user = spec.login.map(|(user, _)| user);
+        let client = Arc::new(MessageClient { id, broker: spec.broker, user, subscriptions, counters, remote });
+        state.clients.insert(id, client);
+        Ok(id)
+    }
+
+    /// Ends a message client.
+    ///
+    /// # Errors
+    /// [`Status::MESSAGE_CLIENT_ID`] when there is none of this number.
+    pub fn stop_client(&self, id: u32) -> Result<(), CommandError> {
+        let mut state = self.state.lock();
+        let Some(client) = state.clients.remove(&id) else {
+            return Err(CommandError::new(Status::MESSAGE_CLIENT_ID, format!("No message client with the id {id:04}"))
+                .hint("see the clients with: get msg client"));
+        };
+        match &client.broker {
+            BrokerAddress::Local => {
+                client.subscriptions.iter().for_each(|subscription| self.broker.router().detach(subscription));
+            }
+            BrokerAddress::Rest { agent } => {
+                if let Some(topics) = state.agents.get(agent) {
+                    client.subscriptions.iter().for_each(|subscription| topics.remove(subscription));
+                    if topics.is_empty() {
+                        state.agents.remove(agent);
+                    }
+                }
+            }
+            BrokerAddress::Remote { .. } => {}
+        }
+        if let Some(remote) = &client.remote {
+            remote.stop();
+        }
+        Ok(())
+    }
+
+    /// Ends all message clients.
+    pub fn stop_clients(&self) {
+        let ids: Vec<u32> = self.state.lock().clients.keys().copied().collect();
+        for id in ids {
+            // Another caller may have ended it meanwhile.
+            if let Err(error) = self.stop_client(id) {
+                tracing::debug!(%error, "Message client ended by somebody else");
+            }
+        }
+    }
+
+    /// Whether a message client takes `POST` data of this user agent (its product name, in any case).
+    #[must_use]
+    pub fn knows_agent(&self, agent: &str) -> bool {
+        self.state.lock().agents.contains_key(&agent.to_lowercase())
+    }
+
     /// Maps and stores a message that came by `POST` with `command: data`. `agent` is the product name of the caller's user
     /// agent, `topic` that of the header; without one the agent's first topic is meant.
     ///
     /// # Errors
-    /// No message client for this agent or topic, a message that cannot be mapped, rows that cannot be stored.
+    /// [`Status::UNKNOWN_AGENT`] and [`Status::NOT_SUBSCRIBED`] without a message client for this agent or topic, a message that
+    /// cannot be mapped, rows that cannot be stored.
     pub async fn rest_message(
         &self,
         agent: &str,
@@ -38,8 +186,57 @@ impl Ingest {
         body: &str,
         origin: &str,
     ) -> Result<Receipt, CommandError> {
-        let _ = (&self.ledger, topic, body, origin);
-        Err(CommandError::process(format!("no message client for agent '{agent}'")))
+        let (topic, subscriptions) = self.rest_topic(agent, topic)?;
+        let now = self.node.clock.now();
+        let mut all: Option<Receipt> = None;
+        for subscription in subscriptions {
+            subscription.arrived(now);
+            let stored = self.rest_rows(&subscription, &topic, body, origin).await;
+            let receipt = stored.inspect_err(|error| subscription.failed(now, &error.message))?;
+            subscription.succeeded();
+            all = Some(match all {
+                Some(all) => all.and(receipt),
+                None => receipt,
+            });
+        }
+        all.ok_or_else(|| not_subscribed(&topic))
+    }
+
+    async fn rest_rows(
+        &self,
+        subscription: &Subscription,
+        topic: &str,
+        body: &str,
+        origin: &str,
+    ) -> Result<Receipt, CommandError> {
+        let Treatment::Map(mapper) = &subscription.treatment else {
+            return Err(CommandError::parameter(format!("The topic '{topic}' only logs its messages"))
+                .hint("subscribe a topic with columns or a policy for REST data"));
+        };
+        let mut group = mapper.map(topic, body.as_bytes(), self.node.clock.now())?;
+        origin.clone_into(&mut group.origin);
+        Ok(self.slot.append(group).await?)
+    }
+
+    /// The topic that a REST message is for, and what is subscribed there.
+    fn rest_topic(&self, agent: &str, topic: Option<&str>) -> Result<(String, Vec<Arc<Subscription>>), CommandError> {
+        let agent = agent.to_lowercase();
+        let state = self.state.lock();
+        let topics = state.agents.get(&agent).ok_or_else(|| {
+            CommandError::new(
+                Status::UNKNOWN_AGENT,
+                format!("No message client takes data of the user agent '{agent}'"),
+            )
+            .hint(format!("start one with: run msg client where broker=rest and user-agent={agent} and topic=(...)"))
+        })?;
+        let first = || {
+            let of_agent = |client: &&Arc<MessageClient>| matches!(&client.broker, BrokerAddress::Rest { agent: known } if *known == agent);
+            let client = state.clients.values().find(of_agent)?;
+            client.subscriptions.first().map(|subscription| subscription.filter.clone())
+        };
+        let topic = topic.map(str::to_owned).or_else(first).unwrap_or_default();
+        let found = topics.of(&topic);
+        if found.is_empty() { Err(not_subscribed(&topic)) } else { Ok((topic, found)) }
     }
 
     /// Publishes a message on the node's own broker, as a client of it would.
@@ -47,7 +244,124 @@ impl Ingest {
     /// # Errors
     /// A topic with wildcards, a QoS above 2, rows that cannot be stored.
     pub async fn publish(&self, topic: &str, payload: &[u8], qos: u8, retain: bool) -> Result<(), CommandError> {
-        let _ = (payload, qos, retain);
-        Err(CommandError::process(format!("cannot publish on '{topic}'")))
+        self.broker.publish(topic, payload, qos, retain).await
     }
+
+    /// Subscribes all topics at the own broker, or none.
+    fn attach_local(&self, subscriptions: &[Arc<Subscription>]) -> Result<(), CommandError> {
+        let router = self.broker.router();
+        all_or_none(subscriptions, |one| router.attach(Arc::clone(one)), |one| router.detach(one))
+    }
+
+    fn attach_rest(&self, agent: &str, subscriptions: &[Arc<Subscription>]) -> Result<(), CommandError> {
+        let mut state = self.state.lock();
+        let topics = Arc::clone(state.agents.entry(agent.to_owned()).or_default());
+        let attached = all_or_none(subscriptions, |one| topics.add(Arc::clone(one)), |one| topics.remove(one));
+        if topics.is_empty() {
+            state.agents.remove(agent);
+        }
+        attached
+    }
+
+    async fn connect(
+        &self,
+        spec: &ClientSpec,
+        host: &str,
+        port: u16,
+        subscriptions: &[Arc<Subscription>],
+    ) -> Result<Arc<Remote>, CommandError> {
+        self.check_remote(&spec.broker, subscriptions)?;
+        let client_id = spec.client_id.clone().unwrap_or_else(|| self.client_id(&spec.broker, subscriptions));
+        let remote = Arc::new(Remote::new(
+            host.to_owned(),
+            port,
+            spec.login.clone(),
+            client_id,
+            spec.keep_alive,
+            subscriptions.to_vec(),
+            Arc::clone(&self.intake),
+        ));
+        tokio::spawn(Arc::clone(&remote).run());
+        let state = tokio::time::timeout(FIRST_CONNECTION, remote.first_state()).await;
+        let reason = match state {
+            Ok(ConnectionState::Connected) => return Ok(remote),
+            Ok(ConnectionState::Lost { reason }) => reason,
+            _ => format!("no answer within {} seconds", FIRST_CONNECTION.as_secs()),
+        };
+        remote.stop();
+        Err(CommandError::new(
+            Status::MESSAGE_CONNECT,
+            format!("Failed to connect to the broker {host}:{port}: {reason}"),
+        )
+        .hint("check host, port, user and password of the broker"))
+    }
+
+    /// A topic is subscribed once per broker, whichever client does it.
+    fn check_remote(&self, broker: &BrokerAddress, subscriptions: &[Arc<Subscription>]) -> Result<(), CommandError> {
+        let state = self.state.lock();
+        let known = state.clients.values().filter(|client| client.broker == *broker);
+        let known: Vec<&str> =
+            known.flat_map(|client| &client.subscriptions).map(|subscription| subscription.filter.as_str()).collect();
+        for (at, subscription) in subscriptions.iter().enumerate() {
+            let twice = subscriptions[..at].iter().any(|other| other.filter == subscription.filter);
+            if twice || known.contains(&subscription.filter.as_str()) {
+                return Err(already_subscribed(subscription));
+            }
+        }
+        Ok(())
+    }
+
+    /// An id that is the same after every start of this node, and another one for every other client: the broker keeps the
+    /// session under it.
+    fn client_id(&self, broker: &BrokerAddress, subscriptions: &[Arc<Subscription>]) -> String {
+        let (name, home, broker) =
+            (self.node.name(), self.node.directories.home().display().to_string(), broker.to_string());
+        let mut filters: Vec<&str> = subscriptions.iter().map(|subscription| subscription.filter.as_str()).collect();
+        filters.sort_unstable();
+        let parts = [name.as_str(), home.as_str(), broker.as_str()].into_iter().chain(filters);
+        format!("anylog{:016x}", fingerprint(parts.map(str::as_bytes)))
+    }
+}
+
+fn subscription(topic: &TopicSpec, broker: &str, client: &Arc<Counters>) -> Arc<Subscription> {
+    Arc::new(Subscription {
+        filter: topic.filter.clone(),
+        qos: topic.qos,
+        treatment: topic.treatment.clone(),
+        dynamic: topic.dynamic,
+        broker: broker.to_owned(),
+        counters: Counters::default(),
+        client: Arc::clone(client),
+    })
+}
+
+fn all_or_none(
+    subscriptions: &[Arc<Subscription>],
+    add: impl Fn(&Arc<Subscription>) -> bool,
+    remove: impl Fn(&Arc<Subscription>),
+) -> Result<(), CommandError> {
+    for (at, subscription) in subscriptions.iter().enumerate() {
+        if !add(subscription) {
+            subscriptions[..at].iter().for_each(remove);
+            return Err(already_subscribed(subscription));
+        }
+    }
+    Ok(())
+}
+
+fn declaration(text: String) -> CommandError {
+    CommandError::new(Status::MESSAGE_DECLARATION, text)
+}
+
+fn already_subscribed(subscription: &Subscription) -> CommandError {
+    declaration(format!(
+        "The topic '{}' is subscribed at broker '{}' already",
+        subscription.filter, subscription.broker
+    ))
+    .hint("see the topics with: get msg client, end a client with: exit msg client <id>")
+}
+
+fn not_subscribed(topic: &str) -> CommandError {
+    CommandError::new(Status::NOT_SUBSCRIBED, format!("The topic '{topic}' is not subscribed"))
+        .hint("see the topics with: get msg client")
 }

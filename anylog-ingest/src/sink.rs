@@ -82,6 +82,13 @@ impl Receipt {
         Self { stored, refused }
     }
 
+    /// One receipt for the rows of two. Parts and rows of the refused ones are counted as in their own groups.
+    pub fn and(mut self, other: Receipt) -> Self {
+        self.stored += other.stored;
+        self.refused.extend(other.refused);
+        self
+    }
+
     /// How many rows were stored.
     #[must_use]
     pub fn stored(&self) -> usize {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
 use crate::mapping::Mapper;
-use crate::topic::{self, TopicTree};
+use crate::topic::TopicTree;
 
 /// Counts of messages, with the last failure.
 #[derive(Debug, Default)]
@@ -138,6 +138,11 @@ impl Subscriptions {
         !taken
     }
 
+    /// True without topics.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tree.read().is_empty()
+    }
+
     /// Removes a topic.
     pub(crate) fn remove(&self, subscription: &Arc<Subscription>) {
         self.tree.write().remove(&subscription.filter, |known| Arc::ptr_eq(known, subscription));
@@ -159,9 +164,4 @@ impl Subscriptions {
         });
         found
     }
-}
-
-/// Whether `topic` falls under a subscription.
-pub(crate) fn covers(subscription: &Subscription, topic: &str) -> bool {
-    subscription.filter == topic || topic::matches(&subscription.filter, topic)
 }
