@@ -1,39 +1,56 @@
 //! SQL over tables and their partitions, with the output formats of the network.
+//!
+//! A table of a node lies in many places: partitions by time, each a physical table or file of its own. This crate answers one
+//! SELECT as if all rows lay in one table, and writes the answer in the documented formats.
+//!
+//! ```
+//! use anylog_query::{Format, Writer, Cell};
+//!
+//! let mut writer = Writer::new(Format::Json, false, false, vec!["device".into(), "value".into()]);
+//! let text = writer.rows(vec![vec![Cell::Text("d1".into()), Cell::Float(3.0)]]) + &writer.finish(std::time::Duration::ZERO, 1);
+//! assert_eq!(text, r#"{"Query":[{"device":"d1","value":3.0}]}"#);
+//! ```
+//!
+//! # Guarantees
+//!
+//! * **QRY-1** the answer over many places equals the answer of one database that holds all rows; floats within 1e-9 relative.
+//! * A statement is checked node by node before an engine sees it: one table, known columns, a closed list of functions. A caller
+//!   with read access cannot write, read files or sleep through an engine.
+//! * Memory is bounded: rows stream in small pieces, intermediate rows stay under 256 MB or the query fails with status 76.
+//! * An error before the first row is an error of the command. Dropping an answer stops its readers; so does a receiver that
+//!   reads nothing for two minutes.
+//!
+//! # What it does not do
+//!
+//! * Joins, sub-selects, UNION and WITH are refused, with what to write instead.
+//! * `order by a, b desc` is SQL: only `b` descends.
+//! * An ORDER BY without LIMIT over several places holds the rows in memory to sort them.
+//!
+//! # The way of a statement
+//!
+//! | module | step |
+//! |---|---|
+//! | `sql` | text to a checked statement: times, `increments`, `period`, casts |
+//! | `plan` | which places, and what runs there |
+//! | `execute` | readers on blocking threads, the merge of intermediate rows |
+//! | `shape` | declared types, casts, zone, extended columns |
+//! | [`Writer`] | text |
+//! | [`QueryService`] | all of it; [`commands`] is its language |
 
-use std::sync::Arc;
+mod cell;
+mod commands;
+mod error;
+mod execute;
+mod format;
+mod history;
+mod plan;
+mod service;
+mod shape;
+mod sql;
+mod zone;
 
-use anylog_core::{Command, Node};
-use anylog_dbms::Catalog;
-
-/// Answers SQL over the databases of a node.
-#[derive(Debug)]
-pub struct QueryService {
-    node: Arc<Node>,
-    catalog: Arc<Catalog>,
-}
-
-impl QueryService {
-    /// A service over the databases of `catalog`.
-    #[must_use]
-    pub fn new(node: Arc<Node>, catalog: Arc<Catalog>) -> Arc<Self> {
-        Arc::new(Self { node, catalog })
-    }
-
-    /// The node that it serves.
-    #[must_use]
-    pub fn node(&self) -> &Arc<Node> {
-        &self.node
-    }
-
-    /// The databases that it reads.
-    #[must_use]
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-}
-
-/// The commands of this crate.
-#[must_use]
-pub fn commands(_service: Arc<QueryService>) -> Vec<Arc<dyn Command>> {
-    Vec::new()
-}
+pub use cell::Cell;
+pub use commands::commands;
+pub use error::QueryError;
+pub use format::{Format, Statistics, Writer};
+pub use service::{Answer, QueryService, Request};

@@ -1,0 +1,178 @@
+//! What can go wrong with a query.
+
+use anylog_core::{CommandError, Status};
+use anylog_dbms::DbmsError;
+
+/// Why a query failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The statement is not one of the dialect.
+    #[error("Error in SQL statement: {reason}")]
+    Syntax {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The statement uses something that the dialect leaves out.
+    #[error("Non supported SQL: {what}")]
+    Unsupported {
+        /// What is not supported.
+        what: String,
+        /// What to write instead.
+        instead: String,
+    },
+    /// The table has no such column.
+    #[error("Non supported SQL: Column '{column}' is not recognized in table: {dbms}.{table}")]
+    UnknownColumn {
+        /// The column.
+        column: String,
+        /// The logical database.
+        dbms: String,
+        /// The table.
+        table: String,
+        /// The nearest name that exists.
+        nearest: Option<String>,
+    },
+    /// No such function.
+    #[error("Non supported SQL: function '{function}' is not known")]
+    UnknownFunction {
+        /// The function.
+        function: String,
+        /// The nearest name that exists.
+        nearest: Option<String>,
+    },
+    /// The database has no such table.
+    #[error("Failed to load table metadata: no table '{dbms}.{table}'")]
+    UnknownTable {
+        /// The logical database.
+        dbms: String,
+        /// The table.
+        table: String,
+        /// The nearest name that exists.
+        nearest: Option<String>,
+    },
+    /// Two columns of the answer have one name.
+    #[error("Duplicate projected column names: '{name}'")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A function of the dialect got arguments that it cannot use.
+    #[error("Inconsistent arguments for function: '{function}': {reason}")]
+    Arguments {
+        /// The function.
+        function: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A cast that is not known.
+    #[error("Unknown cast '{cast}'")]
+    UnknownCast {
+        /// The cast.
+        cast: String,
+        /// The nearest name that exists.
+        nearest: Option<String>,
+    },
+    /// A value that a cast cannot convert.
+    #[error("Failed to cast '{value}' with {cast}: {reason}")]
+    Cast {
+        /// The value.
+        value: String,
+        /// The cast.
+        cast: String,
+        /// Why not.
+        reason: String,
+    },
+    /// An option of the command that cannot be used.
+    #[error("{reason}")]
+    Option {
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The rows to be merged take more memory than a query may have.
+    #[error("the query holds more than {limit} bytes of intermediate rows")]
+    Volume {
+        /// The bound.
+        limit: u64,
+    },
+    /// The receiver of the rows does not read them.
+    #[error("the receiver read no rows for {seconds} seconds")]
+    Stalled {
+        /// The bound.
+        seconds: u64,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Dbms(#[from] DbmsError),
+    /// A worker of the query ended without an answer.
+    #[error("a worker of the query ended early: {reason}")]
+    Worker {
+        /// What happened to it.
+        reason: String,
+    },
+}
+
+impl QueryError {
+    /// Something that the dialect leaves out, and what to write instead.
+    pub(crate) fn unsupported(what: impl Into<String>, instead: impl Into<String>) -> Self {
+        Self::Unsupported { what: what.into(), instead: instead.into() }
+    }
+
+    /// A statement that is not one of the dialect.
+    pub(crate) fn syntax(reason: impl Into<String>) -> Self {
+        Self::Syntax { reason: reason.into() }
+    }
+
+    fn status(&self) -> Status {
+        match self {
+            Self::Syntax { .. } => Status::SQL_SELECT,
+            Self::Unsupported { .. } | Self::UnknownColumn { .. } | Self::UnknownFunction { .. } => Status::SQL_PARSE,
+            Self::DuplicateName { .. } | Self::Arguments { .. } => Status::SQL_PARSE,
+            Self::UnknownTable { .. } => Status::NO_TABLE_METADATA,
+            Self::UnknownCast { .. } => Status::CAST_UNKNOWN,
+            Self::Cast { .. } => Status::CAST_FAILED,
+            Self::Option { .. } => Status::COMMAND_STRUCTURE,
+            Self::Volume { .. } => Status::VOLUME_EXCEEDED,
+            Self::Stalled { .. } => Status::TIME_EXCEEDED,
+            Self::Dbms(_) => Status::SQL_FAILURE,
+            Self::Worker { .. } => Status::PROCESS_FAILURE,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|name| format!("did you mean '{name}'?"));
+        match self {
+            Self::Syntax { .. } => Some(
+                "the form is: select <columns> from <table> [where ..] [group by ..] [order by ..] [limit n]".into(),
+            ),
+            Self::Unsupported { instead, .. } => Some(instead.clone()),
+            Self::UnknownColumn { nearest, dbms, table, .. } => did_you_mean(nearest)
+                .or_else(|| Some(format!("see the columns with: get columns where dbms = {dbms} and table = {table}"))),
+            Self::UnknownTable { nearest, dbms, .. } => {
+                did_you_mean(nearest).or_else(|| Some(format!("see the tables with: get tables where dbms = {dbms}")))
+            }
+            Self::UnknownFunction { nearest, .. } | Self::UnknownCast { nearest, .. } => did_you_mean(nearest),
+            Self::DuplicateName { .. } => Some("give one of them another name: <column> as <name>".into()),
+            Self::Option { hint, .. } => Some(hint.clone()),
+            Self::Volume { .. } => Some("narrow the query with where or limit".into()),
+            Self::Arguments { .. } | Self::Cast { .. } | Self::Stalled { .. } | Self::Dbms(_) | Self::Worker { .. } => {
+                None
+            }
+        }
+    }
+}
+
+impl From<QueryError> for CommandError {
+    fn from(error: QueryError) -> Self {
+        if let QueryError::Dbms(error) = error {
+            return error.into();
+        }
+        let built = CommandError::new(error.status(), error.to_string());
+        match error.hint() {
+            Some(hint) => built.hint(hint),
+            None => built,
+        }
+    }
+}

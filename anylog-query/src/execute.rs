@@ -1,0 +1,187 @@
+//! Runs a plan on blocking threads and hands rows to a receiver, with bounded memory.
+
+mod merge;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anylog_dbms::{Dbms, SqlValue, Target};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::QueryError;
+use crate::plan::Steps;
+pub(crate) use merge::Merger;
+
+/// A row as an engine gave it.
+pub(crate) type Row = Vec<SqlValue>;
+
+/// Rows in one piece on their way to the receiver.
+const BATCH_ROWS: usize = 256;
+/// Bytes after which a piece is sent although it has few rows.
+const BATCH_BYTES: usize = 64 * 1024;
+/// Pieces that wait for the receiver.
+const BATCHES: usize = 4;
+/// How long a receiver may read nothing before its query ends: an open reader keeps a database from reclaiming space (R18).
+const STALL: Duration = Duration::from_secs(120);
+
+/// What a query has done so far; for `query status`.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) blocks: AtomicU64,
+    pub(crate) rows: AtomicU64,
+}
+
+/// Takes rows one by one and may stop.
+pub(crate) trait Sink: Send {
+    /// The next row.
+    fn row(&mut self, row: Row) -> ControlFlow<()>;
+
+    /// True when nobody wants more rows.
+    fn closed(&self) -> bool {
+        false
+    }
+}
+
+/// Keeps the rows: for statements of one row.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(pub(crate) Vec<Row>);
+
+impl Sink for Kept {
+    fn row(&mut self, row: Row) -> ControlFlow<()> {
+        self.0.push(row);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Runs a plan to its end, or until the sink stops it. Blocks.
+pub(crate) fn run(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &mut dyn Sink) -> Result<(), QueryError> {
+    match steps {
+        Steps::Direct { target, sql } => read(dbms, target, sql, &mut |row| sink.row(row)),
+        Steps::Chain { parts, skip, limit } => {
+            let (mut skip, mut left) = (*skip, *limit);
+            for (target, sql) in parts {
+                let mut stopped = sink.closed() || left == Some(0);
+                if stopped {
+                    break;
+                }
+                read(dbms, target, sql, &mut |row| {
+                    if skip > 0 {
+                        skip -= 1;
+                        return ControlFlow::Continue(());
+                    }
+                    let flow = sink.row(row);
+                    left = left.map(|left| left.saturating_sub(1));
+                    stopped = flow.is_break() || left == Some(0);
+                    if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })?;
+                if stopped {
+                    break;
+                }
+            }
+            Ok(())
+        }
+        Steps::Merge { parts, columns, last } => merger.run(dbms, parts, columns, last, sink),
+    }
+}
+
+/// Runs one statement where a target's rows lie.
+fn read(
+    dbms: &Arc<dyn Dbms>,
+    target: &Target,
+    sql: &str,
+    row: &mut dyn FnMut(Row) -> ControlFlow<()>,
+) -> Result<(), QueryError> {
+    Ok(dbms.query(Some(target), sql, &mut |_, values| row(values))?)
+}
+
+/// The sending end of a stream of rows.
+pub(crate) struct Sender<H> {
+    channel: mpsc::Sender<Result<Piece<H>, QueryError>>,
+    runtime: Handle,
+    rows: Vec<Row>,
+    bytes: usize,
+    stalled: bool,
+    progress: Arc<Progress>,
+}
+
+/// What a stream carries: first the head, then rows.
+#[derive(Debug)]
+pub(crate) enum Piece<H> {
+    /// What is known before the first row.
+    Head(H),
+    /// Some rows.
+    Rows(Vec<Row>),
+}
+
+/// A stream of rows. Dropping the receiver stops the readers.
+pub(crate) fn stream<H>(
+    runtime: Handle,
+    progress: Arc<Progress>,
+) -> (Sender<H>, mpsc::Receiver<Result<Piece<H>, QueryError>>) {
+    let (channel, receiver) = mpsc::channel(BATCHES);
+    (Sender { channel, runtime, rows: Vec::new(), bytes: 0, stalled: false, progress }, receiver)
+}
+
+impl<H: Send> Sender<H> {
+    /// Sends the head.
+    pub(crate) fn head(&mut self, head: H) {
+        // A receiver that is gone needs no head.
+        let _gone = self.send(Ok(Piece::Head(head)));
+    }
+
+    /// Sends what is left, and how the query ended.
+    pub(crate) fn finish(mut self, result: Result<(), QueryError>) {
+        if !self.rows.is_empty() {
+            let _gone = self.flush();
+        }
+        let result = if self.stalled { Err(QueryError::Stalled { seconds: STALL.as_secs() }) } else { result };
+        if let Err(error) = result {
+            let _gone = self.send(Err(error));
+        }
+    }
+
+    fn send(&mut self, piece: Result<Piece<H>, QueryError>) -> ControlFlow<()> {
+        let sending = async { tokio::time::timeout(STALL, self.channel.send(piece)).await };
+        match self.runtime.block_on(sending) {
+            Ok(Ok(())) => ControlFlow::Continue(()),
+            Ok(Err(_)) => ControlFlow::Break(()),
+            Err(_) => {
+                self.stalled = true;
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> ControlFlow<()> {
+        self.progress.blocks.fetch_add(1, Ordering::Relaxed);
+        self.progress.rows.fetch_add(self.rows.len() as u64, Ordering::Relaxed);
+        self.bytes = 0;
+        let rows = std::mem::take(&mut self.rows);
+        self.send(Ok(Piece::Rows(rows)))
+    }
+}
+
+impl<H: Send> Sink for Sender<H> {
+    fn row(&mut self, row: Row) -> ControlFlow<()> {
+        self.bytes += size(&row);
+        self.rows.push(row);
+        if self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
+            self.flush()
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn closed(&self) -> bool {
+        self.channel.is_closed()
+    }
+}
+
+/// About the memory that a row takes.
+pub(crate) fn size(row: &[SqlValue]) -> usize {
+    let text = |value: &SqlValue| if let SqlValue::Text(text) = value { text.len() } else { 0 };
+    size_of_val(row) + row.iter().map(text).sum::<usize>()
+}

@@ -1,0 +1,179 @@
+//! Puts rows of several places into one table in memory and runs the last statement over it.
+//!
+//! The table lies in `system_query` when that is a SQLite database in memory, else in a database of its own.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use anylog_core::Node;
+use anylog_dbms::{Catalog, ConnectRequest, Database, Dbms, Engine, Target};
+use parking_lot::Mutex;
+
+use super::{BATCH_BYTES, BATCH_ROWS, Row, Sink, read, size};
+use crate::QueryError;
+use crate::plan::{MERGE_TABLE, MergeColumn};
+use crate::sql::expr::quoted_name;
+
+/// The bytes of intermediate rows that one query may hold.
+pub(crate) const MAX_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Numbers tables of intermediate rows over all services of the program: databases in memory may share a name.
+static NEXT_TABLE: AtomicU64 = AtomicU64::new(1);
+
+/// Where intermediate rows are put together.
+#[derive(Debug)]
+pub(crate) struct Merger {
+    catalog: Arc<Catalog>,
+    own: Mutex<Option<Arc<Database>>>,
+    node: Arc<Node>,
+    readers: usize,
+}
+
+impl Merger {
+    /// A merger that reads from as many places at a time as the machine has processors.
+    pub(crate) fn new(node: Arc<Node>, catalog: Arc<Catalog>) -> Self {
+        let readers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        Self { catalog, own: Mutex::new(None), node, readers }
+    }
+
+    fn database(&self) -> Result<Arc<Database>, QueryError> {
+        if let Ok(shared) = self.catalog.get("system_query")
+            && shared.memory()
+            && shared.dbms().engine() == Engine::Sqlite
+        {
+            return Ok(shared);
+        }
+        let mut own = self.own.lock();
+        if let Some(known) = own.as_ref() {
+            return Ok(Arc::clone(known));
+        }
+        let name = format!("query_merge_{}", NEXT_TABLE.fetch_add(1, Ordering::Relaxed));
+        let database = Catalog::new(Arc::clone(&self.node)).connect(ConnectRequest::sqlite_memory(name))?;
+        *own = Some(Arc::clone(&database));
+        Ok(database)
+    }
+
+    /// Runs the statements of all places, some at a time, then the last one over their rows.
+    pub(crate) fn run(
+        &self,
+        dbms: &Arc<dyn Dbms>,
+        parts: &[(Target, String)],
+        columns: &[MergeColumn],
+        last: &str,
+        sink: &mut dyn Sink,
+    ) -> Result<(), QueryError> {
+        let table = MergeTable::create(self.database()?, columns)?;
+        self.collect(dbms, parts, &table, sink)?;
+        let sql = last.replace(MERGE_TABLE, &quoted_name(&table.name));
+        Ok(table.database.dbms().query(None, &sql, &mut |_, row| sink.row(row))?)
+    }
+
+    fn collect(
+        &self,
+        dbms: &Arc<dyn Dbms>,
+        parts: &[(Target, String)],
+        table: &MergeTable,
+        sink: &mut dyn Sink,
+    ) -> Result<(), QueryError> {
+        let work = Mutex::new(parts.iter().collect::<VecDeque<_>>());
+        let stop = AtomicBool::new(false);
+        let (sender, rows) = sync_channel::<Result<Vec<Row>, QueryError>>(self.readers * 2);
+        std::thread::scope(|scope| {
+            for _ in 0..self.readers.min(parts.len()) {
+                let sender = sender.clone();
+                let (work, stop) = (&work, &stop);
+                scope.spawn(move || reader(dbms, work, stop, &sender));
+            }
+            drop(sender);
+            let mut held = 0u64;
+            let mut result = Ok(());
+            // Draining to the end lets every reader see the flag and leave.
+            for batch in rows {
+                if result.is_ok() {
+                    result = batch.and_then(|batch| {
+                        held += batch.iter().map(|row| size(row) as u64).sum::<u64>();
+                        if held > MAX_BYTES {
+                            return Err(QueryError::Volume { limit: MAX_BYTES });
+                        }
+                        table.insert(&batch)
+                    });
+                }
+                if result.is_err() || sink.closed() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            result
+        })
+    }
+}
+
+/// Takes one place after another until none is left.
+fn reader(
+    dbms: &Arc<dyn Dbms>,
+    work: &Mutex<VecDeque<&(Target, String)>>,
+    stop: &AtomicBool,
+    sender: &SyncSender<Result<Vec<Row>, QueryError>>,
+) {
+    while !stop.load(Ordering::Relaxed) {
+        let next = work.lock().pop_front();
+        let Some((target, sql)) = next else { return };
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let result = read(dbms, target, sql, &mut |row| {
+            bytes += size(&row);
+            batch.push(row);
+            if batch.len() < BATCH_ROWS && bytes < BATCH_BYTES {
+                return ControlFlow::Continue(());
+            }
+            bytes = 0;
+            let sent = sender.send(Ok(std::mem::take(&mut batch)));
+            if sent.is_err() || stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        let rest = match result {
+            Err(error) => Err(error),
+            Ok(()) if batch.is_empty() => continue,
+            Ok(()) => Ok(batch),
+        };
+        let failed = rest.is_err();
+        if sender.send(rest).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// The table of intermediate rows; dropped with its query.
+struct MergeTable {
+    database: Arc<Database>,
+    name: String,
+    columns: Vec<String>,
+}
+
+impl MergeTable {
+    fn create(database: Arc<Database>, columns: &[MergeColumn]) -> Result<Self, QueryError> {
+        let name = format!("query_{}", NEXT_TABLE.fetch_add(1, Ordering::Relaxed));
+        let list: Vec<String> =
+            columns.iter().map(|column| format!("{} {}", quoted_name(&column.name), column.declared)).collect();
+        database.dbms().execute(&format!("create table {} ({})", quoted_name(&name), list.join(", ")))?;
+        Ok(Self { database, name, columns: columns.iter().map(|column| column.name.clone()).collect() })
+    }
+
+    fn insert(&self, rows: &[Row]) -> Result<(), QueryError> {
+        Ok(self.database.dbms().apply(&Target::table(&*self.name), &self.columns, rows, &[])?)
+    }
+}
+
+impl Drop for MergeTable {
+    fn drop(&mut self) {
+        let dropped = self.database.dbms().execute(&format!("drop table if exists {}", quoted_name(&self.name)));
+        if let Err(error) = dropped {
+            tracing::warn!(table = %self.name, %error, "Intermediate rows of a query were not dropped");
+        }
+    }
+}

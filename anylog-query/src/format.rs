@@ -1,0 +1,275 @@
+//! The texts in which an answer is shown.
+//!
+//! | format | rows | statistics |
+//! |---|---|---|
+//! | `json` | `{"Query":[{..},{..}]` | `,"Statistics":[{"Count": n,"Time":"HH:MM:SS","Nodes": n}]}` |
+//! | `json:list` | `[{..},{..}` | the last member of the list: `,{"Statistics":[..]}]` |
+//! | `json:output` | one object a line | one more line |
+//! | `table` | titles, rules, rows; 25 rows at a time | an object below |
+//!
+//! JSON is one valid document for `json` and `json:list`, one a line for `json:output`. An answer without rows is
+//! `{"Statistics":[{"Count": 0,..}]}`, or `{"reply" : "Empty data set"}` without statistics.
+
+mod json;
+mod table;
+
+use std::time::Duration;
+
+use anylog_core::time::clock_text;
+
+use crate::{Cell, QueryError};
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// One JSON object that holds the rows.
+    #[default]
+    Json,
+    /// A JSON list.
+    JsonList,
+    /// A JSON object a line.
+    JsonOutput,
+    /// A table for a person.
+    Table,
+}
+
+impl Format {
+    /// The format of a word of the language.
+    ///
+    /// # Errors
+    /// [`QueryError::Option`] that names the nearest format.
+    pub fn parse(word: &str) -> Result<Self, QueryError> {
+        const NAMES: [(&str, Format); 4] = [
+            ("json", Format::Json),
+            ("json:list", Format::JsonList),
+            ("json:output", Format::JsonOutput),
+            ("table", Format::Table),
+        ];
+        let lower = word.trim().to_lowercase();
+        let found = NAMES.iter().find(|(name, _)| *name == lower);
+        found.map(|(_, format)| *format).ok_or_else(|| QueryError::Option {
+            reason: format!("format = {word} is not known"),
+            hint: "use json, json:list, json:output or table".to_owned(),
+        })
+    }
+
+    /// True when the text is JSON.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        self != Format::Table
+    }
+}
+
+/// Statistics of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Rows shown.
+    pub count: u64,
+    /// From the request to the last row.
+    pub time: Duration,
+    /// Nodes that answered.
+    pub nodes: u64,
+}
+
+impl Statistics {
+    fn compact(&self) -> String {
+        let time = clock_text(self.time);
+        format!(r#""Statistics":[{{"Count": {},"Time":"{time}","Nodes": {}}}]"#, self.count, self.nodes)
+    }
+
+    fn indented(&self) -> String {
+        let time = clock_text(self.time);
+        let margin = " ".repeat(16);
+        format!(
+            "\"Statistics\":[{{\"Count\": {},\n{margin}\"Time\":\"{time}\",\n{margin}\"Nodes\": {}}}]",
+            self.count, self.nodes
+        )
+    }
+}
+
+/// Writes an answer piece by piece.
+#[derive(Debug)]
+pub struct Writer {
+    format: Format,
+    statistics: bool,
+    indented: bool,
+    names: Vec<String>,
+    count: u64,
+    table: table::Pages,
+}
+
+impl Writer {
+    /// A writer of rows with these column names. `indented` is the form of `json` for a terminal: a field a line.
+    #[must_use]
+    pub fn new(format: Format, statistics: bool, indented: bool, names: Vec<String>) -> Self {
+        Self { format, statistics, indented, table: table::Pages::new(names.clone()), names, count: 0 }
+    }
+
+    /// Rows written so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The text of more rows; may be empty while a table collects a page.
+    pub fn rows(&mut self, rows: Vec<Vec<Cell>>) -> String {
+        let mut out = String::new();
+        for row in rows {
+            match self.format {
+                Format::Table => self.table.row(row, &mut out),
+                Format::Json => {
+                    out.push_str(match (self.count, self.indented) {
+                        (0, _) => "{\"Query\":[",
+                        (_, false) => ",",
+                        (_, true) => ",\n          ",
+                    });
+                    let between = if self.indented { ",\n          " } else { "," };
+                    json::object(&self.names, &row, between, &mut out);
+                }
+                Format::JsonList => {
+                    out.push_str(if self.count == 0 { "[" } else { ",\n" });
+                    json::object(&self.names, &row, ",", &mut out);
+                }
+                Format::JsonOutput => {
+                    json::object(&self.names, &row, ",", &mut out);
+                    out.push('\n');
+                }
+            }
+            self.count += 1;
+        }
+        out
+    }
+
+    /// The text after the last row.
+    pub fn finish(&mut self, time: Duration, nodes: u64) -> String {
+        let statistics = Statistics { count: self.count, time, nodes };
+        let object = |text: String| format!("{{{text}}}");
+        match (self.count, self.statistics, self.format) {
+            (0, true, _) => object(statistics.compact()),
+            (0, false, _) => "{\"reply\" : \"Empty data set\"}".to_owned(),
+            (_, true, Format::Json) if self.indented => format!("],\n{}}}", statistics.indented()),
+            (_, true, Format::Json) => format!("],\n{}}}", statistics.compact()),
+            (_, false, Format::Json) => "]}".to_owned(),
+            (_, true, Format::JsonList) => format!(",\n{}]", object(statistics.compact())),
+            (_, false, Format::JsonList) => "]".to_owned(),
+            (_, true, Format::JsonOutput) => object(statistics.compact()) + "\n",
+            (_, false, Format::JsonOutput) => String::new(),
+            (_, with_statistics, Format::Table) => {
+                let mut out = String::new();
+                self.table.flush(&mut out);
+                if with_statistics {
+                    out.push('\n');
+                    out.push_str(&object(statistics.indented()));
+                }
+                out
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Vec<String> {
+        ["row_id", "insert_timestamp", "tsd_name", "tsd_id", "timestamp", "value", "device", "count", "ok"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    fn row(id: i64) -> Vec<Cell> {
+        let text = |text: &str| Cell::Text(text.into());
+        vec![
+            Cell::Int(id),
+            text("2026-11-23 05:22:40.572981"),
+            text("209"),
+            Cell::Int(1),
+            text("2026-11-20 01:02:03.456"),
+            Cell::Float(3.25),
+            text("d1"),
+            Cell::Int(7),
+            Cell::Bool(true),
+        ]
+    }
+
+    fn written(format: Format, statistics: bool, indented: bool) -> Vec<String> {
+        let mut writer = Writer::new(format, statistics, indented, names());
+        vec![writer.rows(vec![row(1)]), writer.rows(vec![row(2)]), writer.finish(Duration::ZERO, 1)]
+    }
+
+    const FIRST: &str = r#"{"row_id":1,"insert_timestamp":"2026-11-23 05:22:40.572981","tsd_name":"209","tsd_id":1,"timestamp":"2026-11-20 01:02:03.456","value":3.25,"device":"d1","count":7,"ok":true}"#;
+
+    fn second() -> String {
+        FIRST.replace("\"row_id\":1", "\"row_id\":2")
+    }
+
+    #[test]
+    fn json_is_as_observed() {
+        let second = second();
+        assert_eq!(
+            written(Format::Json, false, false),
+            [format!("{{\"Query\":[{FIRST}"), format!(",{second}"), "]}".into()]
+        );
+        let last = "],\n\"Statistics\":[{\"Count\": 2,\"Time\":\"00:00:00\",\"Nodes\": 1}]}";
+        assert_eq!(written(Format::Json, true, false)[2], last);
+        assert_eq!(written(Format::JsonList, false, false), [format!("[{FIRST}"), format!(",\n{second}"), "]".into()]);
+        assert_eq!(
+            written(Format::JsonOutput, false, false),
+            [format!("{FIRST}\n"), format!("{second}\n"), String::new()]
+        );
+    }
+
+    #[test]
+    fn a_terminal_sees_a_field_a_line() {
+        let all = written(Format::Json, true, true).concat();
+        assert!(all.starts_with("{\"Query\":[{\"row_id\":1,\n          \"insert_timestamp\":"), "{all}");
+        let end = "          \"ok\":true}],\n\"Statistics\":[{\"Count\": 2,\n                \"Time\":\"00:00:00\",\n                \"Nodes\": 1}]}";
+        assert!(all.ends_with(end), "{all}");
+    }
+
+    #[test]
+    fn tables_are_as_observed() {
+        let expected = "\n\
+            row_id insert_timestamp           tsd_name tsd_id timestamp               value device count ok\n\
+            ------ -------------------------- -------- ------ ----------------------- ----- ------ ----- ---- \n\
+            \x20    1 2026-11-23 05:22:40.572981      209      1 2026-11-20 01:02:03.456  3.25 d1         7 true\n\
+            \x20    2 2026-11-23 05:22:40.572981      209      1 2026-11-20 01:02:03.456  3.25 d1         7 true\n\
+            \n{\"Statistics\":[{\"Count\": 2,\n                \"Time\":\"00:00:00\",\n                \"Nodes\": 1}]}";
+        assert_eq!(written(Format::Table, true, false).concat(), expected);
+    }
+
+    #[test]
+    fn tables_come_in_pages() {
+        let mut writer = Writer::new(Format::Table, false, false, vec!["n".into()]);
+        let page = writer.rows((0..26).map(|n| vec![Cell::Int(n)]).collect());
+        assert_eq!(page.lines().count(), 1 + 2 + 25);
+        assert_eq!(writer.finish(Duration::ZERO, 1), "\nn\n-- \n25\n");
+    }
+
+    #[test]
+    fn every_json_answer_is_valid() {
+        for indented in [false, true] {
+            for statistics in [false, true] {
+                for rows in [0, 1, 3] {
+                    for format in [Format::Json, Format::JsonList, Format::JsonOutput] {
+                        let mut writer = Writer::new(format, statistics, indented, names());
+                        let text =
+                            writer.rows((0..rows).map(row).collect()) + &writer.finish(Duration::from_secs(61), 1);
+                        let documents =
+                            if format == Format::JsonOutput { text.lines().collect() } else { vec![text.as_str()] };
+                        for document in documents {
+                            serde_json::from_str::<serde_json::Value>(document).expect(document);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn empty_answers_say_so() {
+        let empty = |statistics| Writer::new(Format::Json, statistics, false, names()).finish(Duration::ZERO, 1);
+        assert_eq!(empty(false), r#"{"reply" : "Empty data set"}"#);
+        assert_eq!(empty(true), r#"{"Statistics":[{"Count": 0,"Time":"00:00:00","Nodes": 1}]}"#);
+    }
+}

@@ -1,0 +1,247 @@
+//! The queries of the node, for `query status` and the statistics of times; bounded.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::QueryError;
+use crate::execute::Progress;
+use crate::plan::Steps;
+use crate::service::Request;
+use crate::sql::bind::Select;
+
+/// Queries that are remembered.
+const SLOTS: usize = 500;
+/// Entries of the query log.
+const LOG: usize = 1000;
+/// Buckets of `get queries time`: up to 1, 2, .. 9 seconds, and over.
+const BUCKETS: usize = 10;
+
+/// A query.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) id: u64,
+    pub(crate) dbms: String,
+    pub(crate) sql: String,
+    pub(crate) output: String,
+    clock: Instant,
+    progress: Arc<Progress>,
+    state: Mutex<State>,
+    timings: Arc<Timings>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    finished: Option<(Duration, String)>,
+    explained: Explained,
+}
+
+/// How a query is carried out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Explained {
+    pub(crate) table: String,
+    pub(crate) places: usize,
+    pub(crate) remote: String,
+    pub(crate) create: String,
+    pub(crate) last: String,
+    pub(crate) increments: String,
+}
+
+impl Record {
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.progress.rows.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn blocks(&self) -> u64 {
+        self.progress.blocks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn run_time(&self) -> Duration {
+        self.state.lock().finished.as_ref().map_or_else(|| self.clock.elapsed(), |(time, _)| *time)
+    }
+
+    pub(crate) fn status(&self) -> String {
+        let state = self.state.lock();
+        state.finished.as_ref().map_or_else(|| "Processing Data".to_owned(), |(_, status)| status.clone())
+    }
+
+    pub(crate) fn explained(&self) -> Explained {
+        self.state.lock().explained.clone()
+    }
+
+    /// Notes how the query is carried out.
+    pub(crate) fn planned(&self, select: &Select, steps: Option<&Steps>) {
+        let mut explained = Explained {
+            table: select.table.clone(),
+            increments: select.increments.clone().unwrap_or_default(),
+            ..Explained::default()
+        };
+        if let Some(steps) = steps {
+            explained.places = steps.places();
+            explained.remote = steps.remote().to_owned();
+            if let Steps::Merge { columns, last, .. } = steps {
+                let list =
+                    columns.iter().map(|column| format!("{} {}", column.name, column.declared).trim_end().to_owned());
+                explained.create = format!("create table query_{} ({});", self.id, list.collect::<Vec<_>>().join(", "));
+                explained.last = last.replace(crate::plan::MERGE_TABLE, &format!("query_{}", self.id));
+            }
+        }
+        self.state.lock().explained = explained;
+    }
+
+    /// Notes the end of the query; the first end counts.
+    pub(crate) fn complete(&self, result: Result<(), &QueryError>) {
+        let status = match result {
+            Ok(()) if self.rows() == 0 => "Empty set".to_owned(),
+            Ok(()) => "Completed".to_owned(),
+            Err(error) => format!("Error: {error}"),
+        };
+        self.end(status);
+    }
+
+    /// Notes that the receiver left before the end.
+    pub(crate) fn stop(&self) {
+        self.end("Stopped".to_owned());
+    }
+
+    fn end(&self, status: String) {
+        let time = self.clock.elapsed();
+        {
+            let mut state = self.state.lock();
+            if state.finished.is_some() {
+                return;
+            }
+            state.finished = Some((time, status));
+        }
+        self.timings.note(time, self.rows(), &self.dbms, &self.sql);
+    }
+}
+
+/// When the query log keeps a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum LogMode {
+    /// Never.
+    #[default]
+    Off,
+    /// Always.
+    All,
+    /// When it took at least so long.
+    Slow(Duration),
+}
+
+/// Times of queries, and the log.
+#[derive(Debug)]
+struct Timings(Mutex<Times>);
+
+#[derive(Debug)]
+struct Times {
+    since: Instant,
+    buckets: [u64; BUCKETS],
+    mode: LogMode,
+    log: VecDeque<Logged>,
+}
+
+/// An entry of the query log.
+#[derive(Debug, Clone)]
+pub(crate) struct Logged {
+    pub(crate) time: Duration,
+    pub(crate) rows: u64,
+    pub(crate) dbms: String,
+    pub(crate) sql: String,
+}
+
+impl Timings {
+    fn note(&self, time: Duration, rows: u64, dbms: &str, sql: &str) {
+        let mut times = self.0.lock();
+        let bucket = usize::try_from(time.as_secs()).unwrap_or(BUCKETS).min(BUCKETS - 1);
+        times.buckets[bucket] += 1;
+        let kept = match times.mode {
+            LogMode::Off => false,
+            LogMode::All => true,
+            LogMode::Slow(least) => time >= least,
+        };
+        if kept {
+            if times.log.len() == LOG {
+                times.log.pop_front();
+            }
+            times.log.push_back(Logged { time, rows, dbms: dbms.to_owned(), sql: sql.to_owned() });
+        }
+    }
+}
+
+/// The last queries.
+#[derive(Debug)]
+pub(crate) struct History {
+    next: AtomicU64,
+    records: Mutex<VecDeque<Arc<Record>>>,
+    timings: Arc<Timings>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let times = Times { since: Instant::now(), buckets: [0; BUCKETS], mode: LogMode::Off, log: VecDeque::new() };
+        Self { next: AtomicU64::new(1), records: Mutex::default(), timings: Arc::new(Timings(Mutex::new(times))) }
+    }
+}
+
+impl History {
+    /// Notes a query that begins.
+    pub(crate) fn begin(&self, request: &Request) -> Arc<Record> {
+        let record = Arc::new(Record {
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            dbms: request.dbms.clone(),
+            sql: request.sql.clone(),
+            output: request.output.clone(),
+            clock: Instant::now(),
+            progress: Arc::default(),
+            state: Mutex::default(),
+            timings: Arc::clone(&self.timings),
+        });
+        let mut records = self.records.lock();
+        if records.len() == SLOTS {
+            records.pop_front();
+        }
+        records.push_back(Arc::clone(&record));
+        record
+    }
+
+    /// All queries that are remembered, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Record>> {
+        self.records.lock().iter().cloned().collect()
+    }
+
+    /// Queries by time in seconds, and since when they are counted.
+    pub(crate) fn times(&self) -> ([u64; BUCKETS], Duration) {
+        let times = self.timings.0.lock();
+        (times.buckets, times.since.elapsed())
+    }
+
+    /// Counts times from now on.
+    pub(crate) fn reset_times(&self) {
+        let mut times = self.timings.0.lock();
+        times.buckets = [0; BUCKETS];
+        times.since = Instant::now();
+    }
+
+    /// Changes which queries the log keeps.
+    pub(crate) fn set_log(&self, mode: LogMode) {
+        let mut times = self.timings.0.lock();
+        times.mode = mode;
+        if mode == LogMode::Off {
+            times.log.clear();
+        }
+    }
+
+    /// The log, oldest first, and which queries it keeps.
+    pub(crate) fn log(&self) -> (LogMode, Vec<Logged>) {
+        let times = self.timings.0.lock();
+        (times.mode, times.log.iter().cloned().collect())
+    }
+}

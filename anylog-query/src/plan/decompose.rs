@@ -1,0 +1,155 @@
+//! Takes aggregates apart: partial values for each place, and how to put them together.
+//!
+//! | aggregate | partial | together |
+//! |---|---|---|
+//! | `count(x)` | `count(x)` | sum |
+//! | `sum(x)` `min(x)` `max(x)` | the same | the same |
+//! | `avg(x)` | `sum(x * 1.0)`, `count(x)` | sum / sum, null when none |
+//! | `range(x)` | `min(x)`, `max(x)` | max - min |
+
+use anylog_dbms::{Engine, Target};
+
+use super::{Body, MERGE_TABLE, MergeColumn, Steps};
+use crate::sql::bind::Select;
+use crate::sql::expr::{Call, CastType, Expr, Order, quoted_name};
+use crate::sql::functions::is_decomposed;
+
+/// A statement taken apart.
+pub(super) struct Split {
+    /// What each place computes, under these names.
+    partial: Vec<(Expr, String)>,
+    group: Vec<Expr>,
+    items: Vec<(Expr, String)>,
+    final_group: Vec<Expr>,
+    having: Option<Expr>,
+    order: Vec<Order>,
+}
+
+/// Takes a statement apart; none when its answer is no function of partial values.
+pub(super) fn split(select: &Select) -> Option<Split> {
+    let aggregates = super::any(select, |expr| expr.is_aggregate());
+    let mut group = select.group.clone();
+    if select.distinct {
+        // Distinct rows are the groups of all columns.
+        if aggregates || !group.is_empty() || select.having.is_some() {
+            return None;
+        }
+        group = select.items.iter().map(|item| item.expr.clone()).collect();
+    } else if !aggregates && group.is_empty() {
+        return None;
+    }
+    let mut parts = Parts { group: &group, aggregates: Vec::new() };
+    let items =
+        select.items.iter().map(|item| Some((parts.last(&item.expr)?, item.name.clone()))).collect::<Option<_>>()?;
+    let having = match &select.having {
+        Some(having) => Some(parts.last(having)?),
+        None => None,
+    };
+    let order = select
+        .order
+        .iter()
+        .map(|order| Some(Order { expr: parts.last(&order.expr)?, ..order.clone() }))
+        .collect::<Option<_>>()?;
+    let keys = group.iter().enumerate().map(|(index, expr)| (expr.clone(), group_name(index)));
+    let values = parts.aggregates.iter().enumerate().map(|(index, expr)| (expr.clone(), aggregate_name(index)));
+    let partial: Vec<(Expr, String)> = keys.chain(values).collect();
+    let final_group = (0..group.len()).map(|index| Expr::Column(group_name(index))).collect();
+    Some(Split { partial, items, final_group, having, order, group })
+}
+
+impl Split {
+    /// The statements for these places.
+    pub(super) fn steps(
+        &self,
+        select: &Select,
+        engine: Engine,
+        targets: Vec<Target>,
+        limit: Option<u64>,
+        skip: u64,
+    ) -> Steps {
+        let partial = Body { items: &self.partial, filter: select.filter.as_ref(), group: &self.group, ..Body::EMPTY };
+        let parts = targets
+            .into_iter()
+            .map(|target| {
+                let sql = partial.over(&quoted_name(target.physical()), engine);
+                (target, sql)
+            })
+            .collect();
+        // Without a declared type the values keep the type that each place gave them.
+        let columns = self.partial.iter().map(|(_, name)| MergeColumn { name: name.clone(), declared: "" }).collect();
+        let last = Body {
+            items: &self.items,
+            from: MERGE_TABLE,
+            group: &self.final_group,
+            having: self.having.as_ref(),
+            order: &self.order,
+            limit,
+            skip,
+            ..Body::EMPTY
+        };
+        Steps::Merge { parts, columns, last: last.sql(Engine::Sqlite) }
+    }
+}
+
+fn group_name(index: usize) -> String {
+    format!("g{index}")
+}
+
+fn aggregate_name(index: usize) -> String {
+    format!("a{index}")
+}
+
+struct Parts<'a> {
+    group: &'a [Expr],
+    aggregates: Vec<Expr>,
+}
+
+impl Parts<'_> {
+    /// The expression over the partial values; none when it needs a row's own value or another aggregate.
+    fn last(&mut self, expr: &Expr) -> Option<Expr> {
+        if let Some(index) = self.group.iter().position(|key| key == expr) {
+            return Some(Expr::Column(group_name(index)));
+        }
+        match expr {
+            Expr::Column(_) => None,
+            Expr::Call(call) if call.over.is_some() => None,
+            Expr::Call(call) if call.aggregates() => is_decomposed(call).then(|| self.aggregate(call)),
+            other => other.map(&mut |child| self.last(child).ok_or(())).ok(),
+        }
+    }
+
+    fn aggregate(&mut self, call: &Call) -> Expr {
+        let own = Expr::Call(call.clone());
+        let of = call.args.first().cloned().unwrap_or(Expr::Null);
+        match call.name.as_str() {
+            "count" => self.over("sum", own),
+            "avg" => {
+                // The product keeps sums of large whole numbers from overflowing, as an average does.
+                let real = Expr::binary(of.clone(), "*", Expr::Number("1.0".to_owned()));
+                let sum = self.over("sum", Expr::call("sum", vec![real]));
+                let count = self.over("sum", Expr::call("count", vec![of]));
+                let count = Expr::call("nullif", vec![count, Expr::Number("0".to_owned())]);
+                Expr::binary(Expr::Cast(Box::new(sum), CastType::Double), "/", count)
+            }
+            "range" => {
+                let least = self.over("min", Expr::call("min", vec![of.clone()]));
+                let most = self.over("max", Expr::call("max", vec![of]));
+                Expr::call("abs", vec![Expr::binary(most, "-", least)])
+            }
+            same => {
+                let same = same.to_owned();
+                self.over(&same, own)
+            }
+        }
+    }
+
+    /// `function(partial value)`.
+    fn over(&mut self, function: &str, partial: Expr) -> Expr {
+        let known = self.aggregates.iter().position(|other| *other == partial);
+        let index = known.unwrap_or_else(|| {
+            self.aggregates.push(partial);
+            self.aggregates.len() - 1
+        });
+        Expr::call(function, vec![Expr::Column(aggregate_name(index))])
+    }
+}

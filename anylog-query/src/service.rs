@@ -1,0 +1,267 @@
+//! The Rust API: a request, its compilation, its rows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anylog_core::Node;
+use anylog_dbms::{Catalog, Dbms, SqlValue};
+use anylog_ledger::Ledger;
+use jiff::tz::TimeZone;
+use tokio::sync::mpsc;
+
+use crate::execute::{self, Kept, Merger, Piece, Progress, Row};
+use crate::history::{History, Record};
+use crate::plan::{self, Steps};
+use crate::shape::Shaper;
+use crate::sql::bind::{Select, bind};
+use crate::sql::dates::Moment;
+use crate::sql::{self, Now};
+use crate::{Cell, QueryError};
+
+/// Answers SQL over the databases of a node.
+#[derive(Debug)]
+pub struct QueryService {
+    node: Arc<Node>,
+    catalog: Arc<Catalog>,
+    ledger: Arc<Ledger>,
+    merger: Merger,
+    history: History,
+}
+
+/// A SELECT and how its answer is to be shown.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The logical database.
+    pub dbms: String,
+    /// The statement.
+    pub sql: String,
+    /// The zone in which times of the answer are shown; times in the statement are local to the node.
+    pub zone: TimeZone,
+    /// Columns in front of those of the statement: their names, and their value in each row.
+    pub extend: Vec<(String, String)>,
+    /// Where the answer goes, for `query status`: `stdout`, `rest`.
+    pub output: String,
+}
+
+impl Request {
+    /// A SELECT whose answer is shown in UTC.
+    pub fn new(dbms: impl Into<String>, sql: impl Into<String>) -> Self {
+        Self { dbms: dbms.into(), sql: sql.into(), zone: TimeZone::UTC, extend: Vec::new(), output: "rest".to_owned() }
+    }
+}
+
+/// The rows of an answer, as they become ready. Dropping it stops the query.
+#[derive(Debug)]
+pub struct Answer {
+    names: Vec<String>,
+    shaper: Shaper,
+    receiver: mpsc::Receiver<Result<Piece<Head>, QueryError>>,
+    record: Arc<Record>,
+    started: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Head {
+    names: Vec<String>,
+    shaper: Shaper,
+}
+
+impl Answer {
+    /// The names of the columns.
+    #[must_use]
+    pub fn columns(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The next rows; none at the end. After an error there are no more.
+    pub async fn next(&mut self) -> Option<Result<Vec<Vec<Cell>>, QueryError>> {
+        loop {
+            let shaped = match self.receiver.recv().await {
+                None => {
+                    self.record.complete(Ok(()));
+                    return None;
+                }
+                Some(Ok(Piece::Head(_))) => continue,
+                Some(Ok(Piece::Rows(rows))) => self.shaper.rows(rows),
+                Some(Err(error)) => Err(error),
+            };
+            match shaped {
+                Ok(rows) if rows.is_empty() => {}
+                Ok(rows) => return Some(Ok(rows)),
+                Err(error) => {
+                    self.receiver.close();
+                    self.record.complete(Err(&error));
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Time since the request.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.record.stop();
+    }
+}
+
+struct Compiled {
+    select: Select,
+    dbms: Arc<dyn Dbms>,
+    steps: Option<Steps>,
+}
+
+impl QueryService {
+    /// A service over the databases of `catalog`; `ledger` tells the places of tables on other nodes.
+    #[must_use]
+    pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>) -> Arc<Self> {
+        let merger = Merger::new(Arc::clone(&node), Arc::clone(&catalog));
+        Arc::new(Self { node, catalog, ledger, merger, history: History::default() })
+    }
+
+    /// The node that it serves.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The databases that it reads.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// The ledger that tells where tables are.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Runs a SELECT over the databases of this node. Returns when the columns are known; rows follow.
+    ///
+    /// # Errors
+    /// All of [`QueryError`], when they are found before the first row.
+    pub async fn select(self: &Arc<Self>, request: Request) -> Result<Answer, QueryError> {
+        let started = Instant::now();
+        let record = self.history.begin(&request);
+        let result = self.start(request, Arc::clone(&record), started).await;
+        if let Err(error) = &result {
+            record.complete(Err(error));
+        }
+        result
+    }
+
+    async fn start(
+        self: &Arc<Self>,
+        request: Request,
+        record: Arc<Record>,
+        started: Instant,
+    ) -> Result<Answer, QueryError> {
+        let progress: Arc<Progress> = Arc::clone(record.progress());
+        let (mut sender, mut receiver) = execute::stream(tokio::runtime::Handle::current(), progress);
+        let service = Arc::clone(self);
+        let note = Arc::clone(&record);
+        // The task ends by itself: at the end of its rows, or when the receiver is dropped.
+        let _detached = tokio::task::spawn_blocking(move || match service.compile(&request) {
+            Err(error) => sender.finish(Err(error)),
+            Ok(compiled) => {
+                note.planned(&compiled.select, compiled.steps.as_ref());
+                let names = request.extend.iter().map(|(name, _)| name.clone());
+                let names = names.chain(compiled.select.items.iter().map(|item| item.name.clone())).collect::<Vec<_>>();
+                let shaper = Shaper::new(&compiled.select, request.zone.clone(), request.extend, names.clone());
+                sender.head(Head { names, shaper });
+                let result = match &compiled.steps {
+                    Some(steps) => execute::run(&compiled.dbms, steps, &service.merger, &mut sender),
+                    None => Ok(()),
+                };
+                sender.finish(result);
+            }
+        });
+        match receiver.recv().await {
+            Some(Ok(Piece::Head(Head { names, shaper }))) => Ok(Answer { names, shaper, receiver, record, started }),
+            Some(Err(error)) => Err(error),
+            Some(Ok(Piece::Rows(_))) | None => Err(QueryError::Worker { reason: "it sent no columns".to_owned() }),
+        }
+    }
+
+    /// Runs a statement that is not a SELECT in a database and returns the number of changed rows. Blocks.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn execute(&self, dbms: &str, sql: &str) -> Result<u64, QueryError> {
+        Ok(self.catalog.get(dbms)?.dbms().execute(sql.trim().trim_end_matches(';'))?)
+    }
+
+    /// Reads, checks and plans a statement; a period is looked up. No steps when it is known that there are no rows.
+    fn compile(&self, request: &Request) -> Result<Compiled, QueryError> {
+        let now = Now { instant: self.node.clock.now(), zone: self.node.time_zone() };
+        self.compile_at(request, &now)
+    }
+
+    fn compile_at(&self, request: &Request, now: &Now) -> Result<Compiled, QueryError> {
+        let mut statement = sql::parse(&request.sql, now, None)?;
+        let database = self.catalog.get(&request.dbms)?;
+        let dbms = Arc::clone(database.dbms());
+        let mut empty = false;
+        if let Some(period) = statement.period.take() {
+            match self.period_end(request, now, &period.leading(statement.table()))? {
+                Some(end) => statement = sql::parse(&request.sql, now, Some(&period.bounds(end)?))?,
+                None => empty = true,
+            }
+        }
+        let schema = dbms.schema(statement.table())?;
+        let schema = match schema {
+            Some(schema) => schema,
+            None => return Err(unknown_table(&request.dbms, statement.table(), dbms.as_ref())?),
+        };
+        let extended: Vec<String> = request.extend.iter().map(|(name, _)| name.clone()).collect();
+        let select = bind(statement, &request.dbms, &schema, &extended, now)?;
+        let steps = if empty {
+            None
+        } else {
+            let partitions = dbms.partitions(&select.table)?;
+            let targets = plan::targets(&select.table, partitions, select.filter.as_ref());
+            let kind = |name: &str| schema.column(name).map(|column| column.kind);
+            Some(plan::plan(&select, dbms.engine(), targets, &kind))
+        };
+        Ok(Compiled { select, dbms, steps })
+    }
+
+    /// The end of a period: the greatest time that its leading statement finds.
+    fn period_end(&self, request: &Request, now: &Now, sql: &str) -> Result<Option<jiff::Timestamp>, QueryError> {
+        let leading = Request { sql: sql.to_owned(), extend: Vec::new(), ..request.clone() };
+        let compiled = self.compile_at(&leading, now)?;
+        let mut rows = Kept::default();
+        if let Some(steps) = &compiled.steps {
+            execute::run(&compiled.dbms, steps, &self.merger, &mut rows)?;
+        }
+        let value = rows.0.first().and_then(|row: &Row| row.first());
+        match value {
+            None | Some(SqlValue::Null) => Ok(None),
+            Some(SqlValue::Text(text)) => {
+                let moment = Moment::parse(text, &TimeZone::UTC).and_then(Moment::instant);
+                moment.map(Some).ok_or_else(|| not_a_time(text))
+            }
+            Some(other) => Err(not_a_time(&format!("{other:?}"))),
+        }
+    }
+}
+
+fn not_a_time(text: &str) -> QueryError {
+    QueryError::Arguments { function: "period", reason: format!("the column holds '{text}', which is not a time") }
+}
+
+fn unknown_table(name: &str, table: &str, dbms: &dyn Dbms) -> Result<QueryError, QueryError> {
+    let tables = dbms.tables()?;
+    let nearest = anylog_core::error::nearest(table, tables.iter().map(String::as_str)).map(str::to_owned);
+    Ok(QueryError::UnknownTable { dbms: name.to_owned(), table: table.to_owned(), nearest })
+}
