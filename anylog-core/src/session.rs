@@ -38,6 +38,8 @@ pub struct Session {
     pub(crate) scripts: Vec<crate::language::script::Frame>,
     /// How many commands contain the one that runs.
     pub(crate) depth: usize,
+    /// What `then`, `do` or `else` of the running command hands over to.
+    pub(crate) then: Option<crate::language::Then>,
 }
 
 impl Session {
@@ -52,6 +54,7 @@ impl Session {
             thread: "main".to_owned(),
             scripts: Vec::new(),
             depth: 0,
+            then: None,
         }
     }
 
@@ -73,6 +76,7 @@ impl Session {
             thread: thread.into(),
             scripts: Vec::new(),
             depth: 0,
+            then: None,
         }
     }
 

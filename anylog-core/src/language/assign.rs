@@ -81,7 +81,7 @@ impl Target {
     }
 
     /// Stores the answer of a command.
-    pub(super) async fn file(&self, session: &Session, reply: Reply) -> Result<(), CommandError> {
+    pub(super) async fn fill(&self, session: &Session, reply: Reply) -> Result<(), CommandError> {
         let empty = matches!(reply, Reply::Empty);
         let text = reply.into_text().await?;
         let text = text.trim_end_matches(['\n', '\r']).to_owned();
@@ -178,6 +178,3 @@ pub(super) fn concatenate(node: &Node, words: &[Word]) -> Result<String, Command
     }
     Ok(out)
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,7 +11,10 @@ use crate::command::{Command, CommandResult, Invocation, Word};
 use crate::{Access, CommandError, Reply, Session, Status};
 
 /// Commands may contain commands (`if .. then do process ..`) so deep.
-const MAX_DEPTH: usize = 100;
+const MAX_DEPTH: usize = 40;
+
+/// Commands may hand over to commands (`if .. then do else if ..`) so often.
+const MAX_CHAIN: usize = 100;
 
 /// The longest key of the registry, in words.
 const MAX_KEY_WORDS: usize = 6;
@@ -24,18 +27,12 @@ const WITHOUT_ANSWER: [&str; 9] = ["do", "else", "goto", "call", "return", "next
 pub(super) async fn execute(session: &mut Session, text: &str) -> CommandResult {
     let prepared = prepare(text);
     match prepared {
-        Ok((text, words)) => run_all(session, &text, &words, true).await,
+        Ok((text, words)) => run_all(session, &text, &words).await,
         Err(error) => {
             log(session, text.trim(), &Err(&error));
             Err(error)
         }
     }
-}
-
-/// Runs the commands that stand inside another one; only that one is logged.
-pub(super) async fn nested(session: &mut Session, text: &str) -> CommandResult {
-    let (text, words) = prepare(text)?;
-    run_all(session, &text, &words, false).await
 }
 
 fn prepare(text: &str) -> Result<(Cow<'_, str>, Vec<Word>), CommandError> {
@@ -44,16 +41,16 @@ fn prepare(text: &str) -> Result<(Cow<'_, str>, Vec<Word>), CommandError> {
     Ok((text, words))
 }
 
+// Scripts run commands that run scripts: the futures on that way are boxed, so that a level takes little stack.
+
 /// Runs the commands between `&` one after the other; the first failure ends the run.
-async fn run_all(session: &mut Session, text: &str, words: &[Word], logged: bool) -> CommandResult {
+async fn run_all(session: &mut Session, text: &str, words: &[Word]) -> CommandResult {
     let mut answers: Vec<Reply> = Vec::new();
     for words in words.split(|word| is(word, "&")) {
         let (Some(first), Some(last)) = (words.first(), words.last()) else { continue };
         let source = &text[first.span.start..last.span.end];
-        let result = run(session, Line::new(source, words)).await;
-        if logged {
-            log(session, source, &result.as_ref().map(|_| ()));
-        }
+        let result = Box::pin(run(session, Line::new(source, words))).await;
+        log(session, source, &result.as_ref().map(|_| ()));
         let reply = result?;
         if !reply.is_empty() {
             answers.push(reply);
@@ -71,6 +68,21 @@ async fn run_all(session: &mut Session, text: &str, words: &[Word], logged: bool
 
 pub(super) fn is(word: &Word, text: &str) -> bool {
     !word.quoted && word.text == text
+}
+
+/// A command that the running one hands over to.
+#[derive(Debug)]
+pub(crate) struct Then {
+    pub(crate) command: String,
+    /// The if-flag after it.
+    pub(crate) flag: Option<bool>,
+    target: Option<Target>,
+}
+
+impl Then {
+    pub(crate) fn new(command: &str, flag: Option<bool>) -> Self {
+        Self { command: command.to_owned(), flag, target: None }
+    }
 }
 
 /// One command: its text and its words, whose spans count from the start of the text.
@@ -99,12 +111,46 @@ impl Line {
 
 async fn run(session: &mut Session, line: Line) -> CommandResult {
     if session.depth >= MAX_DEPTH {
-        return Err(CommandError::structure(format!("Commands inside commands nest deeper than {MAX_DEPTH}"))
-            .hint("a script that starts itself, or 'do' and 'then' without end"));
+        return Err(too_deep());
     }
     session.depth += 1;
-    let result = run_line(session, line).await;
+    let result = run_chain(session, line).await;
     session.depth -= 1;
+    result
+}
+
+fn too_deep() -> CommandError {
+    CommandError::structure("Commands inside commands nest too deep")
+        .hint("a script that starts itself, or 'do' and 'then' without end")
+}
+
+/// Runs a command and what it hands over: the command after `then`, `do` or `else`. A loop, so that such a chain takes no stack.
+async fn run_chain(session: &mut Session, line: Line) -> CommandResult {
+    let mut line = line;
+    let mut flag = None;
+    let mut targets = Vec::new();
+    let mut result = Err(too_deep());
+    for _ in 0..MAX_CHAIN {
+        result = run_line(session, line).await;
+        let Some(next) = session.then.take() else { break };
+        // the flag is that of the first 'if', whatever the commands after it tested
+        flag = flag.or(next.flag);
+        targets.extend(next.target);
+        line = match lexer::lex(&next.command) {
+            Ok(words) => Line::new(&next.command, &words),
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        };
+        result = Err(too_deep());
+    }
+    if flag.is_some() {
+        session.if_flag = flag;
+    }
+    for target in targets.iter().rev() {
+        result = fill(session, target, result).await;
+    }
     result
 }
 
@@ -115,13 +161,13 @@ async fn run_line(session: &mut Session, line: Line) -> CommandResult {
             session.require(Access::Read, &word.text)?;
             Ok(shown(value_of(&session.node, word).to_string()))
         }
-        [_, sign, ..] if is(sign, "=") => assignment(session, line).await,
+        [_, sign, ..] if is(sign, "=") => Box::pin(assignment(session, line)).await,
         [_, sign, ..] if is(sign, "+") => {
             session.require(Access::Read, &line.source)?;
             assign::concatenate(&session.node, &line.words).map(shown)
         }
         _ => match find(session, &line.words) {
-            Some((command, key_words)) => call(session, &command, key_words, line, None).await,
+            Some((command, key_words)) => Box::pin(call(session, &command, key_words, line, None)).await,
             None => set_literal(session, &line),
         },
     }
@@ -193,12 +239,21 @@ async fn assignment(session: &mut Session, line: Line) -> CommandResult {
     };
     authorize(session, &command, &right.words)?;
     let result = run_call(session, &command, key_words, right, Some(target.name().to_owned()), arguments).await;
+    if let Some(next) = &mut session.then {
+        // `name = if .. then <command>` gets the answer of the command
+        next.target = Some(target);
+        return Ok(Reply::Empty);
+    }
+    fill(session, &target, result).await
+}
+
+/// Stores the answer of a command; a failing one leaves the name undefined.
+async fn fill(session: &Session, target: &Target, result: CommandResult) -> CommandResult {
     let answer = match result {
-        Ok(reply) => target.file(session, reply).await,
+        Ok(reply) => target.fill(session, reply).await,
         Err(error) => Err(error),
     };
     if answer.is_err() {
-        // a failing command leaves the name undefined
         target.remove(&session.node);
     }
     answer.map(|()| Reply::Empty)

@@ -7,7 +7,7 @@ mod waiting;
 use std::sync::Arc;
 
 use super::condition::Condition;
-use super::execute::{is, nested};
+use super::execute::{Then, is};
 use super::expand::value_of;
 use super::where_list::strict;
 use crate::command::{Command, CommandResult, Declaration, Invocation, Method, Value, Word};
@@ -92,30 +92,30 @@ fn truth(value: bool) -> Reply {
 async fn if_(session: &mut Session, call: Invocation) -> CommandResult {
     let (condition, command) = condition(call.rest())?;
     let result = test(session, &condition)?;
-    let Some(command) = command else {
-        session.if_flag = Some(result);
-        return Ok(truth(result));
-    };
-    let text = call.text_from(call.key_words + command);
-    let answer = if result && !text.is_empty() { nested(session, text).await } else { Ok(Reply::Empty) };
-    // after the command, which may have tested conditions of its own
     session.if_flag = Some(result);
-    match answer {
-        // `n = if <condition> then`
-        Ok(Reply::Empty) if call.assign_to.is_some() && text.is_empty() => Ok(truth(result)),
-        other => other,
+    let text = command.map(|command| call.text_from(call.key_words + command));
+    match text {
+        None => Ok(truth(result)),
+        Some("") if call.assign_to.is_some() => Ok(truth(result)),
+        Some("") => Ok(Reply::Empty),
+        Some(text) => {
+            if result {
+                session.then = Some(Then::new(text, Some(result)));
+            }
+            Ok(Reply::Empty)
+        }
     }
 }
 
 async fn do_(session: &mut Session, call: Invocation) -> CommandResult {
-    branch(session, &call, "do", true).await
+    branch(session, &call, "do", true)
 }
 
 async fn else_(session: &mut Session, call: Invocation) -> CommandResult {
-    branch(session, &call, "else", false).await
+    branch(session, &call, "else", false)
 }
 
-async fn branch(session: &mut Session, call: &Invocation, word: &str, when: bool) -> CommandResult {
+fn branch(session: &mut Session, call: &Invocation, word: &str, when: bool) -> CommandResult {
     let text = call.rest_text();
     if text.is_empty() {
         return Err(CommandError::structure(format!("Missing the command after '{word}'"))
@@ -123,8 +123,12 @@ async fn branch(session: &mut Session, call: &Invocation, word: &str, when: bool
     }
     match session.if_flag {
         None => Err(CommandError::structure(format!("'{word}' without an 'if' before it: '{word} {text}'"))),
-        Some(flag) if flag == when => nested(session, text).await,
-        Some(_) => Ok(Reply::Empty),
+        Some(flag) => {
+            if flag == when {
+                session.then = Some(Then::new(text, None));
+            }
+            Ok(Reply::Empty)
+        }
     }
 }
 
@@ -161,6 +165,3 @@ fn outside_script(call: &Invocation) -> CommandError {
     CommandError::new(Status::SCRIPT_COMMAND, format!("'{}' works only in a script", call.source))
         .hint("put the commands in a file and run it with: process <path>")
 }
-
-#[cfg(test)]
-mod tests;

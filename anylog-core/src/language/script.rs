@@ -32,7 +32,7 @@ pub(crate) use run::{run_file, start_thread};
 use crate::{CommandError, Session};
 
 /// Scripts may call scripts so deep.
-pub(crate) const MAX_SCRIPT_DEPTH: usize = 24;
+pub(crate) const MAX_SCRIPT_DEPTH: usize = 16;
 
 /// What a script does after a failing command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -22,9 +22,10 @@ pub(crate) async fn run_file(session: &mut Session, path: &Path, arguments: &[St
     let text = read(path).await?;
     let name = path.display().to_string();
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
-        return run_json(session, &name, &text).await;
+        return Box::pin(run_json(session, &name, &text)).await;
     }
-    run(session, &Script::parse(&name, &text)?, arguments).await
+    let script = Script::parse(&name, &text)?;
+    Box::pin(run(session, &script, arguments)).await
 }
 
 /// Runs a script file on a thread of its own. The file is read and checked before.
@@ -99,7 +100,7 @@ pub(super) async fn run(session: &mut Session, script: &Script, arguments: &[Str
     enter(session, &script.name)?;
     let flag = session.if_flag;
     let ticket = Ticket::enter(&session.node, &session.thread, &script.name);
-    let result = lines(session, script, &ticket).await;
+    let result = Box::pin(lines(session, script, &ticket)).await;
     session.scripts.pop();
     session.if_flag = flag;
     result
@@ -143,7 +144,7 @@ async fn lines(session: &mut Session, script: &Script, ticket: &Ticket) -> Resul
             return Ok(());
         }
         ticket.at(line.number, &line.text);
-        let result = run_line(session, line).await;
+        let result = Box::pin(run_line(session, line)).await;
         let Some(frame) = session.scripts.last_mut() else { return Ok(()) };
         let flow = frame.flow.take();
         let next = match result {
