@@ -1,15 +1,224 @@
-//! The commands of an operator.
+//! The commands of an operator: thin adapters between the language and [`OperatorService`].
+
+mod act;
+mod show;
 
 use std::sync::Arc;
 
-use anylog_core::Command;
+use anylog_core::{Command, CommandError, Declaration, Invocation, OptionKind, Session, command};
+use jiff::civil::Date;
 
 use crate::OperatorService;
 
 /// All commands of the operator.
 #[must_use]
-pub fn commands(_service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
-    Vec::new()
+pub fn commands(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
+    let mut all = starting(service);
+    all.extend(buffers(service));
+    all.extend(looking(service));
+    all
+}
+
+fn starting(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
+    let state = || Arc::clone(service);
+    vec![
+        command(run_operator(), state(), |state, session, call| Box::pin(act::run_operator(state, session, call))),
+        command(
+            Declaration::new("exit operator", "Ends the operator after its open buffers were sealed.")
+                .alias("stop operator")
+                .example("exit operator"),
+            state(),
+            |state, session, call| Box::pin(act::exit_operator(state, session, call)),
+        ),
+        command(
+            Declaration::new("run streamer", "Seals buffers by time and volume.")
+                .option(
+                    "prep_dir",
+                    OptionKind::Directory,
+                    "kept for older scripts; buffers are sealed from the journal",
+                )
+                .option("watch_dir", OptionKind::Directory, "kept for older scripts")
+                .option("err_dir", OptionKind::Directory, "kept for older scripts")
+                .example("run streamer"),
+            state(),
+            |state, session, call| Box::pin(act::run_streamer(state, session, call)),
+        ),
+        command(
+            Declaration::new("run data distributor", "Shares source files with the other operators of the cluster.")
+                .option("cluster_id", OptionKind::Text, "the cluster; the operator's own unless given")
+                .option("distr_dir", OptionKind::Directory, "where files wait to be sent")
+                .example("run data distributor"),
+            state(),
+            |state, session, call| Box::pin(act::run_distributor(state, session, call)),
+        ),
+        command(
+            Declaration::new("run data consumer", "Fetches source files that other operators of the cluster have.")
+                .option("start_date", OptionKind::Date, "from when on")
+                .option("end_date", OptionKind::Date, "until when")
+                .option("mode", OptionKind::Choice(&["active", "suspend"]), "whether it fetches")
+                .default_is("active")
+                .example("run data consumer where start_date = -30d"),
+            state(),
+            |state, session, call| Box::pin(act::run_consumer(state, session, call)),
+        ),
+    ]
+}
+
+fn run_operator() -> Declaration {
+    Declaration::new("run operator", "Makes the node store data: rows that arrive, and files in the watch directory.")
+        .option(
+            "policy",
+            OptionKind::Text,
+            "id of the node's operator policy; found by the node's address unless given",
+        )
+        .option("create_table", OptionKind::Bool, "create unknown tables and publish their policies")
+        .default_is("true")
+        .option("update_tsd_info", OptionKind::Bool, "register source files in almgm.tsd_info")
+        .default_is("false")
+        .option("archive_json", OptionKind::Bool, "keep source files in the archive directory")
+        .default_is("true")
+        .key_alias(&["archive"])
+        .option("compress_json", OptionKind::Bool, "compress kept source files")
+        .default_is("true")
+        .option("archive_sql", OptionKind::Bool, "kept for older scripts; no SQL files are made")
+        .default_is("false")
+        .option("compress_sql", OptionKind::Bool, "kept for older scripts")
+        .default_is("true")
+        .option(
+            "distributor",
+            OptionKind::Bool,
+            "hand source files to the peers of the cluster; without peers, archive",
+        )
+        .default_is("false")
+        .option("master_node", OptionKind::Address, "where policies of tables are published")
+        .key_alias(&["master"])
+        .option("company", OptionKind::Text, "company in the policies of tables")
+        .repeated("limit_tables", OptionKind::Text, "the only tables that are taken, as dbms.table")
+        .option("threads", OptionKind::Int, "shown in get processes; each database has a writing thread of its own")
+        .default_is("1")
+        .option("flush_streaming", OptionKind::Bool, "kept for older scripts; buffers are always sealed by time")
+        .default_is("false")
+        .repeated("file_type", OptionKind::Choice(&["json", "sql", "gz"]), "kept for older scripts")
+        .option("watch_dir", OptionKind::Directory, "files that are ready to be stored")
+        .option("err_dir", OptionKind::Directory, "files and rows that cannot be stored")
+        .option("bkup_dir", OptionKind::Directory, "source files that are not archived")
+        .option("archive_dir", OptionKind::Directory, "archived source files")
+        .option("distr_dir", OptionKind::Directory, "files that wait to be sent to peers")
+        .example(
+            "run operator where create_table = true and update_tsd_info = true and archive = true and \
+             master = 127.0.0.1:32048 and policy = !operator_id",
+        )
+}
+
+fn buffers(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
+    let state = || Arc::clone(service);
+    vec![
+        command(
+            Declaration::new(
+                "set buffer threshold",
+                "Says when buffered rows become visible and are sealed into a source file.",
+            )
+            .option("dbms", OptionKind::Text, "for tables of this database only")
+            .key_alias(&["dbms_name"])
+            .option("table", OptionKind::Text, "for this table only")
+            .key_alias(&["table_name"])
+            .option("time", OptionKind::Duration, "the longest time that rows wait")
+            .default_is("60 seconds")
+            .option("volume", OptionKind::Bytes, "the most bytes that wait")
+            .default_is("10,000")
+            .option("write_immediate", OptionKind::Bool, "rows are in the database before they are acknowledged")
+            .default_is("false")
+            .example("set buffer threshold where write_immediate = true"),
+            state(),
+            |state, session, call| Box::pin(act::set_threshold(state, session, call)),
+        ),
+        command(
+            Declaration::new("flush buffers", "Seals all buffers now; returns when their rows are in the databases.")
+                .adds_data()
+                .example("flush buffers"),
+            state(),
+            |state, session, call| Box::pin(act::flush_buffers(state, session, call)),
+        ),
+        command(
+            Declaration::new(
+                "set time window",
+                "Says which times in data are believed; other rows go to the quarantine.",
+            )
+            .option("past", OptionKind::Duration, "how long ago a time may be; since 1970 unless given")
+            .option("future", OptionKind::Duration, "how far ahead a time may be")
+            .default_is("1 day")
+            .example("set time window where past = 365 days and future = 1 day"),
+            state(),
+            |state, session, call| Box::pin(act::set_time_window(state, session, call)),
+        ),
+        command(
+            Declaration::new("delete archive", "Removes archived source files that are older than a number of days.")
+                .required("days", OptionKind::Int, "the number of days that stay beside today")
+                .returns("how many files were removed")
+                .example("delete archive where days = 30"),
+            state(),
+            |state, session, call| Box::pin(act::delete_archive(state, session, call)),
+        ),
+    ]
+}
+
+fn looking(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
+    let state = || Arc::clone(service);
+    vec![
+        command(
+            Declaration::new("get operator", "Shows what the operator stored, and what failed.")
+                .reads()
+                .optional_word("topic", "json, sql, inserts, error, summary or config; the first four unless given")
+                .format_option()
+                .example("get operator summary")
+                .example("get operator where format = json"),
+            state(),
+            |state, session, call| Box::pin(show::operator(state, session, call)),
+        ),
+        command(
+            Declaration::new(
+                "get streaming",
+                "Shows the rows that wait in buffers, by table; with config, the thresholds.",
+            )
+            .reads()
+            .optional_word("topic", "config")
+            .format_option()
+            .example("get streaming")
+            .example("get streaming config"),
+            state(),
+            |state, session, call| Box::pin(show::streaming(state, session, call)),
+        ),
+        command(
+            Declaration::new("get archived files", "Lists the archived source files of a day.")
+                .reads()
+                .word("day", "YYYY-MM-DD in UTC")
+                .format_option()
+                .example("get archived files 2026-11-23"),
+            state(),
+            |state, session, call| Box::pin(show::archived(state, session, call)),
+        ),
+        command(
+            Declaration::new("get quarantine", "Shows rows that could not be stored, with the reasons, newest first.")
+                .reads()
+                .option("dbms", OptionKind::Text, "of this database")
+                .option("table", OptionKind::Text, "of this table")
+                .option("limit", OptionKind::Int, "at most so many rows")
+                .default_is("100")
+                .format_option()
+                .example("get quarantine where dbms = test and table = rand_data"),
+            state(),
+            |state, session, call| Box::pin(show::quarantine(state, session, call)),
+        ),
+    ]
+}
+
+/// The path of a directory option that this caller may use.
+fn directory(session: &Session, call: &Invocation, name: &str) -> Result<Option<std::path::PathBuf>, CommandError> {
+    call.options.text(name).map(|path| session.permit_path(&path)).transpose()
+}
+
+fn day(text: &str) -> Result<Date, CommandError> {
+    text.parse().map_err(|_| CommandError::parameter(format!("'{text}' is not a day")).hint("write it as YYYY-MM-DD"))
 }
 
 /// A number with commas between thousands.
@@ -17,10 +226,20 @@ pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!([0, 999, 10_240, 1_795_411_320].map(thousands), ["0", "999", "10,240", "1,795,411,320"]);
+    }
 }

@@ -146,6 +146,7 @@ pub struct OpenSegment {
 
 /// Stores the rows of a node. See the [crate](crate) for what it guarantees.
 pub struct OperatorService {
+    me: Weak<Self>,
     node: Arc<Node>,
     catalog: Arc<Catalog>,
     ledger: Arc<Ledger>,
@@ -172,7 +173,8 @@ impl OperatorService {
     /// The service of a node. From now on connecting a database replays its part of the journal, and dropping a
     /// partition is noted there. Rows are taken when an operator runs ([`Self::run`]).
     pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>, slot: Arc<SinkSlot>) -> Arc<Self> {
-        let service = Arc::new(Self {
+        let service = Arc::new_cyclic(|me: &Weak<Self>| Self {
+            me: Weak::clone(me),
             node,
             catalog,
             ledger,
@@ -191,6 +193,11 @@ impl OperatorService {
         service.catalog.set_drop_hook(Arc::new(Bury(Arc::downgrade(&service))));
         service.show_processes();
         service
+    }
+
+    /// The service as its commands hold it.
+    pub(crate) fn shared_self(&self) -> Result<Arc<Self>, OperatorError> {
+        self.me.upgrade().ok_or(OperatorError::NotRunning)
     }
 
     fn show_processes(self: &Arc<Self>) {
