@@ -12,6 +12,7 @@ use anylog_ingest::{Ingest, SinkSlot};
 use anylog_ledger::Ledger;
 use anylog_net::grpc::{GrpcPeers, node_service};
 use anylog_net::{Listeners, PeerReply, PeerRequest, PeerService, Peers};
+use anylog_operator::OperatorService;
 use anylog_query::QueryService;
 use async_trait::async_trait;
 
@@ -48,6 +49,8 @@ pub struct NodeApp {
     pub slot: Arc<SinkSlot>,
     /// Broker, message clients, mapping.
     pub ingest: Arc<Ingest>,
+    /// Storage of rows.
+    pub operator: Arc<OperatorService>,
     /// SQL.
     pub query: Arc<QueryService>,
     /// The REST server.
@@ -74,7 +77,9 @@ impl NodeApp {
         let catalog = Catalog::new(Arc::clone(&node));
         let ledger = Ledger::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&peers));
         let ingest = Ingest::new(Arc::clone(&node), Arc::clone(&ledger), Arc::clone(&slot));
-        let query = QueryService::new(Arc::clone(&node), Arc::clone(&catalog));
+        let operator =
+            OperatorService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger), Arc::clone(&slot));
+        let query = QueryService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger));
         let rest = RestServer::new(
             Arc::clone(&node),
             Arc::clone(&listeners),
@@ -82,7 +87,7 @@ impl NodeApp {
             Arc::clone(&ingest),
             Arc::clone(&slot),
         );
-        let app = Arc::new(Self { node, catalog, ledger, peers, listeners, slot, ingest, query, rest });
+        let app = Arc::new(Self { node, catalog, ledger, peers, listeners, slot, ingest, operator, query, rest });
         app.register()?;
         Ok(app)
     }
@@ -95,6 +100,7 @@ impl NodeApp {
         registry.register_all(anylog_ledger::commands::commands(&self.ledger))?;
         registry.register_all(anylog_net::commands(Arc::clone(&self.listeners), tcp))?;
         registry.register_all(anylog_ingest::commands(Arc::clone(&self.ingest), Arc::clone(&self.listeners)))?;
+        registry.register_all(anylog_operator::commands(&self.operator))?;
         registry.register_all(anylog_query::commands(Arc::clone(&self.query)))?;
         registry.register_all(rest::commands::commands(&self.rest))?;
         anylog_net::register_processes(&self.node, &self.listeners);
@@ -114,6 +120,7 @@ impl NodeApp {
         self.node.shutdown.cancel();
         let draining = async {
             self.listeners.stop_all().await;
+            self.operator.drain().await;
         };
         if tokio::time::timeout(DRAIN_DEADLINE, draining).await.is_err() {
             tracing::warn!("The node did not drain in time; what is left is taken up at the next start");

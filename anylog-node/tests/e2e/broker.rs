@@ -44,11 +44,8 @@ fn ordinary_subscribers_get_what_is_published() {
         .collect();
     node.publish("plant/1/temperature", 1, "mqttv311", "20.5\n21.5\n");
     for (filter, child, output) in &mut subscribers {
-        let received: Vec<String> = output
-            .lines()
-            .map_while(Result::ok)
-            .filter(|line| line.starts_with("plant/1/temperature"))
-            .collect();
+        let received: Vec<String> =
+            output.lines().map_while(Result::ok).filter(|line| line.starts_with("plant/1/temperature")).collect();
         assert_eq!(received, ["plant/1/temperature 20.5", "plant/1/temperature 21.5"], "{filter}");
         assert!(child.wait().expect("ends").success());
     }

@@ -26,7 +26,8 @@ impl Mosquitto {
     }
 
     fn spawn(directory: &tempfile::TempDir) -> Child {
-        let program = if std::path::Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let program =
+            if std::path::Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
         Command::new(program)
             .arg("-c")
             .arg(directory.path().join("mosquitto.conf"))
@@ -73,7 +74,9 @@ fn messages_of_an_external_broker_become_rows() {
     let broker = Mosquitto::start();
     subscribe(&node, broker.port, "line/+/out", "external");
     publish(broker.port, "line/7/out", 1, "mqttv311", &messages(0..200));
-    eventually("all rows are there", || (node.rows("select count(*) as n from external").first()?["n"] == 200).then_some(()));
+    eventually("all rows are there", || {
+        (node.rows("select count(*) as n from external").first()?["n"] == 200).then_some(())
+    });
     let clients = node.get("get msg client").ok();
     let id = clients.split("Subscription ID: ").last().and_then(|rest| rest.split_whitespace().next()).expect("an id");
     node.post(&format!("exit msg client {id}")).ok();
@@ -89,7 +92,8 @@ fn a_broker_that_restarts_is_subscribed_to_again() {
     for round in 0..3u64 {
         publish(broker.port, "numbers", 1, "mqttv311", &messages(round * 50..round * 50 + 50));
         eventually("the rows of this round are there", || {
-            let rows = node.get("sql test format=json and stat=false \"select count(distinct value) as n from numbers\"");
+            let rows =
+                node.get("sql test format=json and stat=false \"select count(distinct value) as n from numbers\"");
             (rows.status == 200 && rows.json()["Query"][0]["n"] == (round + 1) * 50).then_some(())
         });
         broker.restart();

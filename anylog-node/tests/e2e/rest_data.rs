@@ -46,7 +46,8 @@ fn post_with_a_topic_is_mapped() {
          table=\"bring [table]\" and column.timestamp.timestamp=now and column.value=(type=float and value=\"bring [value]\"))",
     )
     .ok();
-    let body = r#"[{"dbms": "test", "table": "posted", "value": 3.5}, {"dbms": "test", "table": "posted", "value": 4}]"#;
+    let body =
+        r#"[{"dbms": "test", "table": "posted", "value": 3.5}, {"dbms": "test", "table": "posted", "value": 4}]"#;
     let answer = node.request("POST", &["command: data", "topic: new-data", "User-Agent: AnyLog/1.23"], body);
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
     assert_eq!(node.count("posted"), 2);

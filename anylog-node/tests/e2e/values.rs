@@ -33,6 +33,7 @@ fn a_column_that_began_with_integers_takes_fractions() {
     node.put("widening", "streaming", r#"{"value": 1.5}"#).ok();
     let sum = node.rows("select sum(value) as total, count(*) as n from widening");
     assert_eq!((&sum[0]["total"], &sum[0]["n"]), (&json!(2.5), &json!(2)));
-    let table = node.policies("table").into_iter().find(|policy| policy["table"]["name"] == "widening").expect("a policy");
+    let table =
+        node.policies("table").into_iter().find(|policy| policy["table"]["name"] == "widening").expect("a policy");
     assert!(table["table"]["create"].as_str().expect("text").to_lowercase().contains("value double"), "{table}");
 }

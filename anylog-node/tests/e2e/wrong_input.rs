@@ -42,7 +42,8 @@ fn commands_that_are_wrong_say_what_and_where() {
 fn garbage_on_every_port_is_refused_and_the_node_lives_on() {
     let node = Operator::start();
     let garbage: Vec<u8> = (0..=255).cycle().take(4096).collect();
-    let starts: &[&[u8]] = &[&garbage, b"\x10\xff\xff\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n", b"\x16\x03\x01"];
+    let starts: &[&[u8]] =
+        &[&garbage, b"\x10\xff\xff\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n", b"\x16\x03\x01"];
     for port in [node.tcp, node.rest] {
         for start in starts {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");

@@ -1,0 +1,171 @@
+//! The program itself: arguments, exit codes, signals.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn program(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anylog-node"));
+    command.arg("--home").arg(home).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+fn exec(port: u16, command: &str) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_anylog-node"));
+    program.args(["exec", "--connect", &format!("127.0.0.1:{port}"), command]).output().expect("the program runs")
+}
+
+/// A node that serves its TCP port.
+struct Running(Child);
+
+impl Running {
+    fn start(home: &Path, script: &str, port: u16) -> Self {
+        let file = home.join("start.al");
+        std::fs::write(&file, script).expect("a script");
+        let child = program(home).arg("process").arg(&file).spawn().expect("the program starts");
+        let mut node = Self(child);
+        let end = Instant::now() + DEADLINE;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(node.0.try_wait().expect("a child").is_none(), "ended: {}", node.errors());
+            assert!(Instant::now() < end, "the port was not opened");
+            std::thread::yield_now();
+        }
+        node
+    }
+
+    fn errors(&mut self) -> String {
+        let mut text = String::new();
+        self.0.stderr.take().map(|mut errors| errors.read_to_string(&mut text));
+        text
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    fn ended(&mut self) -> (Option<i32>, Duration) {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().expect("a child") {
+                return (status.code(), start.elapsed());
+            }
+            assert!(start.elapsed() < DEADLINE, "the program does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn tcp_server(port: u16) -> String {
+    format!("run tcp server 127.0.0.1 {port}\n")
+}
+
+#[test]
+fn without_arguments_it_says_what_it_can_do() {
+    let output = Command::new(env!("CARGO_BIN_EXE_anylog-node")).output().expect("the program runs");
+    assert!(output.status.success());
+    let help = text(&output.stdout);
+    for word in ["process", "exec", "shell", "demo", "commands"] {
+        assert!(help.contains(word), "{help}");
+    }
+}
+
+#[test]
+fn a_signal_drains_and_ends_with_success() {
+    // OPS-2
+    for signal in ["-TERM", "-INT"] {
+        let home = tempfile::tempdir().expect("a home");
+        let port = free_port();
+        let mut node = Running::start(home.path(), &tcp_server(port), port);
+        // A client that stays connected does not hold the node up.
+        let idle = std::net::TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        node.signal(signal);
+        let (code, after) = node.ended();
+        assert_eq!(code, Some(0), "{signal}: {}", node.errors());
+        assert!(after < Duration::from_secs(5), "{signal}: {after:?}");
+        drop(idle);
+    }
+}
+
+#[test]
+fn exec_runs_a_command_at_a_running_node() {
+    let home = tempfile::tempdir().expect("a home");
+    let port = free_port();
+    let _node = Running::start(home.path(), &tcp_server(port), port);
+    let good = exec(port, "get connections");
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    assert!(text(&good.stdout).contains(&format!("127.0.0.1:{port}")), "{}", text(&good.stdout));
+    let bad = exec(port, "frobnicate it");
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(text(&bad.stderr).contains("frobnicate"), "{}", text(&bad.stderr));
+    let nobody = exec(1, "get connections");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("127.0.0.1:1"), "{}", text(&nobody.stderr));
+}
+
+#[test]
+fn a_failing_script_is_reported_and_ends_a_node_that_serves_nobody() {
+    // R25
+    let home = tempfile::tempdir().expect("a home");
+    let script = home.path().join("broken.al");
+    std::fs::write(&script, "frobnicate it\n").expect("a script");
+    let output = program(home.path()).arg("process").arg(&script).output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("broken.al"), "{}", text(&output.stderr));
+    let missing = program(home.path()).args(["process", "/no/such/file.al"]).output().expect("the program runs");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("/no/such/file.al"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn a_failing_script_leaves_a_server_that_runs_already() {
+    let home = tempfile::tempdir().expect("a home");
+    let port = free_port();
+    let mut node = Running::start(home.path(), &format!("{}frobnicate it\n", tcp_server(port)), port);
+    let mut line = String::new();
+    let errors = node.0.stderr.take().expect("a pipe");
+    BufReader::new(errors).read_line(&mut line).expect("a report");
+    assert!(line.contains("frobnicate") || line.contains("start.al"), "{line}");
+    assert!(exec(port, "get connections").status.success());
+    node.signal("-TERM");
+    assert_eq!(node.ended().0, Some(0));
+}
+
+#[test]
+fn a_script_or_command_may_end_the_node() {
+    let home = tempfile::tempdir().expect("a home");
+    let script = home.path().join("end.al");
+    std::fs::write(&script, "set a = b\n").expect("a script");
+    let output =
+        program(home.path()).arg("process").arg(&script).args(["and", "exit node"]).output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_reference_names_every_command() {
+    let home = tempfile::tempdir().expect("a home");
+    let output = program(home.path()).arg("commands").output().expect("the program runs");
+    assert!(output.status.success());
+    let reference = text(&output.stdout);
+    for words in ["run rest server", "run tcp server", "get connections", "test node"] {
+        assert!(reference.contains(words), "{words}");
+    }
+}
