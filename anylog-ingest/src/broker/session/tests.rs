@@ -1,1 +1,221 @@
+use super::*;
 
+fn publish(id: u16, qos: u8, dup: bool, payload: &str) -> Incoming {
+    let message =
+        Message { topic: "t".into(), payload: payload.to_owned().into(), qos, retain: false, properties: None };
+    Incoming::Publish { message, dup, id, alias: false }
+}
+
+fn connected() -> Session {
+    let mut session = Session::new();
+    session.attach(Version::V4, u16::MAX, None);
+    session
+}
+
+fn on(session: &mut Session, packet: Incoming) -> Vec<Action> {
+    let mut actions = Vec::new();
+    session.on_packet(packet, &mut actions);
+    actions
+}
+
+fn settle(session: &mut Session, ticket: u64) -> Vec<Action> {
+    let mut actions = Vec::new();
+    session.settled(ticket, Outcome::Settled, &mut actions);
+    actions
+}
+
+fn ticket(actions: &[Action]) -> u64 {
+    match actions {
+        [Action::Accept(Some(ticket), _)] => *ticket,
+        other => panic!("expected one message to be accepted: {other:?}"),
+    }
+}
+
+fn send(packet: Outgoing) -> Vec<Action> {
+    vec![Action::Send(packet)]
+}
+
+fn message(payload: &str) -> Arc<Message> {
+    Arc::new(Message { topic: "t".into(), payload: payload.to_owned().into(), qos: 2, ..Message::default() })
+}
+
+// DUR-1, MQTT-4.6.0-2
+#[test]
+fn acknowledgements_wait_for_the_store_and_keep_their_order() {
+    let mut session = connected();
+    let first = ticket(&on(&mut session, publish(1, 1, false, "a")));
+    let second = ticket(&on(&mut session, publish(2, 1, false, "b")));
+    let third = ticket(&on(&mut session, publish(3, 2, false, "c")));
+    assert_eq!(settle(&mut session, second), []);
+    assert_eq!(settle(&mut session, third), []);
+    let all = [Outgoing::PubAck(1), Outgoing::PubAck(2), Outgoing::PubRec(3)].map(Action::Send);
+    assert_eq!(settle(&mut session, first), all);
+}
+
+#[test]
+fn a_message_of_qos_0_waits_for_nothing() {
+    assert!(matches!(on(&mut connected(), publish(0, 0, false, "a")).as_slice(), [Action::Accept(None, _)]));
+}
+
+// MQTT-4.3.3-2
+#[test]
+fn qos_2_hands_a_message_on_once_until_its_release() {
+    let mut session = connected();
+    let first = ticket(&on(&mut session, publish(7, 2, false, "a")));
+    assert_eq!(on(&mut session, publish(7, 2, true, "a")), [], "still being stored");
+    assert_eq!(settle(&mut session, first), send(Outgoing::PubRec(7)));
+    assert_eq!(on(&mut session, publish(7, 2, true, "a")), send(Outgoing::PubRec(7)));
+    session.detach();
+    session.attach(Version::V4, u16::MAX, None);
+    assert_eq!(on(&mut session, publish(7, 2, true, "a")), send(Outgoing::PubRec(7)), "over a reconnect as well");
+    assert_eq!(on(&mut session, Incoming::PubRel(7)), send(Outgoing::PubComp(7, true)));
+    assert_eq!(on(&mut session, Incoming::PubRel(7)), send(Outgoing::PubComp(7, false)));
+    ticket(&on(&mut session, publish(7, 2, false, "b")));
+}
+
+// R21
+#[test]
+fn a_redelivery_is_collapsed_as_long_as_it_has_no_acknowledgement() {
+    let mut session = connected();
+    let first = ticket(&on(&mut session, publish(1, 1, false, "a")));
+    let second = ticket(&on(&mut session, publish(2, 1, false, "b")));
+    settle(&mut session, second);
+    session.detach();
+    session.attach(Version::V4, u16::MAX, None);
+    assert_eq!(on(&mut session, publish(1, 1, true, "a")), [], "still being stored: answered when that is done");
+    assert_eq!(on(&mut session, publish(2, 1, true, "b")), send(Outgoing::PubAck(2)), "stored already");
+    assert_eq!(settle(&mut session, first), send(Outgoing::PubAck(1)));
+    ticket(&on(&mut session, publish(1, 1, true, "acknowledged: another message")));
+}
+
+// DUR-1
+#[test]
+fn an_old_result_does_not_acknowledge_a_new_message_of_the_same_id() {
+    let mut session = connected();
+    let old = ticket(&on(&mut session, publish(1, 1, false, "old")));
+    session.detach();
+    session.attach(Version::V4, u16::MAX, None);
+    let new = ticket(&on(&mut session, publish(1, 1, false, "new")));
+    assert_eq!(settle(&mut session, old), []);
+    assert_eq!(settle(&mut session, new), send(Outgoing::PubAck(1)));
+}
+
+#[test]
+fn what_was_given_up_is_accepted_when_it_comes_again() {
+    let mut session = connected();
+    let first = ticket(&on(&mut session, publish(1, 1, false, "a")));
+    let second = ticket(&on(&mut session, publish(2, 1, false, "b")));
+    settle(&mut session, second);
+    let mut actions = Vec::new();
+    session.settled(first, Outcome::Abandoned, &mut actions);
+    assert_eq!(actions, send(Outgoing::PubAck(2)));
+    ticket(&on(&mut session, publish(1, 1, true, "a")));
+}
+
+#[test]
+fn pings_are_answered_whatever_waits() {
+    let mut session = connected();
+    for id in 1..1000 {
+        on(&mut session, publish(id, 1, false, "x"));
+    }
+    assert_eq!(on(&mut session, Incoming::PingReq), send(Outgoing::PingResp));
+}
+
+// MQTT5 3.3.4-9, 3.3.2-2, 3.3.2-8
+#[test]
+fn breaches_of_the_protocol_close_the_connection() {
+    let mut session = Session::new();
+    session.attach(Version::V5, u16::MAX, None);
+    for id in 1..=RECEIVE_MAXIMUM {
+        on(&mut session, publish(id, 1, false, "x"));
+    }
+    let closed = |actions: Vec<Action>| match actions.as_slice() {
+        [Action::Close(Close::Violation(code, _))] => *code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(closed(on(&mut session, publish(RECEIVE_MAXIMUM + 1, 1, false, "x"))), 0x93);
+    let wildcard = Message { topic: "a/+".into(), ..Message::default() };
+    assert_eq!(
+        closed(on(&mut session, Incoming::Publish { message: wildcard, dup: false, id: 0, alias: false })),
+        0x90
+    );
+    assert_eq!(
+        closed(on(&mut session, Incoming::Publish { message: Message::default(), dup: false, id: 0, alias: true })),
+        0x94
+    );
+}
+
+#[test]
+fn the_window_bounds_what_is_in_flight() {
+    let mut session = Session::new();
+    session.attach(Version::V5, 2, None);
+    for n in 0..5 {
+        assert!(session.deliver(message(&n.to_string()), 1, false));
+    }
+    let mut actions = Vec::new();
+    session.fill(&mut actions);
+    assert_eq!(actions.len(), 2);
+    let next = on(&mut session, Incoming::PubAck(1));
+    assert!(matches!(next.as_slice(), [Action::Send(Outgoing::Publish { id: 3, .. })]), "{next:?}");
+    assert_eq!(on(&mut session, Incoming::PubAck(77)), []);
+}
+
+// MQTT-4.4.0-1
+#[test]
+fn what_is_in_flight_is_sent_again_after_a_reconnect() {
+    let mut session = connected();
+    session.deliver(message("a"), 1, false);
+    session.deliver(message("b"), 2, false);
+    session.deliver(message("c"), 2, false);
+    let mut actions = Vec::new();
+    session.fill(&mut actions);
+    assert_eq!(on(&mut session, Incoming::PubRec(2, true)), send(Outgoing::PubRel(2, true)));
+    session.detach();
+    session.deliver(message("not kept"), 0, false);
+    session.deliver(message("kept"), 1, false);
+    let again = session.attach(Version::V4, u16::MAX, None);
+    assert!(
+        matches!(
+            again.as_slice(),
+            [
+                Action::Send(Outgoing::Publish { id: 1, dup: true, .. }),
+                Action::Send(Outgoing::PubRel(2, true)),
+                Action::Send(Outgoing::Publish { id: 3, dup: true, .. })
+            ]
+        ),
+        "{again:?}"
+    );
+    let mut actions = Vec::new();
+    session.fill(&mut actions);
+    assert!(matches!(actions.as_slice(), [Action::Send(Outgoing::Publish { id: 4, dup: false, .. })]), "{actions:?}");
+    assert_eq!(on(&mut session, Incoming::PubComp(2)), []);
+    assert_eq!(session.dropped(), 1);
+}
+
+// R23
+#[test]
+fn what_waits_for_a_client_is_bounded() {
+    let mut session = connected();
+    session.detach();
+    let big = Arc::new(Message { payload: vec![0; 1024 * 1024].into(), ..Message::default() });
+    let taken = (0..20).filter(|_| session.deliver(Arc::clone(&big), 1, false)).count();
+    assert!(taken < 8, "{taken}");
+    assert_eq!(session.dropped(), 20 - u64::try_from(taken).unwrap());
+}
+
+#[test]
+fn subscriptions_are_answered_one_by_one() {
+    let mut session = connected();
+    let filter =
+        |path: &str, qos| Filter { path: path.into(), options: SubscribeOptions { qos, ..Default::default() } };
+    let actions = on(
+        &mut session,
+        Incoming::Subscribe { id: 9, filters: vec![filter("a/#", 2), filter("a/#/b", 0), filter("$share/g/a", 1)] },
+    );
+    assert!(
+        matches!(actions.as_slice(), [Action::Send(Outgoing::SubAck(9, codes)), Action::Subscribe { existed: false, .. }] if codes == &[2, 0x80, 0x80]),
+        "{actions:?}"
+    );
+    let actions = on(&mut session, Incoming::Unsubscribe { id: 10, filters: vec!["a/#".into(), "b".into()] });
+    assert_eq!(actions, [Action::Unsubscribe("a/#".into()), Action::Send(Outgoing::UnsubAck(10, vec![0, 0x11]))]);
+}
