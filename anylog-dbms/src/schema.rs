@@ -12,6 +12,8 @@ pub use ddl::{create_text, parse_create};
 pub use infer::infer;
 pub use instant::{epoch, parse_time};
 
+use crate::DbmsError;
+
 /// The portable type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ColumnType {
@@ -95,5 +97,30 @@ impl TableSchema {
     #[must_use]
     pub fn data_columns(&self) -> &[Column] {
         self.columns.get(BOOKKEEPING_COLUMNS..).unwrap_or_default()
+    }
+
+    /// Makes a column wider; false when it is so already.
+    ///
+    /// # Errors
+    /// [`DbmsError::Declaration`] when there is no such column, or values would not stay as they are.
+    pub fn widen(&mut self, column: &str, to: ColumnType) -> Result<bool, DbmsError> {
+        let Some(found) = self.columns.iter_mut().find(|known| known.name == column) else {
+            return Err(DbmsError::Declaration { reason: format!("table '{}' has no column '{column}'", self.name) });
+        };
+        match (found.kind, to) {
+            (known, to) if known == to => Ok(false),
+            (ColumnType::Int | ColumnType::BigInt, ColumnType::Double) | (ColumnType::Int, ColumnType::BigInt) => {
+                found.kind = to;
+                Ok(true)
+            }
+            (known, to) => Err(DbmsError::Declaration {
+                reason: format!(
+                    "column '{column}' of table '{}' is {} and cannot become {}: only integers become wider",
+                    self.name,
+                    known.portable(),
+                    to.portable()
+                ),
+            }),
+        }
     }
 }

@@ -139,7 +139,7 @@ impl Dbms for SqliteDbms {
     fn widen_column(&self, table: &str, column: &str, to: ColumnType) -> Result<(), DbmsError> {
         let widen = |place: &Place, physical: &str| -> Result<(), DbmsError> {
             let mut schema = self.describe(place, physical)?.ok_or_else(|| self.no_table(physical))?;
-            if describe::widen(&mut schema, column, to)? {
+            if schema.widen(column, to)? {
                 self.writer.lock().redeclare(place, &schema)?;
             }
             Ok(())
@@ -180,10 +180,10 @@ impl Dbms for SqliteDbms {
     fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
         let target = Target::partition(table, partition);
         let place = self.place(Some(&target))?;
-        let mut writer = self.writer.lock();
-        if !self.layout.in_memory() && !place.exists() {
+        if !self.partitions(table)?.iter().any(|known| known == partition) {
             return Err(self.no_table(partition));
         }
+        let mut writer = self.writer.lock();
         self.readers.end(&place);
         writer.drop_partition(&place, partition)?;
         self.readers.forget(&place);

@@ -227,8 +227,13 @@ fn engine_column(column: &Column, engine: Engine) -> String {
             Engine::Postgres => format!("{name} BIGSERIAL PRIMARY KEY"),
         };
     }
-    // The wide types of the node: `tsd_id` counts files for as long as the node lives.
-    let mut text = format!("{name} {}", column.kind.portable());
+    let kind = match (engine, column.kind) {
+        // CHAR pads with blanks, CIDR refuses addresses of hosts with a mask: values would not come back as they came.
+        (Engine::Postgres, ColumnType::Char(length)) => format!("VARCHAR({length})"),
+        (Engine::Postgres, ColumnType::Cidr) => "INET".to_owned(),
+        (_, kind) => kind.portable(),
+    };
+    let mut text = format!("{name} {kind}");
     if column.not_null {
         text.push_str(" NOT NULL");
     }

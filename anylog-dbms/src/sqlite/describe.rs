@@ -82,25 +82,3 @@ fn known_default(kind: ColumnType, default: &str) -> Option<String> {
     let create = format!("create table t(c {} default {default})", kind.portable());
     parse_create(&create).ok()?.column("c")?.default.clone()
 }
-
-/// Makes a column of the schema wider; false when it is so already.
-pub(super) fn widen(schema: &mut TableSchema, column: &str, to: ColumnType) -> Result<bool, DbmsError> {
-    let table = schema.name.clone();
-    let Some(found) = schema.columns.iter_mut().find(|known| known.name == column) else {
-        return Err(DbmsError::Declaration { reason: format!("table '{table}' has no column '{column}'") });
-    };
-    match (found.kind, to) {
-        (known, to) if known == to => Ok(false),
-        (ColumnType::Int | ColumnType::BigInt, ColumnType::Double) | (ColumnType::Int, ColumnType::BigInt) => {
-            found.kind = to;
-            Ok(true)
-        }
-        (known, to) => Err(DbmsError::Declaration {
-            reason: format!(
-                "column '{table}.{column}' is {} and cannot become {}: only integers become wider",
-                known.portable(),
-                to.portable()
-            ),
-        }),
-    }
-}

@@ -239,7 +239,10 @@ fn read_default(name: &str, kind: ColumnType, tokens: &[&Token]) -> Result<Optio
     }
     let opened = tokens.iter().take_while(|token| ***token == Token::Symbol('(')).count();
     let number = |word: &str| word.parse::<f64>().is_ok() && word.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    let numeric = matches!(kind, ColumnType::Int | ColumnType::BigInt | ColumnType::Double | ColumnType::Decimal);
     match &tokens[opened..] {
+        // PostgreSQL shows `'-5'::bigint`.
+        [Token::Text(text), ..] if numeric && text.parse::<f64>().is_ok() => Ok(Some(text.clone())),
         [Token::Text(text), ..] => Ok(Some(format!("'{}'", text.replace('\'', "''")))),
         [Token::Word(word), ..] if word == "null" => Ok(None),
         [Token::Word(word), ..] if word == "true" || word == "false" => Ok(Some(word.clone())),

@@ -1,0 +1,70 @@
+//! What the server's catalogue knows of a table, read back as a schema.
+
+use crate::schema::{Index, parse_create};
+use crate::{Column, ColumnType, SqlValue, TableSchema};
+
+/// All tables but the node's own bookkeeping, sorted as bytes.
+pub(super) const TABLES: &str = "SELECT c.relname::text FROM pg_class c WHERE c.relkind = 'r' \
+    AND c.relnamespace = current_schema()::regnamespace AND c.relname NOT LIKE 'anylog\\_%' ORDER BY c.relname::text COLLATE \"C\"";
+
+/// The columns of a table.
+pub(super) const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+    pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+    WHERE a.attrelid = to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)) AND a.attnum > 0 AND NOT a.attisdropped \
+    ORDER BY a.attnum";
+
+/// The columns of the indexes of a table, but of its key.
+pub(super) const INDEXES: &str = "SELECT i.relname::text, a.attname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
+    CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, place) \
+    JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum \
+    WHERE x.indrelid = to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)) AND NOT x.indisprimary \
+    ORDER BY i.oid, k.place";
+
+fn text(value: Option<&SqlValue>) -> String {
+    match value {
+        Some(SqlValue::Text(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+/// The schema from the rows of [`COLUMNS`] and [`INDEXES`]; none without columns.
+pub(super) fn schema(table: &str, columns: &[Vec<SqlValue>], indexes: &[Vec<SqlValue>]) -> Option<TableSchema> {
+    if columns.is_empty() {
+        return None;
+    }
+    let mut found: Vec<Index> = Vec::new();
+    for row in indexes {
+        let (name, column) = (text(row.first()), text(row.get(1)));
+        let suffix = name.strip_prefix(table).and_then(|rest| rest.strip_prefix('_')).unwrap_or(&name).to_owned();
+        match found.iter_mut().find(|index| index.suffix == suffix) {
+            Some(index) => index.columns.push(column),
+            None => found.push(Index { suffix, columns: vec![column] }),
+        }
+    }
+    let columns = columns.iter().map(|row| column(row)).collect();
+    Some(TableSchema { name: table.to_owned(), columns, indexes: found })
+}
+
+/// A row of [`COLUMNS`]: name, type, not null, default. A type that is not known reads as text.
+fn column(row: &[SqlValue]) -> Column {
+    let (name, declared, default) = (text(row.first()), text(row.get(1)), text(row.get(3)));
+    let length = declared.strip_prefix("character varying(").and_then(|rest| rest.strip_suffix(')'));
+    let kind = match length.and_then(|length| length.parse().ok()) {
+        Some(length) => ColumnType::Char(length),
+        None => ColumnType::parse(&declared).unwrap_or(ColumnType::Varchar),
+    };
+    if default.starts_with("nextval(") {
+        return Column { name, kind: ColumnType::Serial, not_null: false, default: None };
+    }
+    let not_null = row.get(2) == Some(&SqlValue::Bool(true));
+    Column { name, kind, not_null, default: known_default(kind, &default) }
+}
+
+/// The default as the schema writes it, by the reader of CREATE texts.
+fn known_default(kind: ColumnType, default: &str) -> Option<String> {
+    if default.is_empty() {
+        return None;
+    }
+    let create = format!("create table t(c {} default {default})", kind.portable());
+    parse_create(&create).ok()?.column("c")?.default.clone()
+}
