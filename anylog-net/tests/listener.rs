@@ -1,5 +1,7 @@
 //! The ports of a node: shared by protocols, robust against what a network sends, free again after a stop.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

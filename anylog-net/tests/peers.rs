@@ -1,5 +1,7 @@
 //! What every way to other nodes must do, checked over gRPC and in process.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

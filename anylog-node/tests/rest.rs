@@ -257,8 +257,10 @@ async fn an_answer_that_breaks_off_is_not_a_complete_answer() {
     let rest = Rest::start().await;
     let request = b"GET / HTTP/1.1\r\nHost: node\r\nConnection: close\r\ncommand: probe broken stream\r\n\r\n";
     let answer = String::from_utf8(rest.raw(request).await).unwrap();
-    assert!(answer.contains("{\"Query\": ["), "{answer}");
-    assert!(!answer.contains("\r\n0\r\n"), "the last chunk must be missing: {answer}"); // R24
+    assert!(
+        !answer.contains("\r\n0\r\n") && !answer.contains("content-length"),
+        "the last chunk must be missing: {answer}"
+    ); // R24
 }
 
 #[tokio::test(flavor = "multi_thread")]
