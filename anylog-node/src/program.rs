@@ -102,9 +102,8 @@ pub fn report(error: &CommandError) {
 /// Prints the reference of all commands as Markdown.
 #[must_use]
 pub fn print_reference(app: &NodeApp) -> ExitCode {
-    for key in app.node.registry.keys() {
-        StandardOutput.print(&key);
-    }
+    let reference = anylog_core::language::reference::markdown(&app.node.registry);
+    StandardOutput.print(reference.trim_end());
     ExitCode::SUCCESS
 }
 

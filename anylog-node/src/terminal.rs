@@ -16,7 +16,7 @@ use rustyline::{Config, Context, Editor, Helper};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::assembly::NodeApp;
-use crate::program::{report, terminal_session};
+use crate::program::terminal_session;
 
 /// Lines that the history keeps.
 const HISTORY: usize = 1000;
@@ -55,7 +55,7 @@ pub async fn run(app: &NodeApp) {
         };
         match outcome {
             Ok(reply) => show(&session, reply).await,
-            Err(error) => report(&error),
+            Err(error) => session.console.print(&error.to_string()),
         }
         if done.send(()).is_err() {
             return;
@@ -67,7 +67,7 @@ async fn show(session: &anylog_core::Session, reply: Reply) {
     match reply.into_text().await {
         Ok(text) if text.is_empty() => {}
         Ok(text) => session.console.print(text.trim_end_matches(['\r', '\n'])),
-        Err(error) => report(&error),
+        Err(error) => session.console.print(&error.to_string()),
     }
 }
 
