@@ -18,6 +18,7 @@ use crate::{CommandError, Reply, Session};
 pub use declaration::{Declaration, Method, OptionKind, OptionSpec, Positional, PositionalKind};
 pub use invocation::{Invocation, Word};
 pub use options::{OptionValue, Options, Value};
+pub(crate) use registry::MAX_KEY_WORDS;
 pub use registry::{DuplicateCommand, Registry};
 
 /// What a command comes back with.

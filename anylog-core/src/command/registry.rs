@@ -8,6 +8,9 @@ use parking_lot::RwLock;
 use super::Command;
 use crate::error::nearest;
 
+/// The longest key, in words.
+pub(crate) const MAX_KEY_WORDS: usize = 6;
+
 /// Two commands claim the same words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the command '{words}' is declared twice")]
@@ -45,10 +48,20 @@ impl Registry {
     #[must_use]
     pub fn find(&self, words: &[&str]) -> Option<(Arc<dyn Command>, usize)> {
         let commands = self.commands.read();
-        let longest = words.len().min(6);
-        (1..=longest).rev().find_map(|count| {
-            let command = commands.get(&words[..count].join(" "))?;
-            Some((Arc::clone(command), count))
+        let mut key = String::with_capacity(64);
+        let mut ends = [0; MAX_KEY_WORDS];
+        let mut count = 0;
+        for word in words.iter().take(MAX_KEY_WORDS) {
+            if count > 0 {
+                key.push(' ');
+            }
+            key.push_str(word);
+            ends[count] = key.len();
+            count += 1;
+        }
+        (0..count).rev().find_map(|last| {
+            let command = commands.get(&key[..ends[last]])?;
+            Some((Arc::clone(command), last + 1))
         })
     }
 
@@ -57,7 +70,7 @@ impl Registry {
     pub fn suggest(&self, words: &[&str]) -> Option<String> {
         let commands = self.commands.read();
         let keys: Vec<&str> = commands.keys().map(String::as_str).collect();
-        (1..=words.len().min(6)).rev().find_map(|count| {
+        (1..=words.len().min(MAX_KEY_WORDS)).rev().find_map(|count| {
             let typed = words[..count].join(" ");
             let same_length = keys.iter().copied().filter(|key| key.split(' ').count() == count);
             nearest(&typed, same_length).map(str::to_owned)

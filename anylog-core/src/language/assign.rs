@@ -87,9 +87,17 @@ impl Target {
         let text = text.trim_end_matches(['\n', '\r']).to_owned();
         match self {
             // a collecting command has filled the name itself
-            Target::Parameter(name) if empty && (name.ends_with("[]") || name.ends_with("{}")) => Ok(()),
+            Target::Parameter(name) if empty && collects(name) => Ok(()),
             Target::File(file) => file.write(session, &text).await,
             _ => self.store(&session.node, Value::Text(text)),
+        }
+    }
+
+    /// Removes an older collection, so that answers that are still arriving can be read.
+    pub(super) fn clear_collection(&self, node: &Node) {
+        match self {
+            Target::Parameter(name) if collects(name) => drop(node.dictionary.remove(name)),
+            _ => {}
         }
     }
 
@@ -101,6 +109,11 @@ impl Target {
             Target::Member { .. } | Target::File(_) => {}
         }
     }
+}
+
+/// True for `name[]` and `name{}`, which collect answers.
+fn collects(name: &str) -> bool {
+    name.ends_with("[]") || name.ends_with("{}")
 }
 
 fn file_target(node: &Node, inner: &str) -> Result<FileTarget, CommandError> {

@@ -7,7 +7,7 @@ use super::arguments::{self, Arguments};
 use super::assign::{self, Target};
 use super::expand::{is_reference, value_of, value_of_text};
 use super::{lexer, script};
-use crate::command::{Command, CommandResult, Invocation, Word};
+use crate::command::{Command, CommandResult, Invocation, MAX_KEY_WORDS, Word};
 use crate::{Access, CommandError, Reply, Session, Status};
 
 /// Commands may contain commands (`if .. then do process ..`) so deep.
@@ -15,9 +15,6 @@ const MAX_DEPTH: usize = 40;
 
 /// Commands may hand over to commands (`if .. then do else if ..`) so often.
 const MAX_CHAIN: usize = 100;
-
-/// The longest key of the registry, in words.
-const MAX_KEY_WORDS: usize = 6;
 
 /// Commands of one word that are never the right side of an assignment: they have no answer, and their names are ordinary
 /// words (`state = stop`).
@@ -238,6 +235,7 @@ async fn assignment(session: &mut Session, line: Line) -> CommandResult {
         return Ok(Reply::Empty);
     };
     authorize(session, &command, &right.words)?;
+    target.clear_collection(&session.node);
     let result = run_call(session, &command, key_words, right, Some(target.name().to_owned()), arguments).await;
     if let Some(next) = &mut session.then {
         // `name = if .. then <command>` gets the answer of the command

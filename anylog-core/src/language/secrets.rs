@@ -29,13 +29,14 @@ pub(super) fn masked(source: &str) -> Cow<'_, str> {
                 continue;
             }
         };
-        let end = match lower[value..].strip_prefix('"') {
-            Some(quoted) => quoted.find('"').map_or(lower.len(), |n| value + n + 2),
-            None => lower[value..].find(|c: char| c.is_whitespace() || c == ')').map_or(lower.len(), |n| value + n),
+        let end = match lower[value..].chars().next() {
+            Some(quote @ ('"' | '\'')) => lower[value + 1..].find(quote).map_or(lower.len(), |n| value + n + 2),
+            _ => lower[value..].find(|c: char| c.is_whitespace() || c == ')').map_or(lower.len(), |n| value + n),
         };
         out.push_str(&source[at..value]);
         // a reference gives nothing away
-        out.push_str(if lower[value..end].starts_with(['!', '$']) { &source[value..end] } else { "***" });
+        let plain = value == end || lower[value..end].starts_with(['!', '$']);
+        out.push_str(if plain { &source[value..end] } else { "***" });
         at = end;
     }
     out.push_str(&source[at..]);
@@ -56,6 +57,7 @@ mod tests {
             ("topic=(passwd=x)", "topic=(passwd=***)"),
             ("if !password == x then", "if !password == x then"),
             ("password =", "password ="),
+            ("password = 'a b' and x", "password = *** and x"),
             ("password=\"open", "password=***"),
         ] {
             assert_eq!(masked(source), expected);

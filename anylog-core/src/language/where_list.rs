@@ -7,6 +7,7 @@
 
 mod convert;
 
+use super::condition::unquoted;
 use super::expand::{is_reference, reference, value_of};
 use super::lexer::join;
 use crate::command::{Declaration, OptionKind, OptionSpec, OptionValue, Options, Value, Word};
@@ -130,7 +131,11 @@ pub(crate) fn strict(node: &Node, word: &Word) -> Result<Value, CommandError> {
     if is_reference(&word.text) {
         return reference(node, &word.text).filter(|value| !value.is_empty()).ok_or_else(|| unset(&word.text));
     }
-    Ok(value_of(node, word))
+    match value_of(node, word) {
+        // '...' keeps a text from being expanded; the quotes are no part of it
+        Value::Text(text) if !word.quoted => Ok(Value::Text(unquoted(&text).to_owned())),
+        value => Ok(value),
+    }
 }
 
 /// The value of one side of a term.

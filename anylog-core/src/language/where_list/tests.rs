@@ -130,6 +130,8 @@ fn values_keep_the_way_they_were_written() {
         ("name = \"x and y = z\"", "x and y = z"),
         ("name = a and", "a"),
         ("title = t", "t"),
+        ("name = '!topic x'", "!topic x"),
+        ("name = \"'a'\"", "'a'"),
     ] {
         assert_eq!(read(text).unwrap().text("name").as_deref(), Some(expected), "{text}");
     }
