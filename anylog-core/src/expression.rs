@@ -70,9 +70,8 @@ impl From<ExpressionError> for CommandError {
         match error {
             ExpressionError::Unset { name } => CommandError::new(Status::PROCESS_FAILURE, message)
                 .hint(format!("set it first: set {} = <value>", name.trim_start_matches(['!', '$']))),
-            ExpressionError::Syntax { .. } => {
-                CommandError::new(Status::EXPRESSION, message).hint("put texts in quotes, such as: python !ip + ':4028'")
-            }
+            ExpressionError::Syntax { .. } => CommandError::new(Status::EXPRESSION, message)
+                .hint("put texts in quotes, such as: python !ip + ':4028'"),
             _ => CommandError::new(Status::EXPRESSION, message),
         }
     }

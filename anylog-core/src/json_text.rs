@@ -228,7 +228,7 @@ mod tests {
             ("inner", "{\"a\": !port.int}"),
             ("list", "[1, 2]"),
             ("loop", "{\"a\": !loop}"),
-            ("off", "False"),
+            ("off", "false"),
         ] {
             node.dictionary.set(name, value);
         }

@@ -118,6 +118,7 @@ pub mod builtin;
 pub mod condition;
 pub mod expand;
 pub mod lexer;
+pub mod reference;
 pub mod script;
 pub mod where_list;
 

@@ -50,6 +50,7 @@ pub struct Node {
     time_zone: RwLock<TimeZone>,
     remote_admin: AtomicBool,
     terminal: AtomicBool,
+    traceback: AtomicBool,
     output_width: RwLock<usize>,
 }
 
@@ -103,9 +104,11 @@ impl NodeBuilder {
             time_zone: RwLock::new(TimeZone::UTC),
             remote_admin: AtomicBool::new(false),
             terminal: AtomicBool::new(true),
+            traceback: AtomicBool::new(false),
             output_width: RwLock::new(crate::reply::table::DEFAULT_MAX_WIDTH),
         });
         node.directories.publish(&node.dictionary);
+        crate::language::builtin::publish_parameters(&node.dictionary);
         crate::language::builtin::register(&node);
         node
     }
@@ -178,6 +181,17 @@ impl Node {
     /// Starts or stops reading commands from the terminal.
     pub fn set_terminal(&self, reads: bool) {
         self.terminal.store(reads, Ordering::Relaxed);
+    }
+
+    /// Whether failures are logged with details: `set exception traceback on`.
+    #[must_use]
+    pub fn traceback(&self) -> bool {
+        self.traceback.load(Ordering::Relaxed)
+    }
+
+    /// Starts or stops logging failures with details.
+    pub fn set_traceback(&self, details: bool) {
+        self.traceback.store(details, Ordering::Relaxed);
     }
 
     /// The width at which table cells wrap: `set output table width`.

@@ -103,7 +103,9 @@ fn float(value: &Value) -> Outcome {
         Value::Text(text) => {
             text.trim().parse().map(Value::Float).map_err(|_| unfit(format!("'{}' is not a number", shown(text))))
         }
-        other => other.float().map(Value::Float).ok_or_else(|| unfit(format!("'float' does not work on {}", other.kind()))),
+        other => {
+            other.float().map(Value::Float).ok_or_else(|| unfit(format!("'float' does not work on {}", other.kind())))
+        }
     }
 }
 
@@ -118,7 +120,9 @@ fn round(value: &Value, digits: Option<usize>) -> Outcome {
         (Value::Float(value), Some(digits)) => {
             format!("{value:.*}", digits.min(17)).parse().map(Value::Float).map_err(|_| unfit("'round' failed"))
         }
-        (other, _) => other.int().map(Value::Int).ok_or_else(|| unfit(format!("'round' does not work on {}", other.kind()))),
+        (other, _) => {
+            other.int().map(Value::Int).ok_or_else(|| unfit(format!("'round' does not work on {}", other.kind())))
+        }
     }
 }
 
@@ -128,7 +132,8 @@ fn over_many(name: &str, arguments: &Arguments<'_>) -> Outcome {
         [Value::List(elements)] => elements,
         values => values,
     };
-    let comparable = |a: &Value, b: &Value| order(a, b).ok_or_else(|| unfit(format!("'{name}' cannot compare its arguments")));
+    let comparable =
+        |a: &Value, b: &Value| order(a, b).ok_or_else(|| unfit(format!("'{name}' cannot compare its arguments")));
     match name {
         "sum" => values.iter().try_fold(Value::Int(0), |sum, value| super::value::arithmetic("+", sum, value.clone())),
         "sorted" => {
@@ -166,7 +171,9 @@ pub(super) fn method(node: &Node, value: &Value, name: &str, arguments: &Argumen
         }
         Value::Span(span) if name == "total_seconds" => Ok(Value::Float(span.as_secs_f64())),
         Value::List(elements) => match name {
-            "count" => length(elements.iter().filter(|element| arguments.values.first().is_some_and(|v| equal(v, element))).count()),
+            "count" => length(
+                elements.iter().filter(|element| arguments.values.first().is_some_and(|v| equal(v, element))).count(),
+            ),
             "index" => elements
                 .iter()
                 .position(|element| arguments.values.first().is_some_and(|v| equal(v, element)))
@@ -239,8 +246,28 @@ pub(super) fn attribute(value: &Value, name: &str) -> Outcome {
 }
 
 const TEXT_METHODS: &[&str] = &[
-    "split", "rsplit", "splitlines", "strip", "lstrip", "rstrip", "replace", "upper", "lower", "title", "capitalize",
-    "find", "rfind", "index", "count", "startswith", "endswith", "join", "zfill", "isdigit", "isnumeric", "isalpha",
+    "split",
+    "rsplit",
+    "splitlines",
+    "strip",
+    "lstrip",
+    "rstrip",
+    "replace",
+    "upper",
+    "lower",
+    "title",
+    "capitalize",
+    "find",
+    "rfind",
+    "index",
+    "count",
+    "startswith",
+    "endswith",
+    "join",
+    "zfill",
+    "isdigit",
+    "isnumeric",
+    "isalpha",
     "isalnum",
 ];
 
@@ -377,7 +404,10 @@ fn titled(value: &str) -> String {
 
 fn capitalized(value: &str) -> String {
     let mut chars = value.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars.flat_map(char::to_lowercase)).collect()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars.flat_map(char::to_lowercase)).collect())
+        .unwrap_or_default()
 }
 
 /// A position in characters, -1 for none.
@@ -394,7 +424,8 @@ fn from_end(index: i64, length: usize) -> Option<usize> {
 }
 
 pub(super) fn element(value: &Value, index: &Value) -> Outcome {
-    let number = index.int().ok_or_else(|| unfit(format!("An element is named by a whole number, not by {}", index.kind())))?;
+    let number =
+        index.int().ok_or_else(|| unfit(format!("An element is named by a whole number, not by {}", index.kind())))?;
     let found = match value {
         Value::Text(text) => {
             let at = from_end(number, text.chars().count());

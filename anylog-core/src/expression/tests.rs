@@ -33,7 +33,10 @@ fn documented_expressions() {
         (r#"!version.split(" ")[0]"#, "AnyLog"),
         (r#"!env_ledger.split(":")[0]"#, "10.0.0.1"),
         (r#"!opcua_name.strip().replace(" ", "_").replace("-", "_") + "_tags.al""#, "Plant_A_1_tags.al"),
-        (r#"!opcua_url.strip().split("//")[-1].replace(".", "_").replace(":","_") + "_tags.al""#, "host_x_4840/path_tags.al"),
+        (
+            r#"!opcua_url.strip().split("//")[-1].replace(".", "_").replace(":","_") + "_tags.al""#,
+            "host_x_4840/path_tags.al",
+        ),
         ("int(!errin) + int(!errout)", "7"),
         ("'/a/b/p'.rsplit('/',1)[0] + '.out'", "/a/b.out"),
         ("!watch_dir.rsplit('/',1)[0] + '.out'", "/data.out"),
@@ -88,7 +91,10 @@ fn the_language() {
         ("!lines", "x y"),
         ("(datetime.datetime.now() - datetime.timedelta(days=1)).strftime('%d/%m')", "28/02"),
         ("datetime.datetime.utcnow().year + datetime.now().minute", "2056"),
-        ("(datetime.datetime.now() + datetime.timedelta(hours = 1) - datetime.datetime.now()).total_seconds()", "3600.0"),
+        (
+            "(datetime.datetime.now() + datetime.timedelta(hours = 1) - datetime.datetime.now()).total_seconds()",
+            "3600.0",
+        ),
         ("str(True) + str(None) # a comment", "TrueNone"),
         ("\"it's\" + ' a \\'b\\''", "it's a 'b'"),
     ];

@@ -202,7 +202,10 @@ fn numbers(operator: &str, a: &Value, b: &Value) -> Outcome {
     let (Some(x), Some(y)) = (a.float(), b.float()) else {
         let hint = match (a, b) {
             (Value::Text(_), other) | (other, Value::Text(_)) if operator == "+" => {
-                format!("; make a text of the {} with str(), or a number of the text with int() or float()", other.kind())
+                format!(
+                    "; make a text of the {} with str(), or a number of the text with int() or float()",
+                    other.kind()
+                )
             }
             _ => String::new(),
         };

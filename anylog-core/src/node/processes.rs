@@ -28,18 +28,30 @@ impl ProcessState {
 
 type Probe = Arc<dyn Fn() -> ProcessState + Send + Sync>;
 
-/// The names under which processes are shown, in the documented order; others follow.
+/// The documented processes in their order; others follow. Clients look rows up by name, so each is always shown.
 const ORDER: &[&str] = &[
     "TCP",
     "REST",
+    "MCP",
     "Operator",
+    "Publisher",
+    "Distributor",
+    "Consumer",
     "Blockchain Sync",
     "Scheduler",
+    "Blobs Archiver",
     "MQTT",
+    "MSG Client Pool",
     "MSG Broker",
+    "SMTP",
     "Streamer",
-    "Distributor",
+    "UNS Streamer",
     "Query Pool",
+    "Kafka Consumer",
+    "gRPC",
+    "PLC Client",
+    "Pull Processes",
+    "Video Processes",
 ];
 
 /// All processes that crates told the node of.
@@ -57,11 +69,16 @@ impl Processes {
         probes.sort_by_key(|(name, _)| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()));
     }
 
-    /// The state of every process, in the documented order.
+    /// The state of every process, in the documented order; one that nobody registered is not declared.
     #[must_use]
     pub fn states(&self) -> Vec<(&'static str, ProcessState)> {
         let probes = self.probes.read().clone();
-        probes.into_iter().map(|(name, probe)| (name, probe())).collect()
+        let missing = ORDER.iter().filter(|name| probes.iter().all(|(known, _)| known != *name));
+        let mut states: Vec<(&'static str, ProcessState)> =
+            missing.map(|name| (*name, ProcessState::not_declared())).collect();
+        states.extend(probes.iter().map(|(name, probe)| (*name, probe())));
+        states.sort_by_key(|(name, _)| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()));
+        states
     }
 }
 

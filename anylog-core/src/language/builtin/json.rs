@@ -63,8 +63,9 @@ fn from(session: &mut Session, call: &Invocation) -> CommandResult {
     let words = call.rest();
     let is_bring = |word: &Word| !word.quoted && word.text.starts_with("bring");
     let (Some(source), Some(at)) = (words.first(), words.iter().skip(1).position(is_bring)) else {
-        return Err(CommandError::structure("'from' needs a JSON text and what to bring")
-            .hint("write: from !name bring [key]"));
+        return Err(
+            CommandError::structure("'from' needs a JSON text and what to bring").hint("write: from !name bring [key]")
+        );
     };
     let bring = Bring::parse(call.text_from(call.key_words + 1 + at), Some(&session.node))?;
     if bring.ip_port() || bring.children() || bring.parents() {
@@ -89,9 +90,8 @@ fn from(session: &mut Session, call: &Invocation) -> CommandResult {
 fn element(word: &Word) -> Result<(Word, Option<usize>), CommandError> {
     let call = word.text.strip_suffix(')').filter(|text| text.starts_with('!')).and_then(|text| text.split_once('('));
     let Some((name, index)) = call else { return Ok((word.clone(), None)) };
-    let index = index
-        .trim()
-        .parse()
-        .map_err(|_| CommandError::structure(format!("'{index}' is not the number of an element in '{}'", word.text)))?;
+    let index = index.trim().parse().map_err(|_| {
+        CommandError::structure(format!("'{index}' is not the number of an element in '{}'", word.text))
+    })?;
     Ok((Word { text: name.to_owned(), ..word.clone() }, Some(index)))
 }

@@ -14,7 +14,8 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
             |session, call| show(session, call, &session.node.events),
         ),
         simple(
-            log("get error log", "Shows failures with their causes.").example("get error log where keys = script partition"),
+            log("get error log", "Shows failures with their causes.")
+                .example("get error log where keys = script partition"),
             |session, call| show(session, call, &session.node.errors),
         ),
         simple(
@@ -33,7 +34,9 @@ fn log(words: &'static str, summary: &'static str) -> Declaration {
         .reads()
         .format_option()
         .option("keys", OptionKind::Text, "only entries that contain one of these words")
-        .returns("a table with the columns ID, Count, Thread, Time, Type, Text; or a JSON list of objects with these keys")
+        .returns(
+            "a table with the columns ID, Count, Thread, Time, Type, Text; or a JSON list of objects with these keys",
+        )
 }
 
 fn show(session: &Session, call: &Invocation, log: &MessageLog) -> CommandResult {
@@ -57,10 +60,18 @@ fn show(session: &Session, call: &Invocation, log: &MessageLog) -> CommandResult
         };
         return Ok(Reply::Json(messages.map(object).collect()));
     }
-    let mut table = Table::new(["ID", "Count", "Thread", "Time", "Type", "Text"]).max_width(session.node.output_width());
+    let mut table =
+        Table::new(["ID", "Count", "Thread", "Time", "Type", "Text"]).max_width(session.node.output_width());
     for message in messages {
         let time = time::stored(message.time);
-        table.push([message.id.to_string(), message.count.to_string(), message.thread, time, message.kind, message.text]);
+        table.push([
+            message.id.to_string(),
+            message.count.to_string(),
+            message.thread,
+            time,
+            message.kind,
+            message.text,
+        ]);
     }
     Ok(table.into())
 }

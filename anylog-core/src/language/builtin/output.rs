@@ -13,11 +13,14 @@ const ECHO_ENTRIES: usize = 20;
 pub(super) fn commands() -> Vec<Arc<dyn Command>> {
     vec![
         simple(
-            Declaration::new("print", "Prints its words; a reference is replaced by its value, an unset one by nothing.")
-                .reads()
-                .grammar("<word> ...")
-                .returns("nothing: the text goes to the terminal of who runs it")
-                .example("print \"Operator \" !node_name \" is up\""),
+            Declaration::new(
+                "print",
+                "Prints its words; a reference is replaced by its value, an unset one by nothing.",
+            )
+            .reads()
+            .grammar("<word> ...")
+            .returns("nothing: the text goes to the terminal of who runs it")
+            .example("print \"Operator \" !node_name \" is up\""),
             print,
         ),
         simple(
@@ -29,10 +32,13 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
             echo,
         ),
         simple(
-            Declaration::new("set echo queue", "Keeps messages of echo and of failed scripts instead of printing them.")
-                .word("state", "on or off")
-                .returns("nothing")
-                .example("set echo queue on"),
+            Declaration::new(
+                "set echo queue",
+                "Keeps messages of echo and of failed scripts instead of printing them.",
+            )
+            .word("state", "on or off")
+            .returns("nothing")
+            .example("set echo queue on"),
             set_echo_queue,
         ),
         simple(

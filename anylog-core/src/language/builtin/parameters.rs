@@ -57,7 +57,7 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
         ),
         simple(
             Declaration::new("set time zone", "Sets the time zone in which times without an offset are meant.")
-                .word("zone", "a name such as Europe/Paris, utc, local, or an offset such as +02:00")
+                .rest("zone", true, "a name such as Europe/Paris, utc, local, or an offset such as +02:00")
                 .returns("nothing")
                 .example("set time zone America/New_York"),
             set_time_zone,
@@ -86,7 +86,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// The value, or stars when this caller may not see it.
-fn visible(session: &Session, name: &str, value: String) -> String {
+pub(super) fn visible(session: &Session, name: &str, value: String) -> String {
     if session.caller.rights < Access::Admin && is_secret(name) { "********".to_owned() } else { value }
 }
 
@@ -98,7 +98,8 @@ fn get(session: &mut Session, call: &Invocation) -> CommandResult {
         },
         words => {
             let words: Vec<&str> = std::iter::once("get").chain(words.iter().map(|word| word.text.as_str())).collect();
-            let error = CommandError::new(Status::UNRECOGNIZED_COMMAND, format!("Unrecognized Command: '{}'", words.join(" ")));
+            let error =
+                CommandError::new(Status::UNRECOGNIZED_COMMAND, format!("Unrecognized Command: '{}'", words.join(" ")));
             Err(match session.node.registry.suggest(&words).filter(|known| known != "get") {
                 Some(known) => error.hint(format!("did you mean '{known}'?")),
                 None => error.hint("list what can be asked for with: help get"),
@@ -151,10 +152,15 @@ pub(super) fn time_zone(name: &str) -> Result<TimeZone, CommandError> {
 
 fn get_datetime(session: &mut Session, call: &Invocation) -> CommandResult {
     let words: Vec<&str> = call.rest().iter().map(|word| word.text.as_str()).collect();
+    // A leading plus is a word of its own.
+    let (sign, words) = match words.split_first() {
+        Some((&"+", rest)) => ("+", rest),
+        _ => ("", words.as_slice()),
+    };
     let Some((zone, expression)) = words.split_first() else {
         return Err(CommandError::structure("'get datetime' needs a time zone").hint("write: get datetime utc now()"));
     };
-    let time = session.node.clock.now().to_zoned(time_zone(zone)?);
+    let time = session.node.clock.now().to_zoned(time_zone(&format!("{sign}{zone}"))?);
     let shifted = shifted(time, &expression.join(" ")).ok_or_else(|| {
         CommandError::structure(format!("'{}' is not a time", expression.join(" ")))
             .hint("write now(), or now() - 3 days; units: seconds, minutes, hours, days, weeks, months, years")
@@ -204,12 +210,13 @@ fn get_time_zone(session: &mut Session, _: &Invocation) -> CommandResult {
 }
 
 fn set_time_zone(session: &mut Session, call: &Invocation) -> CommandResult {
-    session.node.set_time_zone(time_zone(&call.expect_positional("zone")?)?);
+    session.node.set_time_zone(time_zone(&call.expect_positional("zone")?.replace(' ', ""))?);
     Ok(Reply::Empty)
 }
 
 fn get_error(_: &mut Session, call: &Invocation) -> CommandResult {
     let code = call.expect_positional("code")?;
-    let status = code.parse().map(Status).map_err(|_| CommandError::parameter(format!("'{code}' is not a status code")))?;
+    let status =
+        code.parse().map(Status).map_err(|_| CommandError::parameter(format!("'{code}' is not a status code")))?;
     Ok(format!("Error text: \"{}\"", status.text()).into())
 }

@@ -35,10 +35,15 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
         command(schedule_declaration.clone(), Arc::new(schedule_declaration), |declaration, session, call| {
             Box::pin(std::future::ready(schedule(declaration, session, &call)))
         }),
-        change("task stop", "Lets a task rest.", "task stop where scheduler = 1 and name = \"Drop Partitions\"", |_| {
-            Change::Stop
+        change(
+            "task stop",
+            "Lets a task rest.",
+            "task stop where scheduler = 1 and name = \"Drop Partitions\"",
+            |_| Change::Stop,
+        ),
+        change("task resume", "Ends the rest of a task.", "task resume where scheduler = 1 and id = 2", |_| {
+            Change::Resume
         }),
-        change("task resume", "Ends the rest of a task.", "task resume where scheduler = 1 and id = 2", |_| Change::Resume),
         change("task run", "Runs a task once, now.", "task run where scheduler = 1 and id = 2", |_| Change::Run),
         change("task remove", "Removes a task.", "task remove where scheduler = 1 and id = 2", |_| Change::Remove),
         change(
@@ -52,7 +57,9 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
                 .reads()
                 .positional(id("only this scheduler"))
                 .format_option()
-                .returns("per scheduler a table with ID, Mode, Name, Counter, Run Status, Start-Time, Repeat-Time, Task")
+                .returns(
+                    "per scheduler a table with ID, Mode, Name, Counter, Run Status, Start-Time, Repeat-Time, Task",
+                )
                 .example("get scheduler 1"),
             show,
         ),
@@ -143,12 +150,12 @@ fn schedule(declaration: &Declaration, session: &mut Session, call: &Invocation)
         terms = rest;
     }
     let options = where_list::parse(&session.node, declaration, terms)?;
-    let every = options.duration("time").ok_or_else(|| CommandError::structure("Missing 'time' in command variables"))?;
+    let every =
+        options.duration("time").ok_or_else(|| CommandError::structure("Missing 'time' in command variables"))?;
     let scheduler = options.int("scheduler").map(|id| scheduler_id(&id.to_string())).transpose()?.unwrap_or(DEFAULT);
     let command = call.text_from(call.key_words + at + 1);
     let name = options.text("name").unwrap_or_default();
-    let mut task =
-        Task::new(name, every, command, session.caller.rights).starting(options.date("start"));
+    let mut task = Task::new(name, every, command, session.caller.rights).starting(options.date("start"));
     // A terminal is there at each run; the reply of a request is gone by then.
     if matches!(session.caller.surface, Surface::Terminal | Surface::Embedded) {
         task = task.printing_on(Arc::clone(&session.console));
