@@ -1,0 +1,171 @@
+//! Clients of another broker, which is a mosquitto on a free port.
+
+mod support;
+
+use std::time::Duration;
+
+use rumqttc::mqttbytes::v4::Packet;
+use rumqttc::{AsyncClient, Event, MqttOptions, QoS};
+use support::{DEADLINE, Mosquitto, TestNode, until};
+
+/// Publishes numbered messages with QoS 1 until each is acknowledged, over any restart of the broker.
+async fn publish_all(port: u16, topic: &str, numbers: std::ops::Range<u64>) {
+    let mut options = MqttOptions::new(format!("publisher-{}", numbers.start), "127.0.0.1", port);
+    options.set_clean_session(false).set_inflight(20);
+    let (client, mut events) = AsyncClient::new(options, 10_000);
+    for n in numbers.clone() {
+        client.try_publish(topic, QoS::AtLeastOnce, false, format!("{{\"n\":{n}}}")).unwrap();
+    }
+    let mut left = numbers.count();
+    let published = tokio::time::timeout(DEADLINE, async {
+        while left > 0 {
+            match events.poll().await {
+                Ok(Event::Incoming(Packet::PubAck(_))) => left -= 1,
+                Ok(_) => {}
+                // The broker is being restarted.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    });
+    assert!(published.await.is_ok(), "{left} messages were not acknowledged");
+}
+
+async fn connected(node: &TestNode) {
+    let client = node.ingest.clients().remove(0);
+    until("the client to be connected", || client.connection() == "Connected").await;
+}
+
+fn distinct(mut numbers: Vec<u64>) -> Vec<u64> {
+    numbers.dedup();
+    numbers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_another_broker_become_rows() {
+    let broker = Mosquitto::start().await;
+    let node = TestNode::start().await;
+    for qos in 0..3 {
+        let line = format!("broker=127.0.0.1 and port={}", broker.port);
+        node.map(&line, &format!("plant/{qos}/#"), qos, &format!("q{qos}")).await;
+    }
+    let target = anylog_ingest::client::PublishTarget { host: "127.0.0.1".into(), port: broker.port, login: None };
+    for n in 0..10 {
+        for qos in 0..3 {
+            let payload = format!("{{\"n\": {n}}}");
+            anylog_ingest::client::publish(&target, &format!("plant/{qos}/x"), payload.as_bytes(), qos, false)
+                .await
+                .unwrap();
+        }
+    }
+    node.sink.stored(30).await;
+    for qos in 0..3 {
+        assert_eq!(node.numbers(&format!("test.q{qos}")), (0..10).collect::<Vec<_>>());
+    }
+    let shown = node.run("get msg client").await.unwrap();
+    assert!(shown.contains("Connection:   Connected\r\n"), "{shown}");
+}
+
+// R1, R2
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_of_the_broker_lose_nothing() {
+    let mut broker = Mosquitto::start().await;
+    let node = TestNode::start().await;
+    node.map(&format!("broker=127.0.0.1 and port={}", broker.port), "n", 1, "numbers").await;
+    for round in 0..5_u64 {
+        let publishing = tokio::spawn(publish_all(broker.port, "n", round * 100..round * 100 + 100));
+        broker.restart().await;
+        publishing.await.unwrap();
+        connected(&node).await;
+    }
+    until("all numbers", || distinct(node.numbers("test.numbers")).len() == 500).await;
+    assert_eq!(distinct(node.numbers("test.numbers")), (0..500).collect::<Vec<_>>());
+}
+
+// R2
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forgotten_session_is_subscribed_again_before_connected_is_shown() {
+    let broker = Mosquitto::start().await;
+    let node = TestNode::start().await;
+    node.map(&format!("broker=127.0.0.1 and port={}", broker.port), "n", 1, "numbers").await;
+    let client = node.ingest.clients().remove(0);
+    // Another connection under the same id with a clean session makes the broker forget.
+    let mut options = MqttOptions::new(client.client_id().unwrap(), "127.0.0.1", broker.port);
+    options.set_clean_session(true);
+    let (_thief, mut events) = AsyncClient::new(options, 10);
+    events.poll().await.unwrap();
+    drop(events);
+    until("the client to subscribe again", || client.resubscribed() >= 1 && client.connection() == "Connected").await;
+    publish_all(broker.port, "n", 0..10).await;
+    node.sink.stored(10).await;
+}
+
+// R4
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_while_the_client_is_away_comes_when_it_is_back() {
+    let broker = Mosquitto::start().await;
+    let node = TestNode::start().await;
+    let line = format!("broker=127.0.0.1 and port={}", broker.port);
+    node.map(&line, "n", 1, "numbers").await;
+    let id = node.ingest.clients().remove(0).client_id().unwrap().to_owned();
+    node.run("exit msg client all").await.unwrap();
+    publish_all(broker.port, "n", 0..1000).await;
+    node.map(&line, "n", 1, "numbers").await;
+    assert_eq!(node.ingest.clients().remove(0).client_id(), Some(id.as_str()));
+    node.sink.stored(1000).await;
+    assert_eq!(distinct(node.numbers("test.numbers")), (0..1000).collect::<Vec<_>>());
+}
+
+// R3, R5
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_store_holds_acknowledgements_but_not_pings() {
+    let broker = Mosquitto::start().await;
+    let node = TestNode::start().await;
+    let line = format!("broker=127.0.0.1 and port={} and keep_alive=1 second", broker.port);
+    node.map(&line, "n", 2, "numbers").await;
+    node.sink.hold(true);
+    publish_all(broker.port, "n", 0..100).await;
+    // The window of the broker: it sends no more than 20 without acknowledgement.
+    node.sink.waiting(20).await;
+    let begun = tokio::time::Instant::now();
+    until("five keep-alives", || begun.elapsed() >= Duration::from_secs(5)).await;
+    assert_eq!(node.sink.waiting_now(), 20);
+    let client = node.ingest.clients().remove(0);
+    assert_eq!(client.connection(), "Connected");
+    node.sink.hold(false);
+    node.sink.stored(100).await;
+    assert_eq!(node.numbers("test.numbers"), (0..100).collect::<Vec<_>>(), "no message was sent again");
+}
+
+// MQTT-4.3.3: a PUBREL of an earlier connection is answered on the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn qos_2_over_restarts_of_the_broker_is_stored_and_goes_on() {
+    let mut broker = Mosquitto::start().await;
+    let node = TestNode::start().await;
+    node.map(&format!("broker=127.0.0.1 and port={}", broker.port), "n", 2, "numbers").await;
+    for round in 0..5_u64 {
+        let publishing = tokio::spawn(publish_all(broker.port, "n", round * 200..round * 200 + 200));
+        node.sink.stored(usize::try_from(round).unwrap() * 200 + 10).await;
+        broker.restart().await;
+        publishing.await.unwrap();
+        connected(&node).await;
+    }
+    until("all numbers", || distinct(node.numbers("test.numbers")).len() == 1000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_not_there_is_said_at_once() {
+    let node = TestNode::start().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let line = format!(
+        "run msg client where broker=127.0.0.1 and port={port} and topic=(name=t and dbms=d and table=t and column.v.int=1)"
+    );
+    let error = node.run(&line).await.unwrap_err();
+    assert_eq!(error.status.0, 122);
+    assert!(error.message.contains(&format!("127.0.0.1:{port}")) && error.hint.is_some(), "{error}");
+    assert!(node.ingest.clients().is_empty());
+    let error = node
+        .run(&format!("mqtt publish where broker=127.0.0.1 and port={port} and topic=t and message=x"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.status.0, 122);
+}

@@ -1,0 +1,235 @@
+//! A node with ingestion and a store in memory, for the tests of this crate.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anylog_core::{Caller, CommandError, Node, Reply, Session};
+use anylog_ingest::sink::Issuer;
+use anylog_ingest::{FileReceipt, Ingest, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SinkSlot, SourceFile};
+use anylog_net::listener::{Listeners, Protocol, ServerAddress, ServerKind};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// How long anything may take in a test.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A store in memory that can be held back and made to fail.
+pub(crate) struct MemorySink {
+    issuer: Issuer,
+    rows: Mutex<BTreeMap<String, Vec<String>>>,
+    declared: Mutex<BTreeMap<String, Vec<(String, String)>>>,
+    open: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+    error: Mutex<Option<SinkError>>,
+    stored: watch::Sender<usize>,
+}
+
+impl MemorySink {
+    fn new(issuer: Issuer) -> Arc<Self> {
+        Arc::new(Self {
+            issuer,
+            rows: Mutex::default(),
+            declared: Mutex::default(),
+            open: watch::Sender::new(true),
+            waiting: watch::Sender::new(0),
+            error: Mutex::default(),
+            stored: watch::Sender::new(0),
+        })
+    }
+
+    /// Holds back all appends, or lets them go.
+    pub(crate) fn hold(&self, held: bool) {
+        self.open.send_replace(!held);
+    }
+
+    /// Makes appends fail.
+    pub(crate) fn fail(&self, error: Option<SinkError>) {
+        *self.error.lock() = error;
+    }
+
+    /// The rows of a table.
+    pub(crate) fn rows(&self, table: &str) -> Vec<String> {
+        self.rows.lock().get(table).cloned().unwrap_or_default()
+    }
+
+    /// The declared types of a table.
+    pub(crate) fn declared(&self, table: &str) -> Vec<(String, String)> {
+        self.declared.lock().get(table).cloned().unwrap_or_default()
+    }
+
+    /// Waits until this many rows are stored in all.
+    pub(crate) async fn stored(&self, rows: usize) {
+        let mut stored = self.stored.subscribe();
+        let waited = tokio::time::timeout(DEADLINE, stored.wait_for(|stored| *stored >= rows)).await;
+        assert!(waited.is_ok(), "{rows} rows expected, {} stored", *self.stored.borrow());
+    }
+
+    /// Waits until this many appends are held back.
+    pub(crate) async fn waiting(&self, appends: usize) {
+        let mut waiting = self.waiting.subscribe();
+        let waited = tokio::time::timeout(DEADLINE, waiting.wait_for(|waiting| *waiting >= appends)).await;
+        assert!(waited.is_ok(), "{appends} appends expected, {} wait", *self.waiting.borrow());
+    }
+
+    /// Appends that are held back now.
+    pub(crate) fn waiting_now(&self) -> usize {
+        *self.waiting.borrow()
+    }
+}
+
+#[async_trait]
+impl RowSink for MemorySink {
+    async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        let mut open = self.open.subscribe();
+        open.wait_for(|open| *open).await.map_err(|_| SinkError::NotRunning)?;
+        self.waiting.send_modify(|waiting| *waiting -= 1);
+        if let Some(error) = self.error.lock().clone() {
+            return Err(error);
+        }
+        let mut count = 0;
+        for part in group.parts {
+            let name = format!("{}.{}", part.dbms, part.table);
+            count += part.rows.len();
+            self.declared.lock().insert(name.clone(), part.declared);
+            self.rows.lock().entry(name).or_default().extend(part.rows);
+        }
+        self.stored.send_modify(|stored| *stored += count);
+        Ok(Receipt::issue(&self.issuer, count, Vec::<RefusedRow>::new()))
+    }
+
+    async fn store_file(&self, _: SourceFile) -> Result<FileReceipt, SinkError> {
+        Err(SinkError::NotRunning)
+    }
+}
+
+/// A node with a broker on a free port.
+pub(crate) struct TestNode {
+    pub(crate) home: tempfile::TempDir,
+    pub(crate) node: Arc<Node>,
+    pub(crate) slot: Arc<SinkSlot>,
+    pub(crate) ingest: Arc<Ingest>,
+    pub(crate) listeners: Arc<Listeners>,
+    pub(crate) sink: Arc<MemorySink>,
+    pub(crate) address: SocketAddr,
+}
+
+impl TestNode {
+    /// A node with a running broker and a store.
+    pub(crate) async fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let node = Node::builder().home(home.path()).build();
+        node.directories.create().unwrap();
+        let slot = SinkSlot::new();
+        let catalog = anylog_dbms::Catalog::new(Arc::clone(&node));
+        let peers = Arc::new(anylog_net::LocalPeers::default());
+        let ledger = anylog_ledger::Ledger::new(Arc::clone(&node), catalog, peers);
+        let ingest = Ingest::new(Arc::clone(&node), ledger, Arc::clone(&slot));
+        let listeners = Arc::new(Listeners::default());
+        node.registry.register_all(anylog_ingest::commands(Arc::clone(&ingest), Arc::clone(&listeners))).unwrap();
+        let sink = slot.mount(MemorySink::new);
+        let address = ServerAddress::bound_to("127.0.0.1:0".parse().unwrap());
+        let address = listeners.start(ServerKind::Broker, Protocol::Mqtt, address, ingest.broker()).await.unwrap();
+        Self { home, node, slot, ingest, listeners, sink, address }
+    }
+
+    /// Runs a command and returns what it says.
+    pub(crate) async fn run(&self, line: &str) -> Result<String, CommandError> {
+        let mut session = Session::new(Arc::clone(&self.node), Caller::terminal());
+        let reply: Reply = session.execute(line).await?;
+        reply.into_text().await
+    }
+
+    /// Subscribes `topic` and maps its `n` to the column of the same name of `test.<table>`.
+    pub(crate) async fn map(&self, broker: &str, topic: &str, qos: u8, table: &str) {
+        let line = format!(
+            "run msg client where {broker} and topic=(name=\"{topic}\" and qos={qos} and dbms=test and table={table} \
+             and column.n=(value=\"bring [n]\" and type=int))"
+        );
+        self.run(&line).await.unwrap();
+    }
+
+    /// The numbers in a table, sorted.
+    pub(crate) fn numbers(&self, table: &str) -> Vec<u64> {
+        let number = |row: &String| {
+            let row: serde_json::Value = serde_json::from_str(row).unwrap();
+            row["n"].as_u64().unwrap()
+        };
+        let mut numbers: Vec<u64> = self.sink.rows(table).iter().map(number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// The lines of all files in the error directory.
+    pub(crate) fn error_lines(&self) -> Vec<String> {
+        let directory = self.node.directories.directory(&self.node.dictionary, "err_dir");
+        let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        files
+            .flat_map(|file| std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(DEADLINE, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "in vain waited for: {what}");
+}
+
+/// A mosquitto broker of its own on a free port.
+pub(crate) struct Mosquitto {
+    child: Option<Child>,
+    pub(crate) port: u16,
+    directory: tempfile::TempDir,
+}
+
+impl Mosquitto {
+    /// Starts the broker with a persistent store.
+    pub(crate) async fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut broker = Self { child: None, port, directory: tempfile::tempdir().unwrap() };
+        broker.restart().await;
+        broker
+    }
+
+    /// Ends the broker, which saves its sessions, and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        self.stop();
+        let store = self.directory.path();
+        let configuration = format!(
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\nuser root\n",
+            self.port,
+            store.display()
+        );
+        let file = store.join("mosquitto.conf");
+        std::fs::write(&file, configuration).unwrap();
+        let child = Command::new("mosquitto").arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.child = Some(child.expect("mosquitto is installed"));
+        let port = self.port;
+        until("mosquitto to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    }
+
+    /// Ends the broker.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = Command::new("kill").arg(child.id().to_string()).status();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
