@@ -108,7 +108,7 @@ pub enum PositionalKind {
     Word(OptionKind),
     /// This word itself.
     Keyword(&'static str),
-    /// All words that are left, each expanded, joined by one blank.
+    /// All words that are left, each expanded, as one text: one blank where blanks stood between them, nothing where none stood.
     Rest,
 }
 

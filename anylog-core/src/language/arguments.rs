@@ -92,7 +92,7 @@ fn positionals(
 /// The words of a `Rest`, each expanded; an unset reference is an error.
 fn rest(node: &Node, words: &[Word]) -> Result<Value, CommandError> {
     if let [word] = words {
-        return strict(node, word);
+        return strict(node, word).map(|value| Value::Text(value.to_string()));
     }
     let expanded: Result<Vec<Word>, CommandError> = words
         .iter()
@@ -119,7 +119,7 @@ fn word(
     }
     let value = strict(node, first)?;
     if kind == OptionKind::Text {
-        return Ok(Some((value, 1)));
+        return Ok(Some((Value::Text(value.to_string()), 1)));
     }
     let two_words = matches!(kind, OptionKind::Duration | OptionKind::Bytes | OptionKind::Frequency | OptionKind::Date);
     if let Some(second) = words.get(1).filter(|second| two_words && !second.quoted && !is_reference(&second.text)) {

@@ -111,9 +111,18 @@ async fn run(session: &mut Session, line: Line) -> CommandResult {
         return Err(too_deep());
     }
     session.depth += 1;
-    let result = run_chain(session, line).await;
-    session.depth -= 1;
-    result
+    let deeper = Deeper(session);
+    run_chain(deeper.0, line).await
+}
+
+/// Comes back up when the command ends, also when its future is dropped before.
+struct Deeper<'a>(&'a mut Session);
+
+impl Drop for Deeper<'_> {
+    fn drop(&mut self) {
+        self.0.depth -= 1;
+        self.0.then = None;
+    }
 }
 
 fn too_deep() -> CommandError {

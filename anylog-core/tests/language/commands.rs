@@ -179,6 +179,7 @@ async fn commands_are_checked_against_their_declaration() {
             "probe a 80 using !every where count = 1 and name = x",
             "target=a port=80 using=using interval=2 hours | count name",
         ),
+        ("probe a !c.int using !every where count = !c.int", "target=a port=3 using=using interval=2 hours | count"),
         ("!command a using 30 seconds where count = 1 and", "target=a using=using interval=30 seconds | count"),
     ] {
         assert_eq!(bench.run(line).await.unwrap(), expected, "{line}");

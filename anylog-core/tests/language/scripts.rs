@@ -266,6 +266,23 @@ async fn scripts_have_the_rights_of_their_caller() {
 }
 
 #[tokio::test]
+async fn a_cancelled_command_leaves_the_session_as_it_was() {
+    let mut bench = Bench::new();
+    let path = bench.script("slow.al", "if T then wait 1000");
+    for _ in 0..50 {
+        let run = bench.session.execute(&path);
+        drop(run);
+        let line = format!("process {path}");
+        let run = tokio::time::timeout(Duration::from_millis(2), bench.session.execute(&line));
+        assert!(run.await.is_err());
+    }
+    assert!(bench.node.scripts.running().is_empty());
+    bench.run("say on").await.unwrap();
+    assert_eq!(bench.session.if_flag, None);
+    assert!(bench.run("goto x").await.unwrap_err().message.contains("only in a script"));
+}
+
+#[tokio::test]
 async fn errors_of_scripts_go_to_the_echo_queue() {
     let mut bench = Bench::new();
     bench.node.echo.set_enabled(true);

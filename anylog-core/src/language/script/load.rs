@@ -38,6 +38,7 @@ impl Script {
     /// A label that stands twice, a block `<` or a brace that is not closed before the end; the message names the line.
     pub fn parse(name: &str, text: &str) -> Result<Self, CommandError> {
         let mut loader = Loader { script: Script { name: name.to_owned(), ..Script::default() }, open: None };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, line) in text.lines().enumerate() {
             loader.line(index + 1, line.trim())?;
         }
@@ -295,6 +296,11 @@ print \"a # b\" # c
             assert!(error.message.contains(line) && error.message.contains("test.al"), "{error}");
             assert_eq!(error.status, status);
         }
+    }
+
+    #[test]
+    fn files_of_other_systems() {
+        assert_eq!(commands("\u{feff}get status\r\n# x\r\nx = {\r\n}\r\n").len(), 2);
     }
 
     #[test]

@@ -97,25 +97,38 @@ async fn read(path: &Path) -> Result<String, CommandError> {
 /// Runs a script in a frame of its own; the if-flag of the session is the same before and after.
 pub(super) async fn run(session: &mut Session, script: &Script, arguments: &[String]) -> Result<(), CommandError> {
     bind(session, script, arguments)?;
-    enter(session, &script.name)?;
-    let flag = session.if_flag;
-    let ticket = Ticket::enter(&session.node, &session.thread, &script.name);
-    let result = Box::pin(lines(session, script, &ticket)).await;
-    session.scripts.pop();
-    session.if_flag = flag;
-    result
+    let inside = Inside::enter(session, &script.name)?;
+    let ticket = Ticket::enter(&inside.session.node, &inside.session.thread, &script.name);
+    Box::pin(lines(inside.session, script, &ticket)).await
 }
 
-/// Opens a frame, as long as the scripts do not nest too deep.
-fn enter(session: &mut Session, name: &str) -> Result<(), CommandError> {
-    if session.scripts.len() >= MAX_SCRIPT_DEPTH {
-        return Err(CommandError::process(format!(
-            "Scripts call scripts deeper than {MAX_SCRIPT_DEPTH}; not started: '{name}'"
-        ))
-        .hint("a script that processes itself never ends; use a label and goto"));
+/// A session with a frame of its own for a script. The frame goes when the script ends, also when its future is dropped before, and
+/// the if-flag is then as it was.
+struct Inside<'a> {
+    session: &'a mut Session,
+    flag: Option<bool>,
+}
+
+impl<'a> Inside<'a> {
+    /// Opens a frame, as long as the scripts do not nest too deep.
+    fn enter(session: &'a mut Session, name: &str) -> Result<Self, CommandError> {
+        if session.scripts.len() >= MAX_SCRIPT_DEPTH {
+            return Err(CommandError::process(format!(
+                "Scripts call scripts deeper than {MAX_SCRIPT_DEPTH}; not started: '{name}'"
+            ))
+            .hint("a script that processes itself never ends; use a label and goto"));
+        }
+        session.scripts.push(Frame::default());
+        let flag = session.if_flag;
+        Ok(Self { session, flag })
     }
-    session.scripts.push(Frame::default());
-    Ok(())
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.session.scripts.pop();
+        self.session.if_flag = self.flag;
+    }
 }
 
 fn bind(session: &Session, script: &Script, arguments: &[String]) -> Result<(), CommandError> {
@@ -305,7 +318,8 @@ async fn run_json(session: &mut Session, name: &str, text: &str) -> Result<(), C
     };
     let document = crate::json_text::parse(text).map_err(|error| flawed(&error.message))?;
     let sections = document.get("config").and_then(Json::as_array).ok_or_else(|| flawed("no list 'config'"))?;
-    enter(session, name)?;
+    let inside = Inside::enter(session, name)?;
+    let session = &mut *inside.session;
     let ticket = Ticket::enter(&session.node, &session.thread, name);
     for (number, section) in sections.iter().enumerate() {
         let settings = section.get("setting").and_then(Json::as_object);
@@ -324,6 +338,5 @@ async fn run_json(session: &mut Session, name: &str, text: &str) -> Result<(), C
             }
         }
     }
-    session.scripts.pop();
     Ok(())
 }
