@@ -71,6 +71,12 @@ pub enum OperatorError {
         /// Where and why.
         reason: String,
     },
+    /// Another task stores the same content at the moment.
+    #[error("the content with hash {hash} is being stored")]
+    Busy {
+        /// MD5 of `dbms.table` and the bytes.
+        hash: String,
+    },
     /// A compressed file that cannot be unpacked.
     #[error("file '{name}' cannot be unpacked: {reason}")]
     Compressed {
@@ -131,6 +137,7 @@ impl OperatorError {
             OperatorError::FileName { .. } => Status::FILE_NAME_STRUCTURE,
             OperatorError::File { .. } => Status::WRITE_FAILURE,
             OperatorError::Content { .. } => Status::JSON_ANALYSIS,
+            OperatorError::Busy { .. } => Status::OVERLOADED,
             OperatorError::Compressed { .. } => Status::UNZIP,
             OperatorError::UnknownMember { .. } => Status::UNKNOWN_MEMBER,
             OperatorError::Segment { .. } => Status::PROCESS_FAILURE,
@@ -179,6 +186,7 @@ impl From<OperatorError> for SinkError {
                 SinkError::DiskFull
             }
             OperatorError::Journal(JournalError::Closed) | OperatorError::NotRunning => SinkError::NotRunning,
+            OperatorError::Busy { .. } => SinkError::Overloaded,
             OperatorError::Dbms(DbmsError::NotConnected { name }) => SinkError::UnknownDbms { dbms: name },
             other => SinkError::Failed { reason: other.to_string() },
         }

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anylog_core::time::stored;
 use anylog_dbms::{NewFile, SegmentId, Target, TsdError, TsdFile, TsdStore, TsdUpdate, tsd};
@@ -25,6 +26,8 @@ use crate::source_file::{SourceKind, SourceName, content_hash, registered};
 use crate::store::{Fitted, Settings, Shared};
 use crate::tables::blocking;
 
+/// How long a file waits for another task that stores the same content.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Rows that are applied by one transaction.
 const CHUNK_ROWS: usize = 5000;
 
@@ -55,7 +58,7 @@ pub(crate) async fn put(shared: &Arc<Shared>, file: SourceFile) -> Result<Stored
         compressed: false,
     };
     let path = shared.settings().prep_dir.join(name.plain());
-    let work = InWork::begin(shared, &name.hash)?;
+    let work = InWork::wait(shared, &name.hash).await?;
     let (writing, bytes) = (path.clone(), content);
     let content = blocking(move || {
         write_durably(&writing, &bytes).map_err(file_error(&writing))?;
@@ -98,9 +101,22 @@ struct InWork {
 }
 
 impl InWork {
+    /// Waits while another task stores the same content; what it stored is a duplicate then.
+    async fn wait(shared: &Arc<Shared>, hash: &str) -> Result<Self, OperatorError> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match Self::begin(shared, hash) {
+                Err(OperatorError::Busy { .. }) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
     fn begin(shared: &Arc<Shared>, hash: &str) -> Result<Self, OperatorError> {
         if !shared.files_in_work.lock().insert(hash.to_owned()) {
-            return Err(SinkError::DuplicateFile { hash: hash.to_owned() }.into());
+            return Err(OperatorError::Busy { hash: hash.to_owned() });
         }
         Ok(Self { shared: Arc::clone(shared), hash: hash.to_owned() })
     }

@@ -91,6 +91,9 @@ fn scan(directory: &Path) -> Vec<PathBuf> {
 
 /// Puts a file that failed where it belongs; false when it stays and is tried again.
 fn dispose(shared: &Shared, path: &Path, error: &OperatorError) -> bool {
+    if matches!(error, OperatorError::Busy { .. }) {
+        return false;
+    }
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let parsed = SourceName::parse(name).ok();
     let (dbms, table) = parsed.as_ref().map_or(("", ""), |name| (&name.dbms, &name.table));

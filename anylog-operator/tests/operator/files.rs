@@ -1,0 +1,145 @@
+//! Files that arrive whole.
+
+use anylog_dbms::NewFile;
+use anylog_ingest::{SinkError, SourceFile};
+use anylog_operator::source_file::content_hash;
+
+use crate::harness::{TestNode, eventually, numbered};
+
+fn file(table: &str, rows: Vec<String>) -> SourceFile {
+    SourceFile {
+        dbms: "d".into(),
+        table: table.into(),
+        source: "0".into(),
+        instructions: "0".into(),
+        rows,
+        origin: "rest".into(),
+    }
+}
+
+fn text(rows: &[String]) -> String {
+    rows.iter().map(|row| format!("{row}\n")).collect()
+}
+
+/// Writes elsewhere and renames, as the convention of the watch directory asks.
+fn deliver(node: &TestNode, name: &str, content: &[u8]) {
+    let prepared = node.directory("prep_dir").join("delivery");
+    std::fs::write(&prepared, content).unwrap();
+    std::fs::rename(prepared, node.directory("watch_dir").join(name)).unwrap();
+}
+
+fn names(node: &TestNode, directory: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(node.directory(directory)).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_stored_once() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.partitioned("insert_timestamp");
+    let stored = node.slot.store_file(file("t", numbered(0..12))).await.unwrap();
+    assert_eq!(stored.receipt.stored(), 12);
+    assert_eq!(stored.hash, content_hash("d", "t", &[text(&numbered(0..12)).as_bytes()]));
+    assert_eq!(node.integers("t", "n"), (0..12).collect::<Vec<_>>());
+    let again = node.slot.store_file(file("t", numbered(0..12))).await.unwrap_err();
+    assert_eq!(again, SinkError::DuplicateFile { hash: stored.hash.clone() });
+    assert_eq!(node.count("t"), 12);
+    assert_eq!(node.registered(), [(1, stored.hash.clone(), 12)]);
+    let archived = node.archived();
+    assert!(archived[0].0.starts_with(&format!("d.t.0.{}.0.7.1.", stored.hash)));
+    assert_eq!(archived[0].1, numbered(0..12));
+    assert!(names(&node, "watch_dir").is_empty() && names(&node, "prep_dir").is_empty());
+    let other = node.slot.store_file(file("u", numbered(0..12))).await.unwrap();
+    assert_ne!(other.hash, stored.hash, "the same content for another table is another file");
+}
+
+// R13
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_rows_of_a_file_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    let _ = node.slot.store_file(file("t", numbered(0..2))).await.unwrap();
+    let mut mixed = numbered(2..5);
+    mixed[1] = "{\"n\": [1]}".into();
+    let stored = node.slot.store_file(file("t", mixed)).await.unwrap();
+    assert_eq!(stored.receipt.stored(), 2);
+    assert_eq!(stored.receipt.refused()[0].row, 1);
+    assert_eq!(node.integers("t", "n"), [0, 1, 2, 4]);
+    assert_eq!(node.registered()[1].2, 2);
+}
+
+// A crash between a file's registration and its rows: the same file is taken up, under the same number.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_file_is_finished() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    let hash = content_hash("d", "t", &[text(&numbered(0..4)).as_bytes()]);
+    let registered = NewFile {
+        dbms: "d".into(),
+        table: "t".into(),
+        source: "0".into(),
+        hash: hash.clone(),
+        instructions: "0".into(),
+        time: node.node.clock.now(),
+    };
+    let id = node.catalog.tsd().unwrap().register(&registered).unwrap();
+    let _ = node.slot.store_file(file("t", numbered(0..4))).await.unwrap();
+    assert_eq!(node.registered(), [(id, hash, 4)]);
+    assert_eq!(node.integers("t", "tsd_id"), [id; 4]);
+}
+
+// A crash after everything but the removal of the file: it carries the node's own number, and is not a duplicate.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_own_file_that_is_left_in_the_watch_directory_repeats_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::start(home.path());
+    node.connect();
+    node.run().await;
+    let rows = numbered(0..4);
+    let hash = content_hash("d", "t", &[text(&rows).as_bytes()]);
+    let registered = NewFile {
+        dbms: "d".into(),
+        table: "t".into(),
+        source: "0".into(),
+        hash: hash.clone(),
+        instructions: "0".into(),
+        time: "2026-11-23T05:23:40.609731Z".parse().unwrap(),
+    };
+    let id = node.catalog.tsd().unwrap().register(&registered).unwrap();
+    deliver(&node, &format!("d.t.0.{hash}.0.7.{id}.261123052340.json"), text(&rows).as_bytes());
+    eventually("the file is stored", || node.registered()[0].2 == 4 && names(&node, "watch_dir").is_empty()).await;
+    assert_eq!(node.count("t"), 4);
+    assert!(names(&node, "err_dir").is_empty());
+    assert_eq!(node.archived()[0].0, format!("d.t.0.{hash}.0.7.{id}.261123052340.json.gz"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_the_watch_directory_are_stored_or_put_aside() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    let packed = anylog_operator::archive::pack(text(&numbered(0..3)).as_bytes()).unwrap();
+    deliver(&node, "d.t.json.gz", &packed);
+    deliver(&node, "d.u.src1.json", b"{\"n\": 1}\n{\n  \"n\": 2\n}\n");
+    eventually("both are stored", || node.count("t") == 3 && node.count("u") == 2).await;
+    deliver(&node, "d.t.again.json", text(&numbered(0..3)).as_bytes());
+    deliver(&node, "d.v.json", b"{\"n\": 1}\n{\"n\":");
+    deliver(&node, "d.t.0.0.0.1.json", b"{\"n\": 1}");
+    deliver(&node, "gone.t.json", b"{\"n\": 1}");
+    deliver(&node, "d.t.0.0.0.99.5.261123052340.json", b"{\"n\": 8}");
+    eventually("five are put aside", || names(&node, "err_dir").len() == 5).await;
+    let mut aside = names(&node, "err_dir");
+    aside.sort();
+    for (name, start) in aside.iter().zip([
+        "d.t.0.0.0.1.err_119.",
+        "d.t.0.0.0.99.5.261123052340.err_131.",
+        "d.t.again.err_86.",
+        "d.v.err_67.",
+        "gone.t.err_50.",
+    ]) {
+        assert!(name.starts_with(start) && name.ends_with(".json"), "{name} {start}");
+    }
+    eventually("the directory is empty", || names(&node, "watch_dir").is_empty()).await;
+    assert_eq!(node.count("t"), 3);
+    assert_eq!(node.registered().len(), 2, "what was put aside is not registered");
+}

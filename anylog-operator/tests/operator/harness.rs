@@ -1,0 +1,200 @@
+//! A node in a temporary directory, made anew as often as a test wants.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anylog_core::{Caller, CommandError, Node, Session};
+use anylog_dbms::{Catalog, ConnectRequest, Partitioning, SqlValue, Target};
+use anylog_ingest::{RowGroup, SinkSlot, TableRows};
+use anylog_ledger::{Destinations, Ledger, Policy};
+use anylog_net::LocalPeers;
+use anylog_operator::{Identity, OperatorConfig, OperatorService};
+use serde_json::json;
+
+pub struct TestNode {
+    pub node: Arc<Node>,
+    pub catalog: Arc<Catalog>,
+    pub ledger: Arc<Ledger>,
+    pub slot: Arc<SinkSlot>,
+    pub operator: Arc<OperatorService>,
+}
+
+impl TestNode {
+    /// A node at home in `home`, as a process finds it: nothing connected, nothing running.
+    pub fn start(home: &Path) -> Self {
+        let node = Node::builder().home(home).name("test-node").build();
+        node.directories.create().unwrap();
+        node.set_address(Some("127.0.0.1:32148".into()));
+        let catalog = Catalog::new(Arc::clone(&node));
+        let ledger = Ledger::new(Arc::clone(&node), Arc::clone(&catalog), LocalPeers::new());
+        let slot = SinkSlot::new();
+        let operator =
+            OperatorService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger), Arc::clone(&slot));
+        node.registry.register_all(anylog_operator::commands(&operator)).unwrap();
+        Self { node, catalog, ledger, slot, operator }
+    }
+
+    /// Connects almgm, with its table, and the database `d`.
+    pub fn connect(&self) -> &Self {
+        let directory = self.directory("dbms_dir");
+        let almgm = self.catalog.connect(ConnectRequest::sqlite("almgm", &directory)).unwrap();
+        almgm.tsd().unwrap().create().unwrap();
+        self.catalog.connect(ConnectRequest::sqlite("d", &directory)).unwrap();
+        self
+    }
+
+    /// Publishes a cluster and this node's operator, unless they are in the ledger.
+    pub async fn policies(&self) -> String {
+        if let Some(own) = self.ledger.policies("operator").first() {
+            return own.id().to_owned();
+        }
+        let to = Destinations::local();
+        let cluster = json!({"cluster": {"name": "c", "company": "co"}});
+        let cluster = self.ledger.insert(Policy::from_value(cluster).unwrap(), &to).await.unwrap();
+        let operator = json!({"operator": {"name": "o", "company": "co", "ip": "127.0.0.1", "port": 32148,
+            "cluster": cluster.id(), "member": 7}});
+        self.ledger.insert(Policy::from_value(operator).unwrap(), &to).await.unwrap().id().to_owned()
+    }
+
+    /// Starts the operator with registration of files.
+    pub async fn run(&self) {
+        let id = self.policies().await;
+        let config =
+            OperatorConfig { identity: Identity::Policy(id), update_tsd_info: true, ..OperatorConfig::default() };
+        self.operator.run(config).await.unwrap();
+    }
+
+    /// A running node with everything connected.
+    pub async fn running(home: &Path) -> Self {
+        let node = Self::start(home);
+        node.connect();
+        node.run().await;
+        node
+    }
+
+    pub fn immediate(&self) -> &Self {
+        self.operator.set_threshold(None, None, None, None, Some(true)).unwrap();
+        self
+    }
+
+    pub fn partitioned(&self, column: &str) -> &Self {
+        let (count, unit) = Partitioning::parse_interval("1 day").unwrap();
+        self.catalog.declare_partitioning("*", "*", Partitioning::new(column, count, unit).unwrap());
+        self
+    }
+
+    pub fn directory(&self, name: &str) -> PathBuf {
+        self.node.directories.directory(&self.node.dictionary, name)
+    }
+
+    pub async fn execute(&self, line: &str) -> Result<String, CommandError> {
+        let mut session = Session::new(Arc::clone(&self.node), Caller::terminal());
+        session.execute(line).await?.into_text().await
+    }
+
+    /// All targets of a table: itself and its partitions.
+    pub fn targets(&self, table: &str) -> Vec<Target> {
+        let database = self.catalog.get("d").unwrap();
+        let mut targets = vec![Target::table(table)];
+        let partitions = database.dbms().partitions(table).unwrap();
+        targets.extend(partitions.into_iter().map(|partition| Target::partition(table, partition)));
+        targets
+    }
+
+    pub fn count(&self, table: &str) -> u64 {
+        let database = self.catalog.get("d").unwrap();
+        if database.dbms().schema(table).unwrap().is_none() {
+            return 0;
+        }
+        self.targets(table).iter().map(|target| database.dbms().count(target).unwrap()).sum()
+    }
+
+    /// One column of all rows, sorted.
+    pub fn column(&self, table: &str, column: &str) -> Vec<SqlValue> {
+        let database = self.catalog.get("d").unwrap();
+        let mut values = Vec::new();
+        for target in self.targets(table) {
+            let sql = format!("SELECT {column} FROM {}", target.physical());
+            let mut visit = |_: &[String], mut row: Vec<SqlValue>| {
+                values.push(row.remove(0));
+                std::ops::ControlFlow::Continue(())
+            };
+            database.dbms().query(Some(&target), &sql, &mut visit).unwrap();
+        }
+        values.sort_by(|a, b| format!("{a:?}").cmp(&format!("{b:?}")));
+        values
+    }
+
+    pub fn integers(&self, table: &str, column: &str) -> Vec<i64> {
+        let mut numbers: Vec<i64> = self
+            .column(table, column)
+            .into_iter()
+            .map(|value| match value {
+                SqlValue::Int(number) => number,
+                other => panic!("{other:?} is not an integer"),
+            })
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Names and rows of all archived files.
+    pub fn archived(&self) -> Vec<(String, Vec<String>)> {
+        let mut files = Vec::new();
+        collect(&self.directory("archive_dir"), &mut files);
+        files.sort();
+        files
+            .into_iter()
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                let content = anylog_operator::archive::unpack(&name, &std::fs::read(&path).unwrap()).unwrap();
+                let rows = String::from_utf8(content).unwrap().lines().map(str::to_owned).collect();
+                (name, rows)
+            })
+            .collect()
+    }
+
+    /// The registered files: id, hash, rows.
+    pub fn registered(&self) -> Vec<(i64, String, i64)> {
+        let files = self.catalog.tsd().unwrap().list("tsd_info", &anylog_dbms::TsdFilter::default()).unwrap();
+        let mut files: Vec<_> = files.into_iter().map(|file| (file.file_id, file.hash, file.rows)).collect();
+        files.sort();
+        files
+    }
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { collect(&path, files) } else { files.push(path) }
+    }
+}
+
+/// Rows for one table of `d`.
+pub fn rows(table: &str, rows: impl IntoIterator<Item = String>) -> RowGroup {
+    RowGroup {
+        parts: vec![TableRows {
+            dbms: "d".into(),
+            table: table.into(),
+            source: "0".into(),
+            instructions: "0".into(),
+            declared: Vec::new(),
+            rows: rows.into_iter().collect(),
+        }],
+        origin: "test".into(),
+    }
+}
+
+pub fn numbered(range: std::ops::Range<i64>) -> Vec<String> {
+    range.map(|n| format!("{{\"n\": {n}}}")).collect()
+}
+
+/// Waits until a condition holds.
+pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,212 @@
+//! A node that ends without a word and comes back.
+
+use std::path::Path;
+
+use crate::harness::{TestNode, eventually, numbered, rows};
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).into_iter().flatten() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn replace(part: &str, from: &Path, home: &Path) {
+    let target = home.join("AnyLog-Network/data").join(part);
+    std::fs::remove_dir_all(&target).unwrap();
+    copy(&from.join("AnyLog-Network/data").join(part), &target);
+}
+
+async fn sealed_everywhere(node: &TestNode, count: i64) {
+    eventually("the segments of the run before are sealed", || {
+        node.registered().iter().all(|(_, hash, _)| !hash.starts_with("open:"))
+    })
+    .await;
+    assert_eq!(node.integers("t", "n"), (0..count).collect::<Vec<_>>(), "each row once");
+    assert_eq!(node.registered().iter().map(|(_, _, rows)| rows).sum::<i64>(), count);
+    let mut archived: Vec<String> = node.archived().into_iter().flat_map(|(_, rows)| rows).collect();
+    archived.sort_by_key(|row| row.trim_matches(|c: char| !c.is_ascii_digit()).parse::<i64>().unwrap());
+    assert_eq!(archived, numbered(0..count), "each row in one source file");
+}
+
+// DUR-2: rows that were acknowledged in buffered mode are applied inside `connect dbms`, before anybody sees the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn buffered_rows_are_replayed_before_the_database_is_offered() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.partitioned("insert_timestamp");
+    for n in 0..5 {
+        let _ = node.slot.append(rows("t", numbered(n * 2..n * 2 + 2))).await.unwrap();
+    }
+    assert_eq!(node.count("t"), 0);
+    drop(node);
+    let node = TestNode::start(home.path());
+    node.connect();
+    assert_eq!(node.integers("t", "n"), (0..10).collect::<Vec<_>>());
+    node.run().await;
+    sealed_everywhere(&node, 10).await;
+}
+
+// DUR-2: rows that are in the database already are not repeated, through several restarts.
+#[tokio::test(flavor = "multi_thread")]
+async fn immediate_rows_are_not_repeated() {
+    let home = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let node = TestNode::running(home.path()).await;
+        node.immediate().partitioned("insert_timestamp");
+        let _ = node.slot.append(rows("t", numbered(round * 10..round * 10 + 10))).await.unwrap();
+        drop(node);
+    }
+    let node = TestNode::running(home.path()).await;
+    sealed_everywhere(&node, 30).await;
+}
+
+// DUR-1: the journal is the point of durability: a database that lost its last commits gets them back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_database_lost_comes_back_from_the_journal() {
+    let (home, before) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = TestNode::running(home.path()).await;
+    node.immediate().partitioned("insert_timestamp");
+    let _ = node.slot.append(rows("t", numbered(0..4))).await.unwrap();
+    copy(home.path(), before.path());
+    let _ = node.slot.append(rows("t", numbered(4..9))).await.unwrap();
+    assert_eq!(node.count("t"), 9);
+    drop(node);
+    replace("dbms", before.path(), home.path());
+    let node = TestNode::running(home.path()).await;
+    sealed_everywhere(&node, 9).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lost_everything_is_made_again() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate().partitioned("insert_timestamp");
+    let _ = node.slot.append(rows("t", numbered(0..4))).await.unwrap();
+    let directory = node.directory("dbms_dir");
+    drop(node);
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("d.") {
+            if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+        }
+    }
+    let node = TestNode::running(home.path()).await;
+    sealed_everywhere(&node, 4).await;
+}
+
+// Every step of a seal can be repeated: states that a crash leaves between two steps, composed of copies of before and after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seal_is_finished_from_wherever_it_stopped() {
+    for (immediate, after) in [
+        (true, &["archive"][..]),
+        (false, &["archive"][..]),
+        (true, &["archive", "dbms"][..]),
+        (false, &["archive", "dbms"][..]),
+        (true, &["archive", "dbms", "journal"][..]),
+    ] {
+        let (home, open, sealed) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let node = TestNode::running(home.path()).await;
+        node.partitioned("insert_timestamp");
+        node.operator.set_threshold(None, None, None, None, Some(immediate)).unwrap();
+        let _ = node.slot.append(rows("t", numbered(0..6))).await.unwrap();
+        copy(home.path(), open.path());
+        node.operator.flush().await.unwrap();
+        copy(home.path(), sealed.path());
+        drop(node);
+        for part in after {
+            replace(part, sealed.path(), open.path());
+        }
+        let node = TestNode::running(open.path()).await;
+        sealed_everywhere(&node, 6).await;
+        assert_eq!(node.archived().len(), 1, "a repeated seal makes the same file");
+    }
+}
+
+// R8, DUR-4: a damaged journal costs the damaged message, is kept and named, and stops nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_journal_does_not_stop_the_start() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    for n in 0..3 {
+        let _ = node.slot.append(rows("t", numbered(n..n + 1))).await.unwrap();
+    }
+    let (journal, errors) = (node.directory("journal_dir"), node.directory("err_dir"));
+    drop(node);
+    let file = std::fs::read_dir(&journal).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    std::fs::write(&file, bytes).unwrap();
+    let node = TestNode::running(home.path()).await;
+    assert_eq!(node.integers("t", "n"), [0, 2]);
+    let kept = std::fs::read_dir(&errors).unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    assert_eq!(kept.filter(|name| name.ends_with(".damaged")).count(), 1);
+    assert!(node.node.errors.messages().iter().any(|message| message.text.contains("is damaged at byte")));
+    let _ = node.slot.append(rows("t", numbered(3..4))).await.unwrap();
+    node.operator.flush().await.unwrap();
+    assert_eq!(node.integers("t", "n"), [0, 2, 3]);
+}
+
+// A dropped partition stays dropped, whatever the journal still holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_does_not_bring_dropped_rows_back() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate().partitioned("insert_timestamp");
+    let _ = node.slot.append(rows("t", numbered(0..2))).await.unwrap();
+    let partition = node.targets("t")[1].partition.clone().unwrap();
+    node.catalog.drop_partition(&node.catalog.get("d").unwrap(), "t", &partition).unwrap();
+    let _ = node.slot.append(rows("t", numbered(2..3))).await.unwrap();
+    drop(node);
+    let node = TestNode::running(home.path()).await;
+    assert_eq!(node.integers("t", "n"), [2]);
+}
+
+// OPS-2: a drain acknowledges what is under way, refuses what comes later, and loses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_lost_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate();
+    let slot = std::sync::Arc::clone(&node.slot);
+    let sending = tokio::spawn(async move {
+        let mut acknowledged = 0;
+        while slot.append(rows("t", numbered(acknowledged..acknowledged + 1))).await.is_ok() {
+            acknowledged += 1;
+        }
+        acknowledged
+    });
+    eventually("some rows are stored", || node.count("t") > 20).await;
+    let started = std::time::Instant::now();
+    node.operator.drain().await;
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    let acknowledged = sending.await.unwrap();
+    drop(node);
+    let node = TestNode::running(home.path()).await;
+    let stored = node.integers("t", "n");
+    assert!(stored.len() as i64 >= acknowledged && stored.len() as i64 <= acknowledged + 1);
+    assert_eq!(stored, (0..stored.len() as i64).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registered_file_without_rows_is_void() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    let _ = node.slot.append(rows("t", numbered(0..1))).await.unwrap();
+    let journal = node.directory("journal_dir");
+    drop(node);
+    for entry in std::fs::read_dir(journal).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let node = TestNode::running(home.path()).await;
+    let files = node.registered();
+    assert!(files[0].1.starts_with("void:"), "{files:?}");
+}

@@ -1,0 +1,227 @@
+//! Rows that arrive in messages.
+
+use std::sync::Arc;
+
+use anylog_dbms::SqlValue;
+use anylog_ingest::{RowGroup, SinkError};
+use anylog_operator::{Identity, OperatorConfig, OperatorError};
+
+use crate::harness::{TestNode, numbered, rows};
+
+// DUR-1: immediate is immediate from the first row of a table never seen before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledged_row_is_there() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate().partitioned("insert_timestamp");
+    let receipt = node.slot.append(rows("t", numbered(0..3))).await.unwrap();
+    assert_eq!((receipt.stored(), receipt.refused().len()), (3, 0));
+    assert_eq!(node.integers("t", "n"), [0, 1, 2]);
+    assert_eq!(node.targets("t").len(), 2, "the rows lie in a partition");
+    assert_eq!(node.column("t", "tsd_name"), vec![SqlValue::Text("7".into()); 3]);
+    let (file_id, hash, _) = node.registered()[0].clone();
+    assert!(hash.starts_with("open:"));
+    assert_eq!(node.integers("t", "tsd_id"), [file_id; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_table_is_published_with_its_cluster() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate();
+    let _ = node.slot.append(rows("t", numbered(0..1))).await.unwrap();
+    let view = node.ledger.view();
+    assert!(view.table_policy("d", "t").unwrap().text("create").unwrap().contains("CREATE TABLE"));
+    let cluster =
+        node.ledger.policies("cluster").iter().find(|policy| policy.text("parent").is_none()).unwrap().id().to_owned();
+    assert_eq!(view.clusters_with("d", "t"), [cluster.as_str()]);
+    let child = node.ledger.policies("cluster").into_iter().find(|policy| policy.text("parent").is_some()).unwrap();
+    assert_eq!(child.text("source"), Some("Node at 127.0.0.1:32148"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buffered_rows_are_there_after_a_flush() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.partitioned("insert_timestamp");
+    let _ = node.slot.append(rows("t", numbered(0..5))).await.unwrap();
+    assert_eq!(node.count("t"), 0, "they wait in the journal");
+    assert_eq!(node.operator.flush().await.unwrap(), 1);
+    assert_eq!(node.integers("t", "n"), [0, 1, 2, 3, 4]);
+    let files = node.archived();
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0].1, numbered(0..5), "the source file holds the rows as they came");
+    let (file_id, hash, count) = node.registered()[0].clone();
+    assert_eq!(count, 5);
+    assert!(files[0].0.starts_with(&format!("d.t.0.{hash}.0.7.{file_id}.")), "{}", files[0].0);
+}
+
+// DUR-2: counts agree everywhere, however the rows are grouped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_rows_are_a_thousand_rows_everywhere() {
+    let home = tempfile::tempdir().unwrap();
+    let node = Arc::new(TestNode::running(home.path()).await);
+    node.immediate().partitioned("insert_timestamp");
+    let senders: Vec<_> = (0..20)
+        .map(|sender| {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move {
+                for n in 0..50 {
+                    let first = sender * 50 + n;
+                    let _ = node.slot.append(rows("t", numbered(first..first + 1))).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    assert_eq!(node.count("t"), 1000);
+    node.operator.flush().await.unwrap();
+    assert_eq!(node.integers("t", "n"), (0..1000).collect::<Vec<_>>());
+    let archived: usize = node.archived().iter().map(|(_, rows)| rows.len()).sum();
+    assert_eq!(archived, 1000);
+    assert_eq!(node.registered().iter().map(|(_, _, rows)| rows).sum::<i64>(), 1000);
+    let load = node.operator.load();
+    assert!(load.frames.1 < load.frames.0, "messages share syncs: {load:?}");
+    assert_eq!(load.memory, 0, "nothing is held when nothing is under way");
+}
+
+// R13: one bad row costs itself only, and is kept with the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_goes_to_the_quarantine_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate();
+    let _ = node.slot.append(rows("t", numbered(0..1))).await.unwrap();
+    let mut batch = numbered(1..4);
+    batch[1] = "{\"n\": \"warm\"}".into();
+    let receipt = node.slot.append(rows("t", batch)).await.unwrap();
+    assert_eq!(receipt.stored(), 2);
+    assert_eq!(receipt.refused().len(), 1);
+    assert_eq!((receipt.refused()[0].part, receipt.refused()[0].row), (0, 1));
+    assert!(receipt.refused()[0].reason.contains("'n'"), "{}", receipt.refused()[0].reason);
+    assert_eq!(node.integers("t", "n"), [0, 1, 3]);
+    let kept = node.operator.quarantined().unwrap();
+    assert_eq!((kept[0].row.as_str(), kept[0].origin.as_str(), kept[0].position), ("{\"n\": \"warm\"}", "test", 1));
+    let receipt = node.slot.append(rows("t", ["nonsense".to_owned()])).await.unwrap();
+    assert_eq!((receipt.stored(), receipt.refused().len()), (0, 1), "a message of bad rows is taken and put aside");
+    node.operator.flush().await.unwrap();
+    assert_eq!(node.registered().iter().map(|(_, _, rows)| rows).sum::<i64>(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_integer_column_widens_for_a_fraction() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate().partitioned("insert_timestamp");
+    let _ = node.slot.append(rows("t", numbered(1..2))).await.unwrap();
+    let receipt = node.slot.append(rows("t", ["{\"n\": 2}".to_owned(), "{\"n\": 2.5}".to_owned()])).await.unwrap();
+    assert_eq!(receipt.stored(), 2);
+    let sum: f64 = node
+        .column("t", "n")
+        .iter()
+        .map(|value| match value {
+            SqlValue::Int(1) => 1.0,
+            SqlValue::Int(2) => 2.0,
+            SqlValue::Float(value) => *value,
+            other => panic!("{other:?}"),
+        })
+        .sum();
+    assert!((sum - 5.5).abs() < 1e-9);
+    let create = node.ledger.view().table_policy("d", "t").unwrap().text("create").unwrap().to_uppercase();
+    assert!(create.contains("DOUBLE"), "{create}");
+}
+
+// Decisions: streams are never deduplicated by content.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_equal_batches_are_two_batches() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    for _ in 0..2 {
+        let _ = node.slot.append(rows("t", numbered(0..2))).await.unwrap();
+        node.operator.flush().await.unwrap();
+    }
+    assert_eq!(node.count("t"), 4);
+    let hashes: std::collections::BTreeSet<_> = node.registered().into_iter().map(|(_, hash, _)| hash).collect();
+    assert_eq!(hashes.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn turning_immediate_on_loses_no_buffered_row() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    let _ = node.slot.append(rows("t", numbered(0..2))).await.unwrap();
+    node.immediate();
+    let _ = node.slot.append(rows("t", numbered(2..4))).await.unwrap();
+    assert!(node.count("t") >= 2, "the immediate rows are there");
+    node.operator.flush().await.unwrap();
+    assert_eq!(node.integers("t", "n"), [0, 1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_go_to_the_partition_of_their_time() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate().partitioned("at");
+    let times = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-01T12:00:00Z"];
+    let batch = times.map(|at| format!("{{\"at\": \"{at}\", \"v\": 1}}"));
+    let receipt = node.slot.append(rows("t", batch)).await.unwrap();
+    assert_eq!(receipt.stored(), 3, "{:?}", receipt.refused());
+    let counts: Vec<u64> =
+        node.targets("t").iter().map(|target| node.catalog.get("d").unwrap().dbms().count(target).unwrap()).collect();
+    assert_eq!(counts, [0, 2, 1]);
+    node.operator.flush().await.unwrap();
+    assert_eq!(node.count("t"), 3, "sealing repeats nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_stored_is_refused_with_the_status() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::start(home.path());
+    node.connect();
+    assert_eq!(node.slot.append(rows("t", numbered(0..1))).await.unwrap_err(), SinkError::NotRunning);
+    let _ = node.policies().await;
+    let config = OperatorConfig { create_table: false, update_tsd_info: true, ..OperatorConfig::default() };
+    node.operator.run(config.clone()).await.unwrap();
+    assert_eq!(node.operator.run(config).await.unwrap_err(), OperatorError::Running);
+    let refused = node.slot.append(rows("t", numbered(0..1))).await.unwrap_err();
+    assert!(matches!(refused, SinkError::Table { status, .. } if status.0 == 171), "{refused:?}");
+    let mut unknown: RowGroup = rows("t", numbered(0..1));
+    unknown.parts[0].dbms = "nowhere".into();
+    assert_eq!(node.slot.append(unknown).await.unwrap_err(), SinkError::UnknownDbms { dbms: "nowhere".into() });
+    node.operator.exit().await.unwrap();
+    let config = OperatorConfig { limit_tables: vec![("d".into(), "none".into())], ..OperatorConfig::default() };
+    assert!(matches!(node.operator.run(config).await.unwrap_err(), OperatorError::UnknownTable { .. }));
+    let config = OperatorConfig { identity: Identity::Policy("gone".into()), ..OperatorConfig::default() };
+    assert_eq!(node.operator.run(config).await.unwrap_err().status().0, 113);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_operator_takes_its_tables_only() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    let _ = node.slot.append(rows("t", numbered(0..1))).await.unwrap();
+    node.operator.exit().await.unwrap();
+    let config = OperatorConfig { limit_tables: vec![("d".into(), "t".into())], ..OperatorConfig::default() };
+    node.operator.run(config).await.unwrap();
+    let _ = node.slot.append(rows("t", numbered(1..2))).await.unwrap();
+    let refused = node.slot.append(rows("u", numbered(0..1))).await.unwrap_err();
+    assert!(matches!(refused, SinkError::Table { status, .. } if status.0 == 130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_partition_is_made_again_for_new_rows() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate().partitioned("insert_timestamp");
+    let _ = node.slot.append(rows("t", numbered(0..2))).await.unwrap();
+    let partition = node.targets("t")[1].partition.clone().unwrap();
+    let database = node.catalog.get("d").unwrap();
+    node.catalog.drop_partition(&database, "t", &partition).unwrap();
+    assert_eq!(node.count("t"), 0);
+    let _ = node.slot.append(rows("t", numbered(2..3))).await.unwrap();
+    assert_eq!(node.integers("t", "n"), [2]);
+    node.operator.flush().await.unwrap();
+    assert_eq!(node.integers("t", "n"), [2], "sealing does not bring dropped rows back");
+}
