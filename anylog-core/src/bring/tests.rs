@@ -225,9 +225,9 @@ fn document() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn parsing_never_panics(text in "\\PC{0,60}") {
-        let _ = Bring::parse(&text, None);
-        let _ = Bring::parse(&format!("bring{text}"), None);
-        let _ = Items::parse(&text);
+        drop(Bring::parse(&text, None));
+        drop(Bring::parse(&format!("bring{text}"), None));
+        drop(Items::parse(&text));
     }
 
     #[test]
@@ -237,9 +237,9 @@ proptest! {
     ) {
         if let Ok(bring) = Bring::parse(&format!("bring{text}"), None) {
             let documents: Vec<&Value> = documents.iter().collect();
-            let _ = bring.evaluate(&documents);
+            drop(bring.evaluate(&documents));
             for document in &documents {
-                let _ = bring.items().values(document);
+                drop(bring.items().values(document));
             }
         }
     }

@@ -292,7 +292,7 @@ fn node_info(call: &BlockingCall) -> CommandResult {
         "virtual_memory" => memory_rows()?,
         "net_io_counters" => network_counters()?,
         "disk_usage" => {
-            let disk = rustix::fs::statvfs(&call.node.directories.home())
+            let disk = rustix::fs::statvfs(call.node.directories.home())
                 .map_err(|error| CommandError::process(std::io::Error::from(error).to_string()))?;
             let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize).to_string();
             vec![

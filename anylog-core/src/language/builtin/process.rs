@@ -149,10 +149,10 @@ async fn read(channel: Option<impl AsyncRead + Unpin>) -> String {
 
 fn end_group(leader: Option<u32>) {
     let leader = leader.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    if let Some(leader) = leader {
-        if let Err(error) = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL) {
-            // It may have ended by itself in between.
-            tracing::debug!(%error, "A command of the host could not be ended");
-        }
+    if let Some(leader) = leader
+        && let Err(error) = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL)
+    {
+        // It may have ended by itself in between.
+        tracing::debug!(%error, "A command of the host could not be ended");
     }
 }
