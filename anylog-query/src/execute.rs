@@ -114,6 +114,8 @@ pub(crate) enum Piece<H> {
     Head(H),
     /// Some rows.
     Rows(Vec<Row>),
+    /// There are no more rows. A stream that ends without it lost its worker.
+    End,
 }
 
 /// A stream of rows. Dropping the receiver stops the readers.
@@ -138,9 +140,7 @@ impl<H: Send> Sender<H> {
             let _gone = self.flush();
         }
         let result = if self.stalled { Err(QueryError::Stalled { seconds: STALL.as_secs() }) } else { result };
-        if let Err(error) = result {
-            let _gone = self.send(Err(error));
-        }
+        let _gone = self.send(result.map(|()| Piece::End));
     }
 
     fn send(&mut self, piece: Result<Piece<H>, QueryError>) -> ControlFlow<()> {

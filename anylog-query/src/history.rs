@@ -17,6 +17,8 @@ use crate::sql::bind::Select;
 const SLOTS: usize = 500;
 /// Entries of the query log.
 const LOG: usize = 1000;
+/// Characters of a statement that are remembered: history is bounded in bytes too.
+const SHOWN: usize = 2000;
 /// Buckets of `get queries time`: up to 1, 2, .. 9 seconds, and over.
 const BUCKETS: usize = 10;
 
@@ -85,12 +87,12 @@ impl Record {
         };
         if let Some(steps) = steps {
             explained.places = steps.places();
-            explained.remote = steps.remote().to_owned();
+            explained.remote = shortened(steps.remote());
             if let Steps::Merge { columns, last, .. } = steps {
                 let list =
                     columns.iter().map(|column| format!("{} {}", column.name, column.declared).trim_end().to_owned());
                 explained.create = format!("create table query_{} ({});", self.id, list.collect::<Vec<_>>().join(", "));
-                explained.last = last.replace(crate::plan::MERGE_TABLE, &format!("query_{}", self.id));
+                explained.last = shortened(&last.replace(crate::plan::MERGE_TABLE, &format!("query_{}", self.id)));
             }
         }
         self.state.lock().explained = explained;
@@ -121,6 +123,13 @@ impl Record {
             state.finished = Some((time, status));
         }
         self.timings.note(time, self.rows(), &self.dbms, &self.sql);
+    }
+}
+
+fn shortened(sql: &str) -> String {
+    match sql.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{} ..", &sql[..end]),
+        None => sql.to_owned(),
     }
 }
 
@@ -197,7 +206,7 @@ impl History {
         let record = Arc::new(Record {
             id: self.next.fetch_add(1, Ordering::Relaxed),
             dbms: request.dbms.clone(),
-            sql: request.sql.clone(),
+            sql: shortened(&request.sql),
             output: request.output.clone(),
             clock: Instant::now(),
             progress: Arc::default(),

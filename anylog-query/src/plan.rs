@@ -5,7 +5,7 @@
 //! | plan | for | work |
 //! |---|---|---|
 //! | [`Steps::Direct`] | one place, or an engine that holds all places | the whole statement there |
-//! | [`Steps::Chain`] | no aggregate, group, order | place after place, limit counted over all |
+//! | [`Steps::Chain`] | no aggregate, group, order; or an order by the time that splits the table | place after place, limit counted over all |
 //! | [`Steps::Merge`], decomposed | count, sum, min, max, avg, range, group by | partial aggregates of each place, put together at the end |
 //! | [`Steps::Merge`], general | everything else | the columns and rows that matter, the statement itself over them |
 
@@ -76,19 +76,16 @@ pub(crate) fn plan(
     let windows = any(select, |expr| matches!(expr, Expr::Call(call) if call.over.is_some()));
     let grouped = aggregates || !select.group.is_empty() || select.having.is_some();
     let plain = !grouped && !select.distinct && !windows;
-    if plain && select.order.is_empty() {
-        // Each place may have to give all rows of the answer.
-        let most = limit.map(|limit| limit.saturating_add(skip));
-        let sql = |from: &str| whole(select, from, select.filter.as_ref(), most, 0, engine);
-        let parts = targets
-            .into_iter()
-            .map(|target| {
-                let sql = sql(&quoted_name(target.physical()));
-                (target, sql)
-            })
-            .collect();
-        return Steps::Chain { parts, skip, limit };
-    }
+    let targets = match select.order.first() {
+        None if plain => return chain(select, engine, targets, limit, skip),
+        Some(Order { expr: Expr::Column(column), descending, .. }) if plain => {
+            match prune::in_time_order(&targets, column, *descending) {
+                Some(ordered) => return chain(select, engine, ordered, limit, skip),
+                None => targets,
+            }
+        }
+        _ => targets,
+    };
     if engine == Engine::Postgres {
         return union(select, &targets, limit, skip);
     }
@@ -96,6 +93,16 @@ pub(crate) fn plan(
         return split.steps(select, engine, targets, limit, skip);
     }
     general(select, engine, targets, limit, skip, plain, kind)
+}
+
+/// Place after place; each may have to give all rows of the answer.
+fn chain(select: &Select, engine: Engine, targets: Vec<Target>, limit: Option<u64>, skip: u64) -> Steps {
+    let most = limit.map(|limit| limit.saturating_add(skip));
+    let part = |target: Target| {
+        let sql = whole(select, &quoted_name(target.physical()), select.filter.as_ref(), most, 0, engine);
+        (target, sql)
+    };
+    Steps::Chain { parts: targets.into_iter().map(part).collect(), skip, limit }
 }
 
 /// All places lie in one database: it can see them as one table.

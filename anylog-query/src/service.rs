@@ -1,10 +1,11 @@
 //! The Rust API: a request, its compilation, its rows.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anylog_core::Node;
-use anylog_dbms::{Catalog, Dbms, SqlValue};
+use anylog_dbms::{Catalog, Dbms, SqlValue, Target};
 use anylog_ledger::Ledger;
 use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
@@ -15,6 +16,7 @@ use crate::plan::{self, Steps};
 use crate::shape::Shaper;
 use crate::sql::bind::{Select, bind};
 use crate::sql::dates::Moment;
+use crate::sql::expr::quoted_name;
 use crate::sql::{self, Now};
 use crate::{Cell, QueryError};
 
@@ -58,6 +60,7 @@ pub struct Answer {
     receiver: mpsc::Receiver<Result<Piece<Head>, QueryError>>,
     record: Arc<Record>,
     started: Instant,
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -77,11 +80,14 @@ impl Answer {
     pub async fn next(&mut self) -> Option<Result<Vec<Vec<Cell>>, QueryError>> {
         loop {
             let shaped = match self.receiver.recv().await {
-                None => {
+                None if self.ended => return None,
+                None => Err(QueryError::Worker { reason: "it sent no end of the rows".to_owned() }),
+                Some(Ok(Piece::Head(_))) => continue,
+                Some(Ok(Piece::End)) => {
+                    self.ended = true;
                     self.record.complete(Ok(()));
                     return None;
                 }
-                Some(Ok(Piece::Head(_))) => continue,
                 Some(Ok(Piece::Rows(rows))) => self.shaper.rows(rows),
                 Some(Err(error)) => Err(error),
             };
@@ -89,7 +95,9 @@ impl Answer {
                 Ok(rows) if rows.is_empty() => {}
                 Ok(rows) => return Some(Ok(rows)),
                 Err(error) => {
+                    self.ended = true;
                     self.receiver.close();
+                    while self.receiver.try_recv().is_ok() {}
                     self.record.complete(Err(&error));
                     return Some(Err(error));
                 }
@@ -120,7 +128,7 @@ impl QueryService {
     /// A service over the databases of `catalog`; `ledger` tells the places of tables on other nodes.
     #[must_use]
     pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>) -> Arc<Self> {
-        let merger = Merger::new(Arc::clone(&node), Arc::clone(&catalog));
+        let merger = Merger::new(Arc::clone(&node));
         Arc::new(Self { node, catalog, ledger, merger, history: History::default() })
     }
 
@@ -187,9 +195,13 @@ impl QueryService {
             }
         });
         match receiver.recv().await {
-            Some(Ok(Piece::Head(Head { names, shaper }))) => Ok(Answer { names, shaper, receiver, record, started }),
+            Some(Ok(Piece::Head(Head { names, shaper }))) => {
+                Ok(Answer { names, shaper, receiver, record, started, ended: false })
+            }
             Some(Err(error)) => Err(error),
-            Some(Ok(Piece::Rows(_))) | None => Err(QueryError::Worker { reason: "it sent no columns".to_owned() }),
+            Some(Ok(Piece::Rows(_) | Piece::End)) | None => {
+                Err(QueryError::Worker { reason: "it sent no columns".to_owned() })
+            }
         }
     }
 
@@ -204,7 +216,7 @@ impl QueryService {
     /// Reads, checks and plans a statement; a period is looked up. No steps when it is known that there are no rows.
     fn compile(&self, request: &Request) -> Result<Compiled, QueryError> {
         let now = Now { instant: self.node.clock.now(), zone: self.node.time_zone() };
-        self.compile_at(request, &now)
+        sql::on_deep_stack(|| self.compile_at(request, &now))
     }
 
     fn compile_at(&self, request: &Request, now: &Now) -> Result<Compiled, QueryError> {
@@ -229,7 +241,11 @@ impl QueryService {
             None
         } else {
             let partitions = dbms.partitions(&select.table)?;
-            let targets = plan::targets(&select.table, partitions, select.filter.as_ref());
+            let mut targets = plan::targets(&select.table, partitions, select.filter.as_ref());
+            // The table itself is usually empty beside its partitions; without it there is less to put together.
+            if targets.len() > 1 && is_empty(dbms.as_ref(), &targets[0])? {
+                targets.remove(0);
+            }
             let kind = |name: &str| schema.column(name).map(|column| column.kind);
             Some(plan::plan(&select, dbms.engine(), targets, &kind))
         };
@@ -254,6 +270,16 @@ impl QueryService {
             Some(other) => Err(not_a_time(&format!("{other:?}"))),
         }
     }
+}
+
+fn is_empty(dbms: &dyn Dbms, target: &Target) -> Result<bool, QueryError> {
+    let mut empty = true;
+    let sql = format!("select 1 from {} limit 1", quoted_name(target.physical()));
+    dbms.query(Some(target), &sql, &mut |_, _| {
+        empty = false;
+        ControlFlow::Break(())
+    })?;
+    Ok(empty)
 }
 
 fn not_a_time(text: &str) -> QueryError {

@@ -40,8 +40,20 @@ impl Statement {
     }
 }
 
+/// The stack on which statements are read: their trees are walked recursively, to a bounded depth.
+const STACK: usize = 16 * 1024 * 1024;
+
+/// Runs `work` with enough stack for the deepest statement that is allowed.
+pub(crate) fn on_deep_stack<T>(work: impl FnOnce() -> T) -> T {
+    stacker::grow(STACK, work)
+}
+
 /// Reads a statement. `bounds` are those of its period, once they are known; until then the period holds for all rows.
 pub(crate) fn parse(text: &str, now: &Now, bounds: Option<&Bounds>) -> Result<Statement, QueryError> {
+    on_deep_stack(|| read(text, now, bounds))
+}
+
+fn read(text: &str, now: &Now, bounds: Option<&Bounds>) -> Result<Statement, QueryError> {
     let mut tokens = scan::scan(text)?;
     while tokens.last().is_some_and(|token| token.symbol(";")) {
         tokens.pop();

@@ -1,6 +1,7 @@
 //! Puts rows of several places into one table in memory and runs the last statement over it.
 //!
-//! The table lies in `system_query` when that is a SQLite database in memory, else in a database of its own.
+//! Each query has a SQLite database in memory of its own: queries do not wait for each other's writer, and everything that a query
+//! took is given back with it.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anylog_core::Node;
-use anylog_dbms::{Catalog, ConnectRequest, Database, Dbms, Engine, Target};
+use anylog_dbms::{Catalog, ConnectRequest, Database, Dbms, Target};
 use parking_lot::Mutex;
 
 use super::{BATCH_BYTES, BATCH_ROWS, Row, Sink, read, size};
@@ -20,40 +21,24 @@ use crate::sql::expr::quoted_name;
 /// The bytes of intermediate rows that one query may hold.
 pub(crate) const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Numbers tables of intermediate rows over all services of the program: databases in memory may share a name.
-static NEXT_TABLE: AtomicU64 = AtomicU64::new(1);
+/// The table of intermediate rows.
+const TABLE: &str = "query_rows";
 
-/// Where intermediate rows are put together.
+/// Numbers the databases over all services of the program: those in memory share their names.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Puts intermediate rows together.
 #[derive(Debug)]
 pub(crate) struct Merger {
-    catalog: Arc<Catalog>,
-    own: Mutex<Option<Arc<Database>>>,
     node: Arc<Node>,
     readers: usize,
 }
 
 impl Merger {
     /// A merger that reads from as many places at a time as the machine has processors.
-    pub(crate) fn new(node: Arc<Node>, catalog: Arc<Catalog>) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         let readers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-        Self { catalog, own: Mutex::new(None), node, readers }
-    }
-
-    fn database(&self) -> Result<Arc<Database>, QueryError> {
-        if let Ok(shared) = self.catalog.get("system_query")
-            && shared.memory()
-            && shared.dbms().engine() == Engine::Sqlite
-        {
-            return Ok(shared);
-        }
-        let mut own = self.own.lock();
-        if let Some(known) = own.as_ref() {
-            return Ok(Arc::clone(known));
-        }
-        let name = format!("query_merge_{}", NEXT_TABLE.fetch_add(1, Ordering::Relaxed));
-        let database = Catalog::new(Arc::clone(&self.node)).connect(ConnectRequest::sqlite_memory(name))?;
-        *own = Some(Arc::clone(&database));
-        Ok(database)
+        Self { node, readers }
     }
 
     /// Runs the statements of all places, some at a time, then the last one over their rows.
@@ -65,9 +50,9 @@ impl Merger {
         last: &str,
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
-        let table = MergeTable::create(self.database()?, columns)?;
+        let table = MergeTable::create(&self.node, columns)?;
         self.collect(dbms, parts, &table, sink)?;
-        let sql = last.replace(MERGE_TABLE, &quoted_name(&table.name));
+        let sql = last.replace(MERGE_TABLE, &quoted_name(TABLE));
         Ok(table.database.dbms().query(None, &sql, &mut |_, row| sink.row(row))?)
     }
 
@@ -148,32 +133,23 @@ fn reader(
     }
 }
 
-/// The table of intermediate rows; dropped with its query.
+/// The table of intermediate rows, in a database that ends with it.
 struct MergeTable {
     database: Arc<Database>,
-    name: String,
     columns: Vec<String>,
 }
 
 impl MergeTable {
-    fn create(database: Arc<Database>, columns: &[MergeColumn]) -> Result<Self, QueryError> {
-        let name = format!("query_{}", NEXT_TABLE.fetch_add(1, Ordering::Relaxed));
+    fn create(node: &Arc<Node>, columns: &[MergeColumn]) -> Result<Self, QueryError> {
+        let name = format!("query_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let database = Catalog::new(Arc::clone(node)).connect(ConnectRequest::sqlite_memory(name))?;
         let list: Vec<String> =
             columns.iter().map(|column| format!("{} {}", quoted_name(&column.name), column.declared)).collect();
-        database.dbms().execute(&format!("create table {} ({})", quoted_name(&name), list.join(", ")))?;
-        Ok(Self { database, name, columns: columns.iter().map(|column| column.name.clone()).collect() })
+        database.dbms().execute(&format!("create table {} ({})", quoted_name(TABLE), list.join(", ")))?;
+        Ok(Self { database, columns: columns.iter().map(|column| column.name.clone()).collect() })
     }
 
     fn insert(&self, rows: &[Row]) -> Result<(), QueryError> {
-        Ok(self.database.dbms().apply(&Target::table(&*self.name), &self.columns, rows, &[])?)
-    }
-}
-
-impl Drop for MergeTable {
-    fn drop(&mut self) {
-        let dropped = self.database.dbms().execute(&format!("drop table if exists {}", quoted_name(&self.name)));
-        if let Err(error) = dropped {
-            tracing::warn!(table = %self.name, %error, "Intermediate rows of a query were not dropped");
-        }
+        Ok(self.database.dbms().apply(&Target::table(TABLE), &self.columns, rows, &[])?)
     }
 }

@@ -15,6 +15,26 @@ pub(crate) fn targets(table: &str, partitions: Vec<String>, filter: Option<&Expr
     std::iter::once(Target::table(table)).chain(kept.map(|name| Target::partition(table, name))).collect()
 }
 
+/// The places in the order of a time column, when each holds an interval of its own; else none.
+pub(crate) fn in_time_order(targets: &[Target], column: &str, descending: bool) -> Option<Vec<Target>> {
+    let mut ranges = Vec::with_capacity(targets.len());
+    for target in targets {
+        let name = PartitionName::parse(target.partition.as_deref()?)?;
+        if name.column != column {
+            return None;
+        }
+        ranges.push((name.range()?, target.clone()));
+    }
+    ranges.sort_by_key(|((from, _), _)| *from);
+    if ranges.windows(2).any(|pair| pair[0].0.1 > pair[1].0.0) {
+        return None;
+    }
+    if descending {
+        ranges.reverse();
+    }
+    Some(ranges.into_iter().map(|(_, target)| target).collect())
+}
+
 fn may_hold(partition: &str, filter: Option<&Expr>) -> bool {
     let Some(filter) = filter else { return true };
     let Some(name) = PartitionName::parse(partition) else { return true };
@@ -63,6 +83,19 @@ fn satisfiable(term: &Expr, column: &str, from: Timestamp, until: Timestamp) -> 
 mod tests {
     use super::*;
 
+    #[test]
+    fn partitions_have_an_order_when_they_do_not_overlap() {
+        let targets: Vec<Target> = NAMES.iter().map(|name| Target::partition("t", *name)).collect();
+        let mut turned = targets.clone();
+        turned.reverse();
+        assert_eq!(in_time_order(&turned, "ts", false), Some(targets.clone()));
+        assert_eq!(in_time_order(&targets, "ts", true), Some(turned));
+        assert_eq!(in_time_order(&targets, "value", true), None);
+        let overlapping = [targets[0].clone(), Target::partition("t", "par_t_2026_11_01_d07_ts")];
+        assert_eq!(in_time_order(&overlapping, "ts", false), None);
+        assert_eq!(in_time_order(&[Target::table("t")], "ts", false), None);
+    }
+
     const NAMES: [&str; 3] = ["par_t_2026_11_00_d14_ts", "par_t_2026_11_01_d14_ts", "par_t_2026_11_02_d14_ts"];
 
     fn kept(filter: Expr) -> Vec<usize> {
@@ -83,7 +116,7 @@ mod tests {
         assert_eq!(kept(ts("<=", "2026-11-15")), [0, 1]);
         assert_eq!(kept(ts("=", "2026-11-29")), [2]);
         assert_eq!(kept(ts(">", "2026-12-01")), [] as [usize; 0]);
-        assert_eq!(kept(Expr::and(Some(ts(">", "2026-11-10")), ts("<", "2026-11-20"))), [0, 1]);
+        assert_eq!(kept(Expr::binary(ts(">", "2026-11-10"), "and", ts("<", "2026-11-20"))), [0, 1]);
         assert_eq!(kept(Expr::binary(ts(">", "2026-12-01"), "or", ts("<", "2020-01-01"))), [0, 1, 2]);
         let other = Expr::binary(Expr::Column("value".into()), "=", Expr::Text("2020-01-01".into()));
         assert_eq!(kept(other), [0, 1, 2]);

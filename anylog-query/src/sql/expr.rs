@@ -95,14 +95,6 @@ impl Expr {
         Self::Binary(Box::new(left), op, Box::new(right))
     }
 
-    /// Both conditions, or the one that is there.
-    pub(crate) fn and(left: Option<Expr>, right: Expr) -> Self {
-        match left {
-            Some(left) => Self::binary(left, "and", right),
-            None => right,
-        }
-    }
-
     /// The terms that `and` joins.
     pub(crate) fn terms(&self) -> Vec<&Expr> {
         match self {
