@@ -243,7 +243,8 @@ async fn the_eleven_steps_of_an_operator() {
              \"master\": \"127.0.0.1:32148\" }} local=true master=127.0.0.1:32148",
             "blockchain get cluster where name=!cluster_name and company=!company_name bring.first [cluster][id]",
             "blockchain get operator where ip = !external_ip and local_ip = !ip and company=!company_name and port=!anylog_server_port",
-            calls[12].as_str(),
+            "blockchain prepare policy {\"operator\": { \"hostname\": !hostname, \"port\" : !anylog_server_port.int, \
+             \"cluster\": !cluster_id, \"loc\": !loc, \"city\": !city }}",
             operator.as_str(),
             "partition !default_dbms !table_name using !partition_column by !partition_interval",
             "run mqtt client broker=local port=32148 log=false topic=(name=anylog-demo dbms=test table=rand_data \
