@@ -567,13 +567,8 @@ impl TableSource for Tables {
     fn tables(&self, dbms: &str) -> Vec<String> {
         let Some(ledger) = self.0.upgrade() else { return Vec::new() };
         let of_dbms = |policy: &Arc<Policy>| policy.text("dbms").is_some_and(|name| name.eq_ignore_ascii_case(dbms));
-        let names = ledger
-            .snapshot()
-            .of_kind("table")
-            .filter(|policy| of_dbms(policy))
-            .filter_map(|policy| policy.shown("name"))
-            .collect();
-        names
+        let snapshot = ledger.snapshot();
+        snapshot.of_kind("table").filter(|policy| of_dbms(policy)).filter_map(|policy| policy.shown("name")).collect()
     }
 }
 

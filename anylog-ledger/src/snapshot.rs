@@ -108,6 +108,9 @@ pub(crate) fn version_of(lines: impl IntoIterator<Item = impl AsRef<str>>) -> St
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Attributes that an overlay changes, and its date.
+type Change<'a> = (&'a serde_json::Map<String, Value>, &'a str);
+
 /// Applies `anmp` policies: `{"anmp": {<policy id>: {attribute: value}, "id": .., "date": ..}}`. The newest date wins for each
 /// attribute; a list attribute is extended. The dates stay in the policy under `anmp`. What is stored does not change.
 fn overlaid(stored: &[Arc<Policy>]) -> Vec<Arc<Policy>> {
@@ -116,7 +119,7 @@ fn overlaid(stored: &[Arc<Policy>]) -> Vec<Arc<Policy>> {
         return stored.to_vec();
     }
     overlays.sort_by_key(|policy| policy.text("date").unwrap_or_default().to_owned());
-    let mut changes: HashMap<&str, Vec<(&serde_json::Map<String, Value>, &str)>> = HashMap::new();
+    let mut changes: HashMap<&str, Vec<Change<'_>>> = HashMap::new();
     for overlay in overlays {
         let date = overlay.text("date").unwrap_or_default();
         for (id, attributes) in overlay.inner() {
@@ -132,7 +135,7 @@ fn overlaid(stored: &[Arc<Policy>]) -> Vec<Arc<Policy>> {
     stored.iter().map(apply).collect()
 }
 
-fn changed(policy: &Policy, changes: &[(&serde_json::Map<String, Value>, &str)]) -> Policy {
+fn changed(policy: &Policy, changes: &[Change<'_>]) -> Policy {
     let mut inner = policy.inner().clone();
     let mut dates = serde_json::Map::new();
     for (attributes, date) in changes {

@@ -250,7 +250,6 @@ pub fn validate(policy: &Policy, others: &[Arc<Policy>], members: &Members) -> R
         if policy.get("member").is_none() {
             policy = policy.with("member", check.free_member(members)?);
         }
-        Check { policy: &policy, others }.operator_names()?;
     }
     policy = check_attributes(&policy, rules)?;
     let check = Check { policy: &policy, others };
@@ -258,7 +257,10 @@ pub fn validate(policy: &Policy, others: &[Arc<Policy>], members: &Members) -> R
         check.unique(attributes)?;
     }
     match policy.kind() {
-        "operator" => check.operator_cluster()?,
+        "operator" => {
+            check.operator_names()?;
+            check.operator_cluster()?;
+        }
         "cluster" => policy = check.cluster()?,
         "mapping" => check.mapping()?,
         "member" => check.one_root()?,

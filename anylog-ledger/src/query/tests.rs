@@ -151,7 +151,7 @@ proptest::proptest! {
         let node = node();
         for text in [text.clone(), format!("operator where {filter}"), format!("* where {text} bring {filter}")] {
             if let Ok(query) = Query::parse(&text, &node) {
-                let _ = query.run(&snapshot(), Look::Overlaid, &OwnAddresses::default());
+                drop(query.run(&snapshot(), Look::Overlaid, &OwnAddresses::default()));
             }
         }
     }

@@ -7,8 +7,8 @@
 //! and `{"replaced": {"id": X, "ledger": "local"}}`.
 //!
 //! `blockchain.json.check` has one line for each of its lines: `<md5 of the line> <policy id> <first 8 digits of the md5 of what stands before>`.
-//! A line of the copy whose MD5 is not there is damaged; a check whose line is not there is a line lost. A check line that fails its own
-//! sum is ignored, as is an absent check file: then only the JSON structure is tested.
+//! A line of the copy whose MD5 is not there is damaged; a check whose line is not there is a line lost. When a check line fails its own
+//! sum, or there is no check file, lines without check are taken if they are policies.
 //!
 //! # Writing
 //!
@@ -87,14 +87,17 @@ impl LedgerFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.previous_when_lost(&mut loaded)?,
             Err(error) => return Err(self.failed(&error)),
         };
-        let mut checks = self.checks_for(&bytes);
-        let checked = !checks.is_empty();
+        let Checks { lines: mut checks, damaged: checks_damaged } = self.checks_for(&bytes);
+        let checked = !checks.is_empty() && !checks_damaged;
+        if checks_damaged {
+            loaded.damage.push(format!("the checks beside {} are damaged and made anew", self.path.display()));
+        }
         let mut unchecked = false;
         let mut damaged = Vec::new();
         let (text_lines, torn) = lines(&bytes);
         for (number, line) in text_lines {
             let verdict = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned()).and_then(|text| {
-                if checked && checks.remove(&md5_hex(text)).is_none() {
+                if checks.remove(&md5_hex(text)).is_none() && checked {
                     // A line appended just before a crash has no check yet; it is whole when it ends like one.
                     let appended_last = line.as_ptr_range().end == bytes.as_ptr_range().end.wrapping_sub(1);
                     if !(appended_last && Policy::from_json_text(text).is_ok() && checks.is_empty()) {
@@ -114,10 +117,8 @@ impl LedgerFile {
             loaded.damage.push(format!("the last line of {} was not ended", self.path.display()));
         }
         self.restore(checks, &mut loaded)?;
-        if !loaded.damage.is_empty() {
-            if !damaged.is_empty() {
-                append(&self.beside(".damaged"), &damaged).map_err(|error| self.failed(&error))?;
-            }
+        if !damaged.is_empty() {
+            append(&self.beside(".damaged"), &damaged).map_err(|error| self.failed(&error))?;
         }
         if unchecked || !loaded.damage.is_empty() {
             self.rewrite_keeping_old(&loaded.contents)?;
@@ -144,17 +145,21 @@ impl LedgerFile {
     }
 
     /// The checks that fit the file best: those of its own generation, or of the one that a crash left behind.
-    fn checks_for(&self, bytes: &[u8]) -> HashMap<String, String> {
+    fn checks_for(&self, bytes: &[u8]) -> Checks {
         let (text_lines, _) = lines(bytes);
         let digests: Vec<String> =
             text_lines.iter().filter_map(|(_, line)| std::str::from_utf8(line).ok()).map(md5_hex).collect();
-        let fit = |checks: &HashMap<String, String>| {
-            let found = digests.iter().filter(|digest| checks.contains_key(*digest)).count();
-            // A lost line counts as much against a generation as an unknown one.
-            (found, std::cmp::Reverse(checks.len()))
+        let fit = |checks: &Checks| {
+            let found = digests.iter().filter(|digest| checks.lines.contains_key(*digest)).count();
+            // Of two that know as many lines, the one that knows fewer others.
+            (found, std::cmp::Reverse(checks.lines.len()))
         };
         let candidates = [self.beside(".check"), self.beside(".check.new")].map(|path| read_checks(&path));
-        candidates.into_iter().filter(|checks| !checks.is_empty()).max_by_key(fit).unwrap_or_default()
+        candidates
+            .into_iter()
+            .filter(|checks| !checks.lines.is_empty() || checks.damaged)
+            .max_by_key(fit)
+            .unwrap_or_default()
     }
 
     /// Looks for lines that are recorded but were not found, in the previous generation.
@@ -353,15 +358,32 @@ fn check_line(line: &str, id: &str) -> String {
     format!("{body} {}\n", &md5_hex(&body)[..8])
 }
 
-fn read_checks(path: &Path) -> HashMap<String, String> {
-    let Ok(bytes) = read(path) else { return HashMap::new() };
+/// What a check file says.
+#[derive(Debug, Default)]
+struct Checks {
+    /// MD5 of a line, and the id of its policy.
+    lines: HashMap<String, String>,
+    /// Whether a line of it fails its own sum. Then a line of the copy without check is taken when it is a policy: it is the check
+    /// that was damaged.
+    damaged: bool,
+}
+
+fn read_checks(path: &Path) -> Checks {
+    let mut checks = Checks::default();
+    let Ok(bytes) = read(path) else { return checks };
     let text = String::from_utf8_lossy(&bytes);
     let check = |line: &str| {
         let (body, sum) = line.rsplit_once(' ')?;
         let (digest, id) = body.split_once(' ')?;
         (md5_hex(body)[..8] == *sum).then(|| (digest.to_owned(), id.to_owned()))
     };
-    text.lines().filter_map(check).collect()
+    for line in text.lines() {
+        match check(line) {
+            Some((digest, id)) => drop(checks.lines.insert(digest, id)),
+            None => checks.damaged = true,
+        }
+    }
+    checks
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

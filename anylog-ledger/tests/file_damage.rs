@@ -1,0 +1,155 @@
+//! The local copy survives damage (DUR-4, R9): it always loads, what is intact is there, and the damage is named.
+
+use std::sync::Arc;
+
+use anylog_ledger::Policy;
+use anylog_ledger::snapshot::{Contents, Deletion};
+use anylog_ledger::store::file::LedgerFile;
+use serde_json::json;
+
+fn policy(id: &str) -> Policy {
+    Policy::from_value(json!({"site": {"name": format!("näme {id}"), "id": id, "ledger": "global"}})).unwrap()
+}
+
+fn contents(ids: &[&str]) -> Contents {
+    Contents { policies: ids.iter().map(|id| Arc::new(policy(id))).collect(), ..Contents::default() }
+}
+
+fn ids(contents: &Contents) -> Vec<String> {
+    contents.policies.iter().map(|policy| policy.id().to_owned()).collect()
+}
+
+/// A copy of three policies: two from a rewrite, one appended.
+fn sample(directory: &std::path::Path) -> LedgerFile {
+    let file = LedgerFile::new(directory.join("blockchain").join("blockchain.json"));
+    file.rewrite(&contents(&["a", "b"])).unwrap();
+    file.append(&policy("c")).unwrap();
+    file
+}
+
+#[test]
+fn an_intact_copy_loads_without_a_word() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = sample(directory.path());
+    let loaded = file.load().unwrap();
+    assert_eq!(ids(&loaded.contents), ["a", "b", "c"]);
+    assert!(loaded.damage.is_empty(), "{:?}", loaded.damage);
+}
+
+#[test]
+fn notes_of_what_was_done_here_survive() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = sample(directory.path());
+    let note = Deletion { id: "b".to_owned(), date: "2026-01-01T00:00:00.000000Z".to_owned() };
+    file.append_deleted(&note).unwrap();
+    let mut loaded = file.load().unwrap().contents;
+    assert_eq!(ids(&loaded), ["a", "c"]);
+    assert_eq!(loaded.deleted, std::slice::from_ref(&note));
+    loaded.replaced.push("a".to_owned());
+    file.rewrite(&loaded).unwrap();
+    assert_eq!(file.load().unwrap().contents, loaded);
+}
+
+#[test]
+fn every_truncation_is_named_and_costs_only_what_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = sample(directory.path());
+    let bytes = std::fs::read(file.path()).unwrap();
+    for length in 0..bytes.len() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = sample(directory.path());
+        std::fs::write(file.path(), &bytes[..length]).unwrap();
+        let loaded = file.load().unwrap();
+        assert!(!loaded.damage.is_empty(), "cut at {length}");
+        let whole_lines = bytes[..length].iter().filter(|byte| **byte == b'\n').count();
+        assert!(loaded.contents.policies.len() >= whole_lines, "cut at {length}: {:?}", loaded.damage);
+        // The repaired copy is sound, and can be appended to.
+        file.append(&policy("d")).unwrap();
+        let again = file.load().unwrap();
+        assert!(again.damage.is_empty(), "cut at {length}: {:?}", again.damage);
+        assert_eq!(again.contents.policies.len(), loaded.contents.policies.len() + 1);
+    }
+}
+
+#[test]
+fn every_flipped_byte_is_named_and_costs_at_most_its_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = sample(directory.path());
+    let bytes = std::fs::read(file.path()).unwrap();
+    for position in 0..bytes.len() {
+        for mask in [0x01u8, 0x20, 0x80] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = sample(directory.path());
+            let mut damaged = bytes.clone();
+            damaged[position] ^= mask;
+            std::fs::write(file.path(), &damaged).unwrap();
+            let loaded = file.load().unwrap();
+            assert!(!loaded.damage.is_empty(), "byte {position} ^ {mask}");
+            // A damaged line end joins two lines; anything else concerns one.
+            let lost = 3 - loaded.contents.policies.len();
+            assert!(lost <= if bytes[position] == b'\n' { 2 } else { 1 }, "byte {position}: {:?}", loaded.damage);
+            for policy in &loaded.contents.policies {
+                assert!(["a", "b", "c"].contains(&policy.id()), "byte {position}: a changed policy was taken");
+            }
+            assert!(file.load().unwrap().damage.is_empty(), "byte {position}: the copy was not repaired");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_of_the_checks_is_survived() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = sample(directory.path());
+    let check = directory.path().join("blockchain").join("blockchain.json.check");
+    let bytes = std::fs::read(&check).unwrap();
+    for position in 0..bytes.len() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = sample(directory.path());
+        let check = directory.path().join("blockchain").join("blockchain.json.check");
+        let mut damaged = bytes.clone();
+        damaged[position] ^= 0x04;
+        std::fs::write(&check, &damaged).unwrap();
+        let loaded = file.load().unwrap();
+        assert_eq!(ids(&loaded.contents), ["a", "b", "c"], "byte {position}: {:?}", loaded.damage);
+    }
+    drop(file);
+}
+
+#[test]
+fn a_file_of_nulls_falls_back_to_the_previous_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = sample(directory.path());
+    file.rewrite(&contents(&["a", "b", "x"])).unwrap();
+    let length = std::fs::metadata(file.path()).unwrap().len();
+    std::fs::write(file.path(), vec![0; usize::try_from(length).unwrap()]).unwrap();
+    let loaded = file.load().unwrap();
+    // What the previous generation holds unchanged is restored from there; x was never in it.
+    assert_eq!(ids(&loaded.contents), ["a", "b"]);
+    assert!(loaded.damage.iter().any(|text| text.contains("restored")), "{:?}", loaded.damage);
+    assert!(loaded.damage.iter().any(|text| text.contains("policy x was lost")), "{:?}", loaded.damage);
+}
+
+#[test]
+fn a_crash_between_the_renames_of_a_rewrite_leaves_one_generation() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = sample(directory.path());
+    // The present copy became the previous one, and the new one has not its name yet.
+    std::fs::rename(file.path(), file.sibling("old")).unwrap();
+    let loaded = file.load().unwrap();
+    assert_eq!(ids(&loaded.contents), ["a", "b", "c"]);
+    assert!(!loaded.damage.is_empty());
+    assert_eq!(ids(&file.load().unwrap().contents), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_copy_without_checks_is_taken_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("blockchain.json");
+    std::fs::write(&path, "{\"site\": {\"id\": \"a\"}}\n\n  \nnot json\n{\"site\":{\"id\":\"b\"}}\n").unwrap();
+    let file = LedgerFile::new(&path);
+    let loaded = file.load().unwrap();
+    assert_eq!(ids(&loaded.contents), ["a", "b"]);
+    assert_eq!(loaded.damage.len(), 1, "{:?}", loaded.damage);
+    assert!(loaded.damage[0].contains("line 4"));
+    assert!(std::fs::read_to_string(directory.path().join("blockchain.json.damaged")).unwrap().contains("not json"));
+}

@@ -1,0 +1,257 @@
+//! Nodes and a master: verdicts (LED-1, LED-2), offline work (LED-3), convergence (LED-4).
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anylog_core::Status;
+use anylog_ledger::sync::source::MasterSource;
+use anylog_ledger::{Destinations, LedgerError};
+use anylog_net::{PeerReply, Peers};
+use serde_json::json;
+use support::{TestNode, Wires, policy, until};
+
+const MASTER: &str = "10.0.0.1:32048";
+
+fn source(wires: &Arc<Wires>) -> Arc<MasterSource> {
+    Arc::new(MasterSource::new(Arc::clone(wires) as Arc<dyn Peers>, MASTER))
+}
+
+async fn network(nodes: usize) -> (Arc<Wires>, TestNode, Vec<TestNode>) {
+    let wires = Arc::new(Wires::default());
+    let master = TestNode::new(&wires, MASTER, true);
+    master.run("create table ledger where dbms = blockchain").await.ok();
+    let nodes: Vec<TestNode> =
+        (2..2 + nodes).map(|i| TestNode::new(&wires, &format!("10.0.0.{i}:32148"), false)).collect();
+    for node in nodes.iter().chain([&master]) {
+        let warning = node.ledger.start_sync(source(&wires), Duration::from_secs(3600), false).await.unwrap();
+        assert_eq!(warning, None);
+    }
+    (wires, master, nodes)
+}
+
+fn at_master(master: &TestNode) -> Vec<String> {
+    match master.ledger.answer("").unwrap() {
+        PeerReply::Ledger { policies: Some(lines), .. } => {
+            lines.into_iter().filter(|line| !line.starts_with("{\"deleted\"")).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn cluster(name: &str) -> anylog_ledger::Policy {
+    policy(json!({"cluster": {"company": "co", "name": name}}))
+}
+
+fn operator(name: &str, cluster: &str, port: u16) -> anylog_ledger::Policy {
+    policy(json!({"operator": {"name": name, "company": "co", "ip": "10.9.9.9", "port": port, "cluster": cluster}}))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_policy_is_at_the_master_and_reaches_all_nodes() {
+    let (_, master, nodes) = network(2).await;
+    let to = Destinations::with_master(MASTER);
+    let cluster = nodes[0].ledger.insert(cluster("c"), &to).await.unwrap();
+    // LED-1: when the call returns the policy is in the master's database.
+    assert_eq!(at_master(&master).len(), 1);
+    let operator = nodes[0].ledger.insert(operator("op", cluster.id(), 1), &to).await.unwrap();
+    assert!((1..=255).contains(&operator.get("member").and_then(serde_json::Value::as_i64).unwrap()));
+    assert_eq!(at_master(&master).len(), 2);
+    nodes[1].ledger.wake_sync();
+    until("the other node has the policies", || nodes[1].ledger.policies("*").len() == 2).await;
+    // LED-4
+    until("the node's own copy is global", || !nodes[0].ledger.policies("*").iter().any(|policy| policy.is_local()))
+        .await;
+    master.ledger.wake_sync();
+    until("all versions are equal", || {
+        let version = master.ledger.version();
+        nodes.iter().all(|node| node.ledger.version() == version)
+    })
+    .await;
+    assert_eq!(nodes[1].ledger.view().operators().len(), 1);
+    assert_eq!(nodes[1].ledger.policy(operator.id()).unwrap().get("member"), operator.get("member"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_operators_with_one_address_exactly_one_wins() {
+    // LED-2: all nodes think that the address is free; the master knows better.
+    let (_, master, nodes) = network(4).await;
+    let to = Destinations::with_master(MASTER);
+    let cluster = nodes[0].ledger.insert(cluster("c"), &to).await.unwrap();
+    for node in &nodes {
+        node.ledger.wake_sync();
+        until("the cluster is known", || node.ledger.policy(cluster.id()).is_some()).await;
+    }
+    let attempts: Vec<_> = (0..16)
+        .map(|i| {
+            let ledger = Arc::clone(&nodes[i % 4].ledger);
+            let policy = operator(&format!("op{i}"), cluster.id(), 32148);
+            tokio::spawn(async move { ledger.insert(policy, &Destinations::with_master(MASTER)).await })
+        })
+        .collect();
+    let mut won = 0;
+    for attempt in attempts {
+        match attempt.await.unwrap() {
+            Ok(_) => won += 1,
+            Err(error) => assert_eq!(error.status(), Status::NON_UNIQUE_ADDRESS, "{error}"),
+        }
+    }
+    assert_eq!(won, 1);
+    assert_eq!(at_master(&master).iter().filter(|line| line.starts_with("{\"operator\"")).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_local_inserts_of_one_address_have_one_winner() {
+    let wires = Arc::new(Wires::default());
+    let node = TestNode::new(&wires, "10.0.0.2:32148", false);
+    let cluster = node.ledger.add(cluster("c")).await.unwrap();
+    let attempts: Vec<_> = (0..12)
+        .map(|i| {
+            let (ledger, policy) = (Arc::clone(&node.ledger), operator(&format!("op{i}"), cluster.id(), 32148));
+            tokio::spawn(async move { ledger.add(policy).await })
+        })
+        .collect();
+    let mut won = 0;
+    for attempt in attempts {
+        won += usize::from(attempt.await.unwrap().is_ok());
+    }
+    assert_eq!(won, 1);
+    assert_eq!(node.reopened(&wires).policies("operator").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_offline_reaches_the_master_later() {
+    let (wires, master, nodes) = network(1).await;
+    wires.cut(MASTER, true);
+    let to = Destinations::with_master(MASTER);
+    let written = nodes[0].ledger.write(cluster("c"), &to).await.unwrap();
+    assert_eq!(written.warnings.len(), 1);
+    let operator = nodes[0].ledger.insert(operator("op", written.policy.id(), 1), &to).await.unwrap();
+    assert!(operator.is_local());
+    let error = nodes[0]
+        .ledger
+        .insert(cluster("d"), &Destinations { local: false, masters: vec![MASTER.to_owned()] })
+        .await
+        .unwrap_err();
+    assert!(matches!(error, LedgerError::NoVerdict { .. }), "{error}");
+    // A restart keeps it. LED-3
+    assert_eq!(nodes[0].reopened(&wires).policies("*").len(), 2);
+    wires.cut(MASTER, false);
+    nodes[0].ledger.wake_sync();
+    until("the master has both", || at_master(&master).len() == 2).await;
+    until("both are global", || nodes[0].ledger.policies("*").iter().all(|policy| !policy.is_local())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_policy_is_not_written_anywhere() {
+    let (_, master, nodes) = network(2).await;
+    let to = Destinations::with_master(MASTER);
+    nodes[0].ledger.insert(cluster("c"), &to).await.unwrap();
+    let other = policy(json!({"cluster": {"company": "other", "name": "c"}}));
+    // The second node has not seen the first cluster's name when it asks, or it has: refused it is.
+    let error = nodes[1].ledger.insert(other, &to).await.unwrap_err();
+    assert_eq!(error.status(), Status::NON_UNIQUE_VALUES, "{error}");
+    assert_eq!(at_master(&master).len(), 1);
+    // The same definition has the same id.
+    let error = nodes[1].ledger.insert(cluster("c"), &to).await.unwrap_err();
+    assert!(matches!(error.status(), Status::DUPLICATE_OBJECT_ID | Status::NON_UNIQUE_VALUES), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_the_master_keeps_refusing_is_named_and_holds_up_nothing() {
+    let (wires, master, nodes) = network(2).await;
+    wires.cut(MASTER, true);
+    nodes[0].ledger.add(cluster("same")).await.unwrap();
+    nodes[0].ledger.add(policy(json!({"site": {"name": "s"}}))).await.unwrap();
+    let clash = policy(json!({"cluster": {"company": "other", "name": "same"}}));
+    nodes[1].ledger.add(clash).await.unwrap();
+    wires.cut(MASTER, false);
+    nodes[0].ledger.wake_sync();
+    until("the first node's policies are there", || at_master(&master).len() == 2).await;
+    nodes[1].ledger.wake_sync();
+    until("the refusal is named", || nodes[1].ledger.sync_state().is_some_and(|state| state.stats.refused.len() == 1))
+        .await;
+    assert_eq!(nodes[1].ledger.policies("site").len(), 1);
+    assert_eq!(nodes[1].ledger.policies("cluster").len(), 2);
+    assert_eq!(at_master(&master).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_widened_table_reaches_the_other_nodes() {
+    let (_, master, nodes) = network(2).await;
+    let to = Destinations::with_master(MASTER);
+    let table = policy(json!({"table": {"name": "t", "dbms": "d", "create": "narrow"}}));
+    let table = nodes[0].ledger.insert(table, &to).await.unwrap();
+    nodes[0].ledger.replace(table.with("create", "wide"), &to).await.unwrap();
+    assert!(at_master(&master)[0].contains("wide"));
+    nodes[1].ledger.wake_sync();
+    until("the other node sees it", || {
+        nodes[1].ledger.view().table_policy("D", "T").is_some_and(|table| table.text("create") == Some("wide"))
+    })
+    .await;
+    until("nothing is left to tell", || nodes[0].ledger.contents().replaced.is_empty()).await;
+    let wrong = policy(json!({"site": {"id": table.id(), "name": "x"}}));
+    assert!(nodes[0].ledger.replace(wrong, &to).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_reaches_all_nodes_also_when_it_was_made_offline() {
+    let (wires, master, nodes) = network(2).await;
+    let to = Destinations::with_master(MASTER);
+    let one = nodes[0].ledger.insert(policy(json!({"site": {"name": "1"}})), &to).await.unwrap();
+    let two = nodes[0].ledger.insert(policy(json!({"site": {"name": "2"}})), &to).await.unwrap();
+    nodes[1].ledger.wake_sync();
+    until("both are known", || nodes[1].ledger.policies("site").len() == 2).await;
+    nodes[0].ledger.delete(one.id(), &to).await.unwrap();
+    wires.cut(MASTER, true);
+    assert_eq!(nodes[0].ledger.delete(two.id(), &to).await.unwrap().len(), 1);
+    assert!(nodes[0].ledger.policies("site").is_empty());
+    assert!(nodes[0].reopened(&wires).policies("site").is_empty());
+    wires.cut(MASTER, false);
+    nodes[0].ledger.wake_sync();
+    until("the master lacks both", || at_master(&master).is_empty()).await;
+    nodes[1].ledger.wake_sync();
+    until("the other node lacks both", || nodes[1].ledger.policies("site").is_empty()).await;
+    // The same definition may come again.
+    nodes[1].ledger.insert(policy(json!({"site": {"name": "1"}})), &to).await.unwrap();
+    assert_eq!(at_master(&master).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_lost_its_database_gets_the_ledger_back() {
+    let (_, master, nodes) = network(2).await;
+    let to = Destinations::with_master(MASTER);
+    for name in ["a", "b", "c"] {
+        nodes[0].ledger.insert(cluster(name), &to).await.unwrap();
+    }
+    until("all are global", || nodes[0].ledger.policies("*").iter().all(|policy| !policy.is_local())).await;
+    master.ledger.stop_sync().unwrap();
+    master.run("blockchain drop table").await.unwrap();
+    assert!(at_master(&master).is_empty());
+    nodes[0].ledger.wake_sync();
+    until("the master has all again", || at_master(&master).len() == 3).await;
+    assert_eq!(nodes[0].ledger.policies("cluster").len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_not_there_yet_is_waited_for() {
+    let wires = Arc::new(Wires::default());
+    let master = TestNode::new(&wires, MASTER, true);
+    let node = TestNode::new(&wires, "10.0.0.2:32148", false);
+    wires.cut(MASTER, true);
+    let (ledger, source) = (Arc::clone(&node.ledger), source(&wires));
+    let start = tokio::spawn(async move { ledger.start_sync(source, Duration::from_secs(3600), false).await });
+    until("a first try failed", || node.ledger.sync_state().is_some_and(|state| state.stats.failed > 0)).await;
+    master.ledger.push(&cluster("c"), "10.0.0.9", false).unwrap();
+    wires.cut(MASTER, false);
+    // R19: the retry comes by itself.
+    assert_eq!(start.await.unwrap().unwrap(), None);
+    assert_eq!(node.ledger.policies("cluster").len(), 1);
+    let again = node.ledger.start_sync(
+        Arc::new(MasterSource::new(Arc::clone(&wires) as Arc<dyn Peers>, MASTER)),
+        Duration::from_secs(1),
+        false,
+    );
+    assert_eq!(again.await.unwrap_err().status(), Status::PROCESS_RUNNING);
+}
