@@ -36,7 +36,7 @@
 //! | [`status`], [`error`] | numeric status codes of the language, and the error every command answers with |
 //! | [`reply`] | what a command answers: text, JSON, tables in the documented text layout, streams |
 //! | [`dictionary`] | the node's parameters and its view of the environment |
-//! | [`command`] | declarations, where-list options, invocations, the registry |
+//! | [`command`](mod@command) | declarations, where-list options, invocations, the registry |
 //! | [`caller`] | who asks, and what they may do |
 //! | [`node`], [`session`] | the state shared by all threads of a node, and the state of one thread |
 //! | [`language`] | lexer, expansion, conditions, assignments, scripts |
