@@ -12,6 +12,7 @@ use anylog_core::{CommandError, Node, Status};
 use anylog_dbms::{Catalog, TableSource};
 use anylog_net::{PeerError, PeerReply, PeerRequest, Peers};
 use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 
 use crate::address::OwnAddresses;
 use crate::snapshot::{Contents, Deletion, Snapshot};
@@ -25,6 +26,11 @@ pub use master::Pushed;
 
 /// How long a master may take for its verdict.
 pub const VERDICT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a master that took too long is not asked again for policies that are kept locally, so that many of them do not wait one
+/// after the other.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A master that is gone says so at once; one that took this long is silent.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a policy is written to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -86,6 +92,7 @@ pub struct Ledger {
     // One change of the master's table at a time.
     table_gate: Mutex<()>,
     exported: Mutex<Option<master::Export>>,
+    silent_masters: Mutex<HashMap<String, Instant>>,
     own_operator: RwLock<Option<String>>,
     statuses: RwLock<HashMap<String, NodeStatus>>,
     pub(crate) sync: Synchronizer,
@@ -113,6 +120,7 @@ impl Ledger {
             gate: tokio::sync::Mutex::default(),
             table_gate: Mutex::default(),
             exported: Mutex::default(),
+            silent_masters: Mutex::default(),
             own_operator: RwLock::default(),
             statuses: RwLock::default(),
             sync: Synchronizer::default(),
@@ -138,6 +146,11 @@ impl Ledger {
     #[must_use]
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// The synchroniser heard from this master.
+    pub(crate) fn heard_from(&self, master: &str) {
+        self.silent_masters.lock().remove(master);
     }
 
     pub(crate) fn shared(&self) -> Arc<Ledger> {
@@ -276,7 +289,7 @@ impl Ledger {
         let text = format!("blockchain push {}", policy.marked("global").to_json_text());
         let mut warnings = Vec::new();
         for master in &to.masters {
-            match self.ask_master(master, &text).await {
+            match self.ask_master(master, &text, to.local).await {
                 Ok(_) => {}
                 Err(LedgerError::Refused { error, .. }) if error.status == Status::DUPLICATE_OBJECT_ID => {
                     self.wake_sync();
@@ -309,10 +322,25 @@ impl Ledger {
         }
     }
 
-    /// Sends a command to a master and waits for its verdict.
-    pub(crate) async fn ask_master(&self, master: &str, text: &str) -> Result<String, LedgerError> {
+    /// Sends a command to a master and waits for its verdict. With `kept` the policy is safe here, and a master that was silent
+    /// a short while ago is not asked.
+    async fn ask_master(&self, master: &str, text: &str, kept: bool) -> Result<String, LedgerError> {
+        let began = Instant::now();
+        let silent = self.silent_masters.lock().get(master).is_some_and(|until| began < *until);
+        if kept && silent {
+            let reason = "it was silent a short while ago".to_owned();
+            return Err(LedgerError::NoVerdict { master: master.to_owned(), reason });
+        }
         let request = PeerRequest::Command { text: text.to_owned() };
-        match self.peers.call(master, request, VERDICT_DEADLINE).await {
+        let answer = self.peers.call(master, request, VERDICT_DEADLINE).await;
+        if matches!(&answer, Err(PeerError::TimeOut { .. } | PeerError::Unreachable { .. }))
+            && began.elapsed() > PATIENCE
+        {
+            self.silent_masters.lock().insert(master.to_owned(), Instant::now() + SILENCE);
+        } else {
+            self.silent_masters.lock().remove(master);
+        }
+        match answer {
             Ok(PeerReply::Text(text)) => Ok(text),
             Ok(PeerReply::Ledger { .. }) => Ok(String::new()),
             Err(PeerError::Refused { error, .. }) if is_verdict(error.status) => {
@@ -369,7 +397,7 @@ impl Ledger {
         let text = replacement(&policy);
         let mut warnings = Vec::new();
         for master in &to.masters {
-            match self.ask_master(master, &text).await {
+            match self.ask_master(master, &text, to.local).await {
                 Ok(_) => {}
                 // A policy that the master does not have yet goes there as it is now, with the next synchronisation.
                 Err(LedgerError::Refused { error, .. }) if to.local && error.status == Status::NO_POLICY => {}
@@ -414,10 +442,10 @@ impl Ledger {
         if to.local && self.policy(id).is_none() {
             return Err(LedgerError::NotFound { wanted: format!("with id {id}") });
         }
-        let text = format!("blockchain drop policy where id = {id}");
+        let text = dropping(id);
         let mut warnings = Vec::new();
         for master in &to.masters {
-            match self.ask_master(master, &text).await {
+            match self.ask_master(master, &text, to.local).await {
                 Ok(_) => {}
                 Err(LedgerError::Refused { error, .. }) if to.local && error.status == Status::NO_POLICY => {}
                 Err(error @ LedgerError::NoVerdict { .. }) if to.local => warnings.push(error.to_string()),
@@ -524,6 +552,11 @@ pub(crate) fn replacement(policy: &Policy) -> String {
         return format!("blockchain push update {text}");
     }
     format!("blockchain replace policy {} with {text}", policy.id())
+}
+
+/// The command that deletes a policy at a master.
+pub(crate) fn dropping(id: &str) -> String {
+    format!("blockchain drop policy where id = \"{id}\"")
 }
 
 /// Statuses with which a master says no; all others mean that it could not look.

@@ -262,3 +262,60 @@ async fn every_blockchain_get_of_real_scripts_is_understood() {
         node.run(line).await.unwrap_or_else(|error| panic!("{line}: {error}"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_starts_the_servers_that_it_declares() {
+    use anylog_core::{Declaration, OptionKind, Reply, command};
+    let (_wires, node) = own_master().await;
+    let started: Arc<parking_lot::Mutex<Vec<String>>> = Arc::default();
+    for words in ["run tcp server", "run rest server", "run message broker"] {
+        let declaration =
+            ["external_ip", "internal_ip"].iter().fold(Declaration::new(words, "A server."), |declaration, name| {
+                declaration.option(name, OptionKind::Text, "an address")
+            });
+        let declaration = declaration
+            .option("external_port", OptionKind::Int, "a port")
+            .option("internal_port", OptionKind::Int, "a port")
+            .option("bind", OptionKind::Bool, "one address only")
+            .option("threads", OptionKind::Int, "threads");
+        let server =
+            command(declaration, Arc::clone(&started), |started: &parking_lot::Mutex<Vec<String>>, _, call| {
+                Box::pin(async move {
+                    started.lock().push(call.source.clone());
+                    Ok(Reply::Empty)
+                })
+            });
+        node.ledger.node().registry.register(server).unwrap();
+    }
+    let config = json!({"config": {"id": "cfg", "ip": "'!external_ip'", "local_ip": "'!ip'", "port": "'!anylog_server_port.int'",
+        "local_port": "'!anylog_server_port.int'", "rest_port": "'!anylog_rest_port.int'", "broker_port": "!unset_port",
+        "rest_bind": false, "tcp_threads": 3}});
+    node.ledger.add(policy(config)).await.unwrap();
+    node.run("config from policy where id = cfg").await.unwrap();
+    assert_eq!(
+        *started.lock(),
+        [
+            "run tcp server where external_ip = 127.0.0.1 and external_port = 32148 and internal_ip = 127.0.0.1 and \
+         internal_port = 32148 and bind = false and threads = 3",
+            "run rest server where external_ip = 127.0.0.1 and external_port = 32149 and internal_ip = 127.0.0.1 and \
+         internal_port = 32149 and bind = false and threads = 8",
+        ]
+    );
+    node.ledger.add(policy(json!({"config": {"id": "bad", "ip": "!ip", "port": "x"}}))).await.unwrap();
+    assert_eq!(node.run("config from policy where id = bad").await.unwrap_err().status, Status::PORT_VALUE);
+}
+
+#[tokio::test]
+async fn the_catalog_can_create_the_ledger_table() {
+    let (_wires, node) = own_master().await;
+    let catalog = node.ledger.catalog();
+    let create = catalog.system_table("ledger").unwrap();
+    let database = catalog.get("blockchain").unwrap();
+    create(&database).unwrap();
+    create(&database).unwrap();
+    assert!(node.ledger.is_master());
+    node.ledger.add(policy(json!({"table": {"name": "T1", "dbms": "D", "create": "CREATE TABLE t1"}}))).await.unwrap();
+    let source = catalog.table_source().unwrap();
+    assert_eq!(source.create_text("d", "t1").as_deref(), Some("CREATE TABLE t1"));
+    assert_eq!(source.tables("d"), ["T1"]);
+}

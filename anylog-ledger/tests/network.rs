@@ -191,6 +191,9 @@ async fn a_widened_table_reaches_the_other_nodes() {
     })
     .await;
     until("nothing is left to tell", || nodes[0].ledger.contents().replaced.is_empty()).await;
+    // A push may widen a table, and nothing else.
+    let other = table.with("name", "other").to_json_text();
+    assert_eq!(master.run(&format!("blockchain push update {other}")).await.unwrap_err().status, Status::WRONG_POLICY);
     let wrong = policy(json!({"site": {"id": table.id(), "name": "x"}}));
     assert!(nodes[0].ledger.replace(wrong, &to).await.is_err());
 }
@@ -254,4 +257,87 @@ async fn a_source_that_is_not_there_yet_is_waited_for() {
         false,
     );
     assert_eq!(again.await.unwrap_err().status(), Status::PROCESS_RUNNING);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_of_any_kind_reach_the_master_unchanged() {
+    let (_, master, nodes) = network(1).await;
+    let texts = [
+        "it's",
+        "say \"hi\"",
+        "# no comment",
+        "a & b",
+        "<b> x </b>",
+        "{ [ ( ",
+        ") ] }",
+        "!ip and $HOME",
+        "back\\slash \\\"",
+        "tab\tline\nend\r",
+        "pipe|pipe",
+        "ünï 東京 🚢",
+        "a = b and c = d",
+        "\u{1}",
+        "",
+        "join (x) bring [a]",
+    ];
+    nodes[0].ledger.node().dictionary.set("ip", "expanded");
+    master.ledger.node().dictionary.set("ip", "expanded");
+    for text in texts {
+        let written = policy(json!({"site": {"name": text, "list": [text, {"deep": text}]}}));
+        let written = nodes[0].ledger.insert(written, &Destinations::with_master(MASTER)).await;
+        let written = written.unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        let line = at_master(&master).into_iter().find(|line| line.contains(written.id())).unwrap();
+        let there: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(there["site"]["name"], text);
+        assert_eq!(there["site"]["list"][1]["deep"], text);
+    }
+    until("all are global", || nodes[0].ledger.policies("*").iter().all(|policy| !policy.is_local())).await;
+    assert_eq!(nodes[0].ledger.policies("site").len(), texts.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_of_several_words_can_be_deleted() {
+    let (_, master, nodes) = network(1).await;
+    let to = Destinations::with_master(MASTER);
+    nodes[0].ledger.insert(policy(json!({"site": {"id": "my own id", "name": "x"}})), &to).await.unwrap();
+    nodes[0].ledger.delete("my own id", &to).await.unwrap();
+    assert!(at_master(&master).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_may_keep_the_ledger_in_a_database_and_seed_from_each_other() {
+    let (wires, master, nodes) = network(1).await;
+    let to = Destinations::with_master(MASTER);
+    for name in ["a", "b"] {
+        nodes[0].ledger.insert(cluster(name), &to).await.unwrap();
+    }
+    let second = TestNode::new(&wires, "10.0.0.99:32148", true);
+    second.ledger.create_table().unwrap();
+    assert_eq!(second.ledger.start_sync(source(&wires), Duration::from_secs(3600), true).await.unwrap(), None);
+    until("the follower's database holds both", || at_master(&second).len() == 2).await;
+    let third = TestNode::new(&wires, "10.0.0.98:32148", false);
+    third.run("blockchain seed from 10.0.0.99:32148").await.unwrap();
+    assert_eq!(third.ledger.version(), second.ledger.version());
+    // A ledger taken from the node's own database.
+    second.ledger.stop_sync().unwrap();
+    second.ledger.push(&cluster("c"), "10.0.0.99", false).unwrap();
+    second.run("run blockchain sync where source = dbms and time = 1 hour and dest = file").await.unwrap();
+    assert_eq!(second.ledger.policies("cluster").len(), 3);
+    drop(master);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_switches_network_leaves_the_old_one_behind() {
+    let (wires, _master, nodes) = network(1).await;
+    nodes[0].ledger.insert(cluster("old"), &Destinations::with_master(MASTER)).await.unwrap();
+    until("it is global", || nodes[0].ledger.policies("*").iter().all(|policy| !policy.is_local())).await;
+    let other = TestNode::new(&wires, "10.7.7.7:32048", true);
+    other.ledger.push(&cluster("new"), "10.7.7.7", false).unwrap();
+    nodes[0].run("blockchain switch network where master = 10.7.7.7:32048").await.unwrap();
+    until("only the new network is there", || {
+        let names: Vec<_> = nodes[0].ledger.policies("*").iter().map(|policy| policy.shown("name")).collect();
+        names == [Some("new".to_owned())]
+    })
+    .await;
+    assert_eq!(at_master(&other).len(), 1);
 }

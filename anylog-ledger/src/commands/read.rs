@@ -141,7 +141,7 @@ async fn diff(_: &Ledger, session: &mut Session, call: Invocation) -> CommandRes
     Ok(if differences.is_empty() { Reply::Empty } else { Reply::Json(Value::Object(differences)) })
 }
 
-async fn test(ledger: &Ledger, session: &mut Session, call: Invocation) -> CommandResult {
+async fn test(ledger: &Ledger, _: &mut Session, call: Invocation) -> CommandResult {
     let snapshot = ledger.snapshot();
     if let Some(id) = call.positional("id") {
         let there = snapshot.policy(id).is_some();
@@ -155,9 +155,6 @@ async fn test(ledger: &Ledger, session: &mut Session, call: Invocation) -> Comma
     let problems = crate::validate::problems(snapshot.policies());
     if call.assign_to.is_some() {
         return Ok(Reply::Text(problems.is_empty().to_string()));
-    }
-    for problem in &problems {
-        session.console.print(problem);
     }
     Ok(Reply::Text(match problems.len() {
         0 => format!("Blockchain file validated: {} policies", snapshot.policies().len()),

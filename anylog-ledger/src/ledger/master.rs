@@ -113,6 +113,11 @@ impl Ledger {
                 let problem = format!("policy {id} is of type '{}', which cannot change", known.kind());
                 return Err(LedgerError::Attribute { kind: policy.kind().to_owned(), problem });
             }
+            let identity = |policy: &Policy| (policy.shown("dbms"), policy.shown("name"));
+            if known.kind() == "table" && identity(known) != identity(policy) {
+                let problem = format!("policy {id} is of another table, which cannot change");
+                return Err(LedgerError::Attribute { kind: "table".to_owned(), problem });
+            }
             let policy = validate(policy, &export.policies, &Members::random())?.marked("global");
             if table.replace_if(&policy, host, export.mark)? {
                 self.wake_sync();

@@ -230,6 +230,7 @@ impl Ledger {
         to_dbms: bool,
     ) -> Result<Vec<Outgoing>, LedgerError> {
         let fetched = source.fetch(known).await?;
+        self.heard_from(&source.connection());
         let Some(incoming) = fetched.incoming else {
             return Ok(pending(&self.contents()));
         };

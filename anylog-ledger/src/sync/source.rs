@@ -7,7 +7,7 @@ use anylog_net::{PeerError, PeerReply, PeerRequest, Peers};
 use async_trait::async_trait;
 
 use super::merge::{Incoming, Outgoing};
-use crate::ledger::{blocking, replacement};
+use crate::ledger::{blocking, dropping, replacement};
 use crate::snapshot::Deletion;
 use crate::{Ledger, LedgerError, Policy};
 
@@ -100,7 +100,7 @@ impl LedgerSource for MasterSource {
                 }
                 result => result,
             },
-            Outgoing::Drop(id) => match self.command(format!("blockchain drop policy where id = {id}")).await {
+            Outgoing::Drop(id) => match self.command(dropping(id)).await {
                 Err(LedgerError::Refused { error, .. }) if error.status == anylog_core::Status::NO_POLICY => Ok(()),
                 result => result,
             },
