@@ -31,3 +31,31 @@ pub fn normalize(name: &str) -> String {
 pub fn underscore(text: &str) -> String {
     text.to_lowercase().replace(' ', "_")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (name, expected) in [
+            (" Lobby.Temp ", "lobby_temp"),
+            ("a/b\\c:d-e", "a_b_c_d_e"),
+            ("Größe", "größe"),
+            ("100", "_100"),
+            ("a#b", "a0x23b"),
+            ("", ""),
+        ] {
+            assert_eq!(normalize(name), expected, "{name}");
+        }
+        assert_eq!(underscore("Mountain View"), "mountain_view");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_normal_name_stays(name in "\\PC{0,30}") {
+            let once = normalize(&name);
+            proptest::prop_assert_eq!(normalize(&once), once);
+        }
+    }
+}

@@ -84,7 +84,13 @@ impl Session {
     ///
     /// Success and failure are written to the event log, failures to the error log as well.
     pub async fn execute(&mut self, line: &str) -> CommandResult {
-        crate::language::execute(self, line).await
+        let result = crate::language::execute(self, line).await;
+        if let Err(error) = &result
+            && self.node.traceback()
+        {
+            tracing::warn!(thread = self.thread, caller = ?self.caller, status = error.status.0, %error, "Command failed");
+        }
+        result
     }
 
     /// Runs a script file to its end, as `process <path>` does.

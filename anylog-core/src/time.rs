@@ -119,3 +119,49 @@ pub fn interval(text: &str) -> Option<Duration> {
     };
     Some(Duration::from_secs(count.checked_mul(seconds)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_a_time() {
+        let time: Timestamp = "2026-11-23T05:22:00.000349Z".parse().unwrap();
+        assert_eq!(stored(time), "2026-11-23 05:22:00.000349");
+        assert_eq!(policy_date(time), "2026-11-23T05:22:00.000349Z");
+        assert_eq!(file_date(time), "261123052200");
+        assert_eq!(clock_text(Duration::from_secs(360_061)), "100:01:01");
+    }
+
+    #[test]
+    fn intervals() {
+        for (text, seconds) in
+            [("30 seconds", 30), ("1 Minute", 60), (" 2  hours ", 7200), ("1 day", 86_400), ("1 weeks", 604_800)]
+        {
+            assert_eq!(interval(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in
+            ["30", "x seconds", "1 fortnight", "", "99999999999999999999 days", "9999999999999999 weeks", "-1 day"]
+        {
+            assert_eq!(interval(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_manual_clock_moves_when_told() {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(clock.now().as_second(), 5);
+        clock.advance(Duration::from_secs(u64::MAX));
+        assert_eq!(clock.now(), Timestamp::MAX);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn stored_times_sort_and_come_back(a in -62_135_596_800_000_000_i64..253_402_207_200_000_000, b in -62_135_596_800_000_000_i64..253_402_207_200_000_000) {
+            let at = |micros| Timestamp::from_microsecond(micros).unwrap();
+            proptest::prop_assert_eq!(stored(at(a)).cmp(&stored(at(b))), a.cmp(&b));
+            proptest::prop_assert_eq!(policy_date(at(a)).parse::<Timestamp>().unwrap(), at(a));
+        }
+    }
+}

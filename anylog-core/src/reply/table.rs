@@ -5,6 +5,9 @@
 //! behind each. Numbers are right-justified. A heading that holds a new line takes two lines. A cell longer than the
 //! widest allowed wraps onto further lines.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 /// Cells longer than this wrap, unless [`Table::max_width`] says otherwise (`set output table width`).
@@ -103,7 +106,9 @@ impl fmt::Display for Table {
             .enumerate()
             .map(|(column, (first, second))| {
                 let cells = self.rows.iter().map(|row| width(&row[column]).min(self.max_width));
-                cells.chain([width(first), width(second)]).max().unwrap_or(0)
+                // The new line counts as a character of the second line: clients know that width.
+                let second = if second.is_empty() { 0 } else { width(second) + 1 };
+                cells.chain([width(first), second]).max().unwrap_or(0)
             })
             .collect();
         let margin = " ".repeat(self.indent);
