@@ -229,6 +229,17 @@ async fn threads_run_beside_and_can_be_stepped_and_ended() {
     until("it ended", || node.scripts.running().is_empty()).await;
     assert_eq!(bench.get("steps").as_deref(), Some("3"));
 
+    let slow = bench.script("slow.al", "wait 1000");
+    for _ in 0..2 {
+        bench.run(&format!("thread {slow}")).await.unwrap();
+    }
+    until("both run", || node.scripts.running().len() == 2).await;
+    let mut threads: Vec<String> = node.scripts.running().into_iter().map(|script| script.thread).collect();
+    threads.sort();
+    assert_eq!(threads, ["slow", "slow-2"]);
+    bench.run("exit scripts").await.unwrap();
+    until("both ended", || node.scripts.running().is_empty()).await;
+
     let failing = bench.script("failing.al", "fail 40");
     bench.run(&format!("thread {failing}")).await.unwrap();
     until("the failure is noted", || node.errors.messages().iter().any(|message| message.thread == "failing")).await;

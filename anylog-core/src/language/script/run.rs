@@ -1,13 +1,12 @@
 //! Running a script.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use serde_json::Value as Json;
 
 use super::super::expand::{json_text, value_of_text};
 use super::load::{Line, Script};
-use super::running::Ticket;
+use super::running::{ThreadName, Ticket};
 use super::{Flow, Frame, MAX_SCRIPT_DEPTH, OnError, debug};
 use crate::{CommandError, Session, Status};
 
@@ -36,47 +35,22 @@ pub(crate) async fn start_thread(
 ) -> Result<String, CommandError> {
     let text = read(path).await?;
     let script = Script::parse(&path.display().to_string(), &text)?;
-    let scripts = &session.node.scripts;
-    let started = scripts.threads.fetch_add(1, Ordering::Relaxed);
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let guard = ThreadGuard(std::sync::Arc::clone(&session.node));
-    if started >= MAX_THREADS {
-        return Err(CommandError::new(
-            Status::OVERLOADED,
-            format!("{MAX_THREADS} scripts run on threads of their own already"),
-        )
-        .hint("see them with: get user threads"));
-    }
-    let thread = scripts.free_name(&stem);
+    let name = ThreadName::reserve(&session.node, &stem, MAX_THREADS).ok_or_else(|| {
+        CommandError::new(Status::OVERLOADED, format!("{MAX_THREADS} scripts run on threads of their own already"))
+            .hint("see them with: get user threads")
+    })?;
+    let thread = name.name.clone();
     let mut fork = session.fork(thread.clone());
     tokio::spawn(async move {
-        let result = run(&mut fork, &script, &arguments).await;
-        let node = &fork.node;
-        if let Err(error) = result {
+        if let Err(error) = run(&mut fork, &script, &arguments).await {
+            let node = &fork.node;
             let text = format!("thread {} --> {error}", script.name);
             node.errors.add(node.clock.now(), &fork.thread, error.status.text(), text);
         }
-        node.scripts.set_debug(&fork.thread, None);
-        drop(guard);
+        drop(name);
     });
     Ok(thread)
-}
-
-struct ThreadGuard(std::sync::Arc<crate::Node>);
-
-impl Drop for ThreadGuard {
-    fn drop(&mut self) {
-        self.0.scripts.threads.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl super::Scripts {
-    fn free_name(&self, stem: &str) -> String {
-        let taken: Vec<String> = self.running().into_iter().map(|script| script.thread).collect();
-        let names = std::iter::once(stem.to_owned()).chain((2..).map(|number| format!("{stem}-{number}")));
-        let mut free = names.filter(|name| !taken.contains(name));
-        free.next().unwrap_or_default()
-    }
 }
 
 async fn read(path: &Path) -> Result<String, CommandError> {

@@ -1,8 +1,8 @@
 //! The scripts that run on a node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -33,7 +33,7 @@ pub struct Scripts {
     generation: watch::Sender<u64>,
     next: AtomicU64,
     running: Mutex<BTreeMap<u64, RunningScript>>,
-    pub(super) threads: AtomicUsize,
+    threads: Mutex<BTreeSet<String>>,
     pub(super) debugged: Mutex<HashMap<String, Debugged>>,
     pub(super) released: Notify,
     merged: Notify,
@@ -45,7 +45,7 @@ impl Default for Scripts {
             generation: watch::Sender::new(0),
             next: AtomicU64::new(0),
             running: Mutex::default(),
-            threads: AtomicUsize::new(0),
+            threads: Mutex::default(),
             debugged: Mutex::default(),
             released: Notify::new(),
             merged: Notify::new(),
@@ -78,6 +78,35 @@ impl Scripts {
     /// Tells when running scripts are to end.
     pub(crate) fn ends(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
+    }
+}
+
+/// The name of a thread that runs a script; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct ThreadName {
+    node: Arc<Node>,
+    pub(super) name: String,
+}
+
+impl ThreadName {
+    /// A name made from that of the script; none when `limit` threads run.
+    pub(super) fn reserve(node: &Arc<Node>, stem: &str, limit: usize) -> Option<Self> {
+        let mut taken = node.scripts.threads.lock();
+        if taken.len() >= limit {
+            return None;
+        }
+        let names = std::iter::once(stem.to_owned()).chain((2..).map(|number: u64| format!("{stem}-{number}")));
+        let name = names.into_iter().find(|name| !taken.contains(name))?;
+        taken.insert(name.clone());
+        drop(taken);
+        Some(Self { node: Arc::clone(node), name })
+    }
+}
+
+impl Drop for ThreadName {
+    fn drop(&mut self) {
+        self.node.scripts.set_debug(&self.name, None);
+        self.node.scripts.threads.lock().remove(&self.name);
     }
 }
 
