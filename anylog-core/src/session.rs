@@ -82,8 +82,18 @@ impl Session {
 
     /// Runs one command line: lexes it, finds the command, checks rights and shape, runs it, performs an assignment.
     ///
-    /// Success and failure are written to the event log, failures to the error log as well.
+    /// Success and failure are written to the event log, failures to the error log as well. A caller who is no
+    /// administrator may not refer to parameters that hold passwords.
     pub async fn execute(&mut self, line: &str) -> CommandResult {
+        if self.caller.rights < Access::Admin
+            && let Some(secret) = crate::language::builtin::secret_reference(line)
+        {
+            let error = CommandError::new(
+                crate::Status::UNAUTHORIZED,
+                format!("Unauthorized command: '{secret}' may be used by administrators only"),
+            );
+            return Err(error.hint("run it at the node itself"));
+        }
         let result = crate::language::execute(self, line).await;
         if let Err(error) = &result
             && self.node.traceback()

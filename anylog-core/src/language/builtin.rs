@@ -20,6 +20,7 @@ use crate::command::{Command, CommandResult, Declaration, Invocation};
 use crate::{Node, Session, command};
 
 pub(crate) use network::publish as publish_parameters;
+pub(crate) use parameters::secret_reference;
 
 /// Registers the language's own commands.
 ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::simple;
 use crate::bring::Bring;
-use crate::command::{Command, CommandResult, Declaration, Invocation, Word};
+use crate::command::{Command, CommandResult, Declaration, Invocation, Method, Word};
 use crate::language::expand::reference;
 use crate::{CommandError, Node, Reply, Session, json_text};
 
@@ -12,7 +12,7 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
     vec![
         simple(
             Declaration::new("json", "Shows a JSON text with its references replaced, or tests that it is one.")
-                .reads()
+                .method(Method::Any)
                 .grammar("!<name> | {...} [test]")
                 .returns("the JSON text; with `test`: true or false")
                 .example("json !new_policy")
@@ -21,7 +21,7 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
         ),
         simple(
             Declaration::new("from", "Takes values out of a JSON object or list.")
-                .reads()
+                .method(Method::Any)
                 .grammar("!<name>[(<element>)] bring[.<modifier> ...] [<key>] ... [separator = <text>]")
                 .returns("the values as text, a list, JSON or a table, as the modifiers say")
                 .example("from !conn_info bring [Messaging][external]")

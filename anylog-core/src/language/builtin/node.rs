@@ -63,6 +63,16 @@ fn views() -> Vec<Arc<dyn Command>> {
                 .example("hostname = get hostname"),
             |_, _| Ok(super::network::hostname().into()),
         ),
+        simple(
+            Declaration::new("get user threads", "Shows the scripts that run.")
+                .reads()
+                .alias("get threads")
+                .alias("get system threads")
+                .format_option()
+                .returns("a table with Thread, Script, Line, Command, Since")
+                .example("get user threads"),
+            get_threads,
+        ),
     ]
 }
 
@@ -110,6 +120,13 @@ fn settings() -> Vec<Arc<dyn Command>> {
                 .returns("nothing")
                 .example("set exception traceback on"),
             set_traceback,
+        ),
+        simple(
+            Declaration::new("set authentication", "Accepted as off, which it is; rights go by the caller's address.")
+                .word("state", "off")
+                .returns("nothing")
+                .example("set authentication off"),
+            set_authentication,
         ),
         simple(
             Declaration::new("exit node", "Ends the node: nothing acknowledged is lost.")
@@ -203,6 +220,17 @@ fn get_processes(session: &mut Session, call: &Invocation) -> CommandResult {
     Ok(table.into())
 }
 
+fn get_threads(session: &mut Session, call: &Invocation) -> CommandResult {
+    let mut table = Table::new(["Thread", "Script", "Line", "Command", "Since"]).max_width(session.node.output_width());
+    for script in session.node.scripts.running() {
+        // A line may hold a password.
+        let command = crate::language::secrets::masked(&script.command).into_owned();
+        let since = crate::time::stored(script.since);
+        table.push([script.thread, script.script, script.line.to_string(), command, since]);
+    }
+    Ok(if call.options.wants_json() { Reply::Json(table.to_json()) } else { table.into() })
+}
+
 fn set_home(session: &mut Session, call: &Invocation) -> CommandResult {
     let directory = call.expect_positional("directory")?;
     let path = session.permit_path(&directory)?;
@@ -249,5 +277,13 @@ fn set_remote_admin(session: &mut Session, call: &Invocation) -> CommandResult {
 
 fn set_traceback(session: &mut Session, call: &Invocation) -> CommandResult {
     session.node.set_traceback(on_off(call, "state")?);
+    Ok(Reply::Empty)
+}
+
+fn set_authentication(_: &mut Session, call: &Invocation) -> CommandResult {
+    if on_off(call, "state")? {
+        return Err(CommandError::parameter("This node has no authentication of users")
+            .hint("rights go by the caller's address: see help set remote admin"));
+    }
     Ok(Reply::Empty)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::simple;
-use crate::command::{Command, CommandResult, Declaration, Invocation, OptionKind, Value};
+use crate::command::{Command, CommandResult, Declaration, Invocation, Method, OptionKind, Value};
 use crate::language::expand::value_of;
 use crate::{CommandError, Node, Reply, Session, json_text};
 
@@ -17,7 +17,7 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
                 "print",
                 "Prints its words; a reference is replaced by its value, an unset one by nothing.",
             )
-            .reads()
+            .method(Method::Any)
             .grammar("<word> ...")
             .returns("nothing: the text goes to the terminal of who runs it")
             .example("print \"Operator \" !node_name \" is up\""),
@@ -25,7 +25,7 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
         ),
         simple(
             Declaration::new("echo", "Puts its words into the echo queue; prints them when the queue is off.")
-                .reads()
+                .method(Method::Any)
                 .grammar("<word> ...")
                 .returns("nothing: the text goes to the queue or to the terminal")
                 .example("echo \"partition dropped: \" !partition_name"),

@@ -85,6 +85,22 @@ fn is_secret(name: &str) -> bool {
         || name == "db_user"
 }
 
+/// The first reference to a secret parameter or environment variable in a line, were it expanded.
+///
+/// Any command that expands its words may show a value, if only in an error; so a caller who may not see secrets may not
+/// name them at all.
+pub(crate) fn secret_reference(line: &str) -> Option<&str> {
+    let starts = line.char_indices().filter(|(_, c)| matches!(c, '!' | '$')).map(|(at, _)| at);
+    starts
+        .filter(|at| !line[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        .map(|at| {
+            let name = &line[at + 1..];
+            let end = name.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(name.len());
+            &line[at..at + 1 + end]
+        })
+        .find(|reference| is_secret(&reference[1..]))
+}
+
 /// The value, or stars when this caller may not see it.
 pub(super) fn visible(session: &Session, name: &str, value: String) -> String {
     if session.caller.rights < Access::Admin && is_secret(name) { "********".to_owned() } else { value }

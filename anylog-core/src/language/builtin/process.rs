@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command as Process;
 
 use super::simple;
-use crate::command::{Command, CommandResult, Declaration, Invocation, Word};
+use crate::command::{Command, CommandResult, Declaration, Invocation, Method, Word};
 use crate::language::expand::{is_reference, reference};
 use crate::{CommandError, Node, Reply, Session, Status, command, expression};
 
@@ -25,7 +25,7 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
     vec![
         simple(
             Declaration::new("python", "Evaluates an expression of texts, numbers and times.")
-                .reads()
+                .method(Method::Any)
                 .grammar("<expression>")
                 .returns("the value as text")
                 .example("host = python !ledger_conn.split(\":\")[0]")

@@ -120,7 +120,12 @@ async fn parameters_are_listed_and_secrets_are_not_for_everybody() {
     assert_eq!(terminal.text("get dictionary zeb").await, "\r\nKey   Value   \r\n-----|-------|\r\nzebra|stripes|\r\n");
     assert_eq!(terminal.text("get dictionary zeb where format = json").await, r#"{"zebra": "stripes"}"#);
     let mut remote = terminal.remote();
-    for line in ["get !db_password", "get dictionary db_pass", "get dictionary where format = json"] {
+    for line in
+        ["get !db_password", "get files !db_password", "get status where include = \"!db_password\"", "help $MY_SECRET"]
+    {
+        assert_eq!(remote.execute(line).await.unwrap_err().status, Status::UNAUTHORIZED, "{line}");
+    }
+    for line in ["get dictionary db_pass", "get dictionary where format = json"] {
         let text = remote.execute(line).await.unwrap().into_text().await.unwrap();
         assert!(!text.contains("demo"), "{line}: {text}");
     }
@@ -355,6 +360,22 @@ async fn files_and_directories() {
     assert_eq!(remote.execute("get files /etc").await.unwrap_err().status, Status::UNAUTHORIZED);
     assert_eq!(remote.execute("file test ../../../../etc/passwd").await.unwrap_err().status, Status::UNAUTHORIZED);
     assert!(remote.execute("get files data/watch").await.is_ok());
+}
+
+#[tokio::test]
+async fn threads_that_run_scripts_are_listed() {
+    let home = tempfile::tempdir().unwrap();
+    let script = home.path().join("long.al");
+    std::fs::write(&script, "wait 60\n").unwrap();
+    let mut terminal = Terminal::new();
+    assert!(terminal.text("get user threads").await.contains("Thread"));
+    terminal.reply(&format!("thread {}", script.display())).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !terminal.text("get threads").await.contains("|wait 60") {
+        assert!(std::time::Instant::now() < deadline, "the script is not listed");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    terminal.session.node.scripts.end_all();
 }
 
 #[tokio::test]
