@@ -301,6 +301,28 @@ async fn a_policy_starts_the_servers_that_it_declares() {
          internal_port = 32149 and bind = false and threads = 8",
         ]
     );
+    // What runs with these addresses is left alone; another address restarts it.
+    let processes = &node.ledger.node().processes;
+    let details = "Listening on: 127.0.0.1:32148, Threads Pool: 3";
+    processes.register("TCP", move || anylog_core::node::processes::ProcessState::running(details));
+    let details = "Listening on: 127.0.0.1:1, Threads Pool: 3";
+    processes.register("REST", move || anylog_core::node::processes::ProcessState::running(details));
+    let exit = command(
+        Declaration::new("exit rest", "Ends it."),
+        Arc::clone(&started),
+        |started: &parking_lot::Mutex<Vec<String>>, _, call| {
+            Box::pin(async move {
+                started.lock().push(call.source.clone());
+                Ok(Reply::Empty)
+            })
+        },
+    );
+    node.ledger.node().registry.register(exit).unwrap();
+    started.lock().clear();
+    node.run("config from policy where id = cfg").await.unwrap();
+    assert_eq!(started.lock().len(), 2, "{:?}", started.lock());
+    assert_eq!(started.lock()[0], "exit rest");
+    assert!(started.lock()[1].starts_with("run rest server"));
     node.ledger.add(policy(json!({"config": {"id": "bad", "ip": "!ip", "port": "x"}}))).await.unwrap();
     assert_eq!(node.run("config from policy where id = bad").await.unwrap_err().status, Status::PORT_VALUE);
 }

@@ -60,37 +60,15 @@ async fn config(ledger: &Ledger, session: &mut Session, call: Invocation) -> Com
         [policy] => Arc::clone(policy),
         several => return Err(LedgerError::Ambiguous { wanted: wanted(), count: several.len() }.into()),
     };
-    let name = policy.shown("name").unwrap_or_default();
-    let mut commands = servers(session, &policy)?;
-    let server_commands = commands.len();
-    commands.extend(script(&policy)?);
-    let mut outcome = Executed { id: policy.id().to_owned(), name, error: None, command: None };
-    for (index, line) in commands.iter().enumerate() {
-        match Box::pin(session.execute(line)).await {
-            Ok(reply) => {
-                let text = reply.into_text().await?;
-                if !text.is_empty() {
-                    session.console.print(&text);
-                }
-            }
-            // A server that runs already with this address is left alone.
-            Err(error) if index < server_commands && error.status == Status::PROCESS_RUNNING => {}
-            Err(error) => {
-                let at = if index < server_commands {
-                    "in the declaration of its servers".to_owned()
-                } else {
-                    format!("at line #{}", index - server_commands + 1)
-                };
-                let message = format!("Script from policy {} failed {at}: '{line}': {}", policy.id(), error.message);
-                let mut error = CommandError { message, ..error };
-                if error.hint.is_none() {
-                    error = error.hint("get config policies shows what was executed");
-                }
-                outcome.error = Some(error);
-                outcome.command = Some(line.clone());
-                break;
-            }
-        }
+    let mut outcome = Executed {
+        id: policy.id().to_owned(),
+        name: policy.shown("name").unwrap_or_default(),
+        error: None,
+        command: None,
+    };
+    if let Err((command, error)) = execute(session, &policy).await {
+        outcome.error = Some(error);
+        outcome.command = command;
     }
     let result = outcome.error.clone();
     let mut executed = ledger.executed.lock();
@@ -100,6 +78,61 @@ async fn config(ledger: &Ledger, session: &mut Session, call: Invocation) -> Com
     }
     executed.push(outcome);
     result.map_or(Ok(Reply::Empty), Err)
+}
+
+/// Starts the servers, then runs the script. An error comes with the command that failed.
+async fn execute(session: &mut Session, policy: &Policy) -> Result<(), (Option<String>, CommandError)> {
+    let named = |place: String, line: &str, error: CommandError| {
+        let message = format!("Script from policy {} failed {place}: '{line}': {}", policy.id(), error.message);
+        let hint = error.hint.clone().unwrap_or_else(|| "get config policies shows what was executed".to_owned());
+        (Some(line.to_owned()), CommandError::new(error.status, message).hint(hint))
+    };
+    for server in servers(session, policy).map_err(|error| (None, error))? {
+        for line in server.commands(session) {
+            let result = run(session, &line).await;
+            result.map_err(|error| named("in the declaration of its servers".to_owned(), &line, error))?;
+        }
+    }
+    let lines = script(policy).map_err(|error| (None, error))?;
+    for (number, line) in (1..).zip(&lines) {
+        let result = run(session, line).await;
+        result.map_err(|error| named(format!("at line #{number}"), line, error))?;
+    }
+    Ok(())
+}
+
+async fn run(session: &mut Session, line: &str) -> Result<(), CommandError> {
+    // A policy may name another one, so the future holds itself.
+    let reply = Box::pin(session.execute(line)).await?;
+    let text = reply.into_text().await?;
+    if !text.is_empty() {
+        session.console.print(&text);
+    }
+    Ok(())
+}
+
+/// A server that a policy declares.
+struct Server {
+    /// The row of `get processes`, and the command that ends it.
+    process: &'static str,
+    exit: &'static str,
+    start: String,
+    /// The addresses that it listens on as `get processes` shows them.
+    addresses: Vec<String>,
+}
+
+impl Server {
+    /// What has to be run: nothing when the server runs with these addresses, else perhaps its end, then its start.
+    fn commands(&self, session: &Session) -> Vec<String> {
+        let states = session.node.processes.states();
+        let state = states.iter().find(|(name, state)| *name == self.process && state.running);
+        let Some((_, state)) = state else { return vec![self.start.clone()] };
+        let shown: Vec<&str> = state.details.split([' ', ',']).collect();
+        if self.addresses.iter().all(|address| shown.contains(&address.as_str())) {
+            return Vec::new();
+        }
+        vec![self.exit.to_owned(), self.start.clone()]
+    }
 }
 
 /// An attribute with references resolved; none when absent or empty.
@@ -120,55 +153,64 @@ fn port(session: &Session, policy: &Policy, name: &str) -> Result<Option<String>
     }
 }
 
-/// The commands that start the servers which a policy declares.
-fn servers(session: &Session, policy: &Policy) -> Result<Vec<String>, CommandError> {
+/// The servers that a policy declares.
+fn servers(session: &Session, policy: &Policy) -> Result<Vec<Server>, CommandError> {
     let text = |name: &str| attribute(session, policy, name);
     let threads =
         |name: &str, default: &str| text(name).filter(|value| value != "0").unwrap_or_else(|| default.to_owned());
     let flag = |name: &str, default: bool| text(name).map_or(default, |value| value.eq_ignore_ascii_case("true"));
     let (ip, local_ip) = (text("ip"), text("local_ip"));
     let (tcp_port, local_port) = (port(session, policy, "port")?, port(session, policy, "local_port")?);
-    let mut commands = Vec::new();
+    let mut servers = Vec::new();
     if (ip.is_some() && tcp_port.is_some()) || (local_ip.is_some() && local_port.is_some()) {
         let external = (ip.clone().or_else(|| local_ip.clone()), tcp_port.clone().or_else(|| local_port.clone()));
         let internal = (local_ip.clone().or_else(|| ip.clone()), local_port.or(tcp_port));
         let bind = flag("tcp_bind", ip.is_some() != local_ip.is_some());
-        commands.push(server("run tcp server", external, internal, bind, &threads("tcp_threads", "6")));
+        servers.push(server(
+            ("TCP", "run tcp server", "exit tcp"),
+            external,
+            internal,
+            bind,
+            &threads("tcp_threads", "6"),
+        ));
     }
-    for (command, prefix, thread_key, default) in
-        [("run rest server", "rest", "rest_threads", "8"), ("run message broker", "broker", "msg_threads", "6")]
-    {
+    for (words, prefix, thread_key, default) in [
+        (("REST", "run rest server", "exit rest"), "rest", "rest_threads", "8"),
+        (("MSG Broker", "run message broker", "exit broker"), "broker", "msg_threads", "6"),
+    ] {
         let Some(own_port) = port(session, policy, &format!("{prefix}_port"))? else { continue };
         let own_ip = text(&format!("{prefix}_ip"));
         let bind = flag(&format!("{prefix}_bind"), own_ip.is_some());
         let external = own_ip.clone().or_else(|| ip.clone()).or_else(|| local_ip.clone());
         let internal = own_ip.or_else(|| local_ip.clone()).or_else(|| ip.clone());
         let address = |ip: Option<String>| (ip, Some(own_port.clone()));
-        commands.push(server(command, address(external), address(internal), bind, &threads(thread_key, default)));
+        servers.push(server(words, address(external), address(internal), bind, &threads(thread_key, default)));
     }
-    Ok(commands)
+    Ok(servers)
 }
 
+/// An address of which a part may be missing: ip, port.
+type Address = (Option<String>, Option<String>);
+
 fn server(
-    command: &str,
-    external: (Option<String>, Option<String>),
-    internal: (Option<String>, Option<String>),
+    (process, run, exit): (&'static str, &str, &'static str),
+    external: Address,
+    internal: Address,
     bind: bool,
     threads: &str,
-) -> String {
-    let mut terms = Vec::new();
+) -> Server {
+    let shown = |(ip, port): &Address| Some(format!("{}:{}", ip.as_ref()?, port.as_ref()?));
+    let addresses = [shown(&external), shown(&internal)].into_iter().flatten().collect();
     let named = [
         ("external_ip", external.0),
         ("external_port", external.1),
         ("internal_ip", internal.0),
         ("internal_port", internal.1),
     ];
-    for (name, value) in named {
-        if let Some(value) = value {
-            terms.push(format!("{name} = {value}"));
-        }
-    }
-    format!("{command} where {} and bind = {bind} and threads = {threads}", terms.join(" and "))
+    let terms: Vec<String> =
+        named.into_iter().filter_map(|(name, value)| Some(format!("{name} = {}", value?))).collect();
+    let start = format!("{run} where {} and bind = {bind} and threads = {threads}", terms.join(" and "));
+    Server { process, exit, start, addresses }
 }
 
 /// The lines of a policy's `script`: a list of texts, or one text in brackets.
