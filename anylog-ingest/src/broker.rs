@@ -12,7 +12,8 @@
 //! * Pings are answered while the store is slow. Without a store, publishes with QoS 1 and 2 stay unacknowledged, those with QoS 0
 //!   are dropped and counted.
 //! * Everything is bounded: a packet ([`MAX_PACKET_BYTES`]), what a connection holds ([`MAX_PENDING`]), what all hold
-//!   ([`BUDGET_BYTES`](crate::intake::BUDGET_BYTES)), what waits for a client ([`MAX_QUEUE_BYTES`]), sessions ([`MAX_SESSIONS`]),
+//!   ([`BUDGET_BYTES`](crate::intake::BUDGET_BYTES)), what waits for a client ([`MAX_QUEUE_BYTES`]) and for all
+//!   ([`MAX_QUEUES_BYTES`]), sessions ([`MAX_SESSIONS`]),
 //!   retained messages ([`MAX_RETAINED_BYTES`]).
 //!
 //! # Non-guarantees
@@ -50,7 +51,7 @@ pub use codec::MAX_PACKET_BYTES;
 pub use connection::MAX_PENDING;
 use message::Message;
 pub use router::{MAX_RETAINED_BYTES, Router};
-pub use session::MAX_QUEUE_BYTES;
+pub use session::{MAX_QUEUE_BYTES, MAX_QUEUES_BYTES};
 pub use statistics::EventCount;
 
 /// The broker: serves MQTT connections.
@@ -77,6 +78,8 @@ pub struct BrokerUsage {
     pub held_bytes: usize,
     /// Messages that wait for MQTT clients.
     pub queued: usize,
+    /// Their bytes.
+    pub queued_bytes: usize,
     /// Messages for MQTT clients that were dropped because they did not fit.
     pub undelivered: u64,
     /// Retained messages.
@@ -130,6 +133,7 @@ impl Broker {
             subscriptions: self.router.subscriptions(),
             held_bytes: self.intake.budget.used(),
             queued,
+            queued_bytes: self.clients.queued_bytes(),
             undelivered,
             retained,
             retained_bytes,

@@ -37,8 +37,8 @@ struct State {
 }
 
 impl Ingest {
-    /// The ingestion of `node`. Mapping policies come from `ledger`, rows go to `slot`. The processes `MQTT` and `MSG Client Pool`
-    /// become known to the node.
+    /// The ingestion of `node`. Mapping policies come from `ledger`, rows go to `slot`. The process `MQTT` becomes
+    /// known to the node.
     pub fn new(node: Arc<Node>, ledger: Arc<Ledger>, slot: Arc<SinkSlot>) -> Arc<Self> {
         let intake = Arc::new(Intake::new(Arc::clone(&node), Arc::clone(&slot)));
         let broker = Broker::with_intake(Arc::clone(&node), Arc::clone(&intake), Router::new());
@@ -280,6 +280,7 @@ impl Ingest {
             spec.keep_alive,
             subscriptions.to_vec(),
             Arc::clone(&self.intake),
+            self.node.shutdown.child_token(),
         ));
         tokio::spawn(Arc::clone(&remote).run());
         let state = tokio::time::timeout(FIRST_CONNECTION, remote.first_state()).await;
@@ -320,6 +321,13 @@ impl Ingest {
         filters.sort_unstable();
         let parts = [name.as_str(), home.as_str(), broker.as_str()].into_iter().chain(filters);
         format!("anylog{:016x}", fingerprint(parts.map(str::as_bytes)))
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        // Their tasks hold what they need, so they would go on without it.
+        self.stop_clients();
     }
 }
 

@@ -166,6 +166,14 @@ impl Mapper {
         Self(Way::Raw(raw))
     }
 
+    /// A mapper by one policy: what rows with `instructions` are mapped by.
+    ///
+    /// # Errors
+    /// Those of [`PolicyMapping::from_policy`].
+    pub fn from_policy(policy: &anylog_ledger::Policy) -> Result<Self, CommandError> {
+        Ok(Self::policies(vec![PolicyMapping::from_policy(policy)?]))
+    }
+
     /// A mapper by policies; each is applied to every message.
     #[must_use]
     pub fn policies(policies: Vec<PolicyMapping>) -> Self {

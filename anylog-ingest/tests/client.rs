@@ -14,7 +14,7 @@ async fn publish_all(port: u16, topic: &str, numbers: std::ops::Range<u64>) {
     options.set_clean_session(false).set_inflight(20);
     let (client, mut events) = AsyncClient::new(options, 10_000);
     for n in numbers.clone() {
-        client.try_publish(topic, QoS::AtLeastOnce, false, format!("{{\"n\":{n}}}")).unwrap();
+        client.try_publish(topic, QoS::AtLeastOnce, false, format!("{{\"n\":{n}}}")).expect("room for every message");
     }
     let mut left = numbers.count();
     let published = tokio::time::timeout(DEADLINE, async {

@@ -11,10 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::codec::{Connect, Version};
 use super::message::Message;
 use super::router::Router;
-use super::session::{Action, Session};
+use super::session::{Action, Room, Session};
 
 /// Sessions that are kept for clients that are away; the one that is away longest gives way.
 pub const MAX_SESSIONS: usize = 10_000;
+
+/// How often sessions whose time is over are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a session waits for its client at most.
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(24 * 3600);
@@ -68,15 +71,29 @@ pub(super) struct Attached {
 }
 
 /// All clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients {
     by_id: Mutex<HashMap<String, Arc<Client>>>,
+    /// What waits for them.
+    room: Room,
+    swept: Mutex<Instant>,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self { by_id: Mutex::default(), room: Room::default(), swept: Mutex::new(Instant::now()) }
+    }
 }
 
 impl Clients {
     /// How many sessions there are.
     pub(super) fn len(&self) -> usize {
         self.by_id.lock().len()
+    }
+
+    /// Bytes of messages that wait for clients.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.room.used()
     }
 
     /// Messages that wait for clients, and messages for clients that were dropped.
@@ -124,7 +141,7 @@ impl Clients {
             }
             None => Arc::new(Client {
                 id: connect.client_id.clone(),
-                session: Mutex::new(Session::new()),
+                session: Mutex::new(Session::new(self.room.clone())),
                 wake: Notify::new(),
                 connection: Mutex::new(state),
             }),
@@ -157,20 +174,23 @@ impl Clients {
 
     /// Ends sessions whose time is over, and the oldest one when there are too many.
     fn sweep(&self, by_id: &mut HashMap<String, Arc<Client>>, router: &Router, now: Instant) {
-        if by_id.len() < MAX_SESSIONS {
+        let full = by_id.len() >= MAX_SESSIONS;
+        let mut swept = self.swept.lock();
+        if !full && now.duration_since(*swept) < SWEEP_EVERY {
             return;
         }
+        *swept = now;
         let away = |client: &Client| client.connection.lock().ends;
         let mut gone: Vec<(Instant, String)> =
             by_id.values().filter_map(|client| Some((away(client)?, client.id.clone()))).collect();
         gone.sort();
         // A tenth at once, so that a full house is not searched at every connection.
-        let room = MAX_SESSIONS / 10;
+        let room = if full { MAX_SESSIONS / 10 } else { 0 };
         for (at, (ends, id)) in gone.into_iter().enumerate() {
             if (ends <= now || at < room)
                 && let Some(client) = by_id.remove(&id)
             {
-                tracing::warn!(client = %id, "The session of a client that is away was ended: there are too many");
+                tracing::info!(client = %id, expired = ends <= now, "The session of a client that is away was ended");
                 forget(&client, router);
             }
         }

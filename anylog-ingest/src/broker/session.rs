@@ -14,13 +14,17 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::codec::{Filter, Incoming, Outgoing, RECEIVE_MAXIMUM, Retained, SubscribeOptions, Version};
 use super::message::Message;
 use crate::topic;
 
-/// Bytes of messages that may wait for one client.
+/// Bytes of messages that may wait for one client, or for its acknowledgement.
 pub const MAX_QUEUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of messages that may wait for all clients together.
+pub const MAX_QUEUES_BYTES: usize = 128 * 1024 * 1024;
 
 /// Messages of QoS 1 and 2 that may be without the client's acknowledgement.
 const MAX_WINDOW: u16 = 64;
@@ -71,6 +75,26 @@ struct Pending {
     claimed: bool,
 }
 
+/// The bytes of messages that wait for all clients.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Room(Arc<AtomicUsize>);
+
+impl Room {
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |used: usize| (used + bytes <= MAX_QUEUES_BYTES).then_some(used + bytes);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    fn give(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 #[derive(Debug)]
 struct Queued {
     message: Arc<Message>,
@@ -98,7 +122,9 @@ pub(crate) struct Session {
     /// QoS 2: stored, PUBREL has not come.
     received: HashSet<u16>,
     queue: VecDeque<Queued>,
+    /// Bytes of the queue and of the flights.
     queue_bytes: usize,
+    room: Room,
     flights: VecDeque<(u16, Flight)>,
     next_id: u16,
     window: usize,
@@ -110,8 +136,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session without state.
-    pub(crate) fn new() -> Self {
+    /// A session without state; what waits for it takes from `room`.
+    pub(crate) fn new(room: Room) -> Self {
         Self {
             version: Version::V4,
             online: false,
@@ -121,6 +147,7 @@ impl Session {
             received: HashSet::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
+            room,
             flights: VecDeque::new(),
             next_id: 0,
             window: usize::from(MAX_WINDOW),
@@ -167,12 +194,17 @@ impl Session {
         unclaimed.retain(|pending| !(pending.settled && self.keep(pending)));
         self.pending = unclaimed;
         // QoS 0 is not kept for a client that is away.
-        let bytes = &mut self.queue_bytes;
+        let mut freed = 0;
         self.queue.retain(|queued| {
-            let keep = queued.qos > 0;
-            *bytes -= if keep { 0 } else { queued.message.cost() };
-            keep
+            freed += if queued.qos > 0 { 0 } else { queued.message.cost() };
+            queued.qos > 0
         });
+        self.free(freed);
+    }
+
+    fn free(&mut self, bytes: usize) {
+        self.queue_bytes -= bytes;
+        self.room.give(bytes);
     }
 
     /// The filters that the client has.
@@ -327,17 +359,31 @@ impl Session {
     }
 
     fn on_puback(&mut self, id: u16) {
-        self.flights.retain(|(known, flight)| !(*known == id && matches!(flight, Flight::Published(q) if q.qos == 1)));
+        let mut freed = 0;
+        self.flights.retain(|(known, flight)| match flight {
+            Flight::Published(queued) if *known == id && queued.qos == 1 => {
+                freed += queued.message.cost();
+                false
+            }
+            _ => true,
+        });
+        self.free(freed);
     }
 
     fn on_pubrec(&mut self, id: u16, taken: bool, actions: &mut Vec<Action>) {
         let flight = self.flights.iter_mut().find(|(known, flight)| *known == id && flight.is_qos_2());
         match flight {
-            Some((_, flight)) if taken => {
-                *flight = Flight::Released;
-                actions.push(Action::Send(Outgoing::PubRel(id, true)));
+            Some((_, flight)) => {
+                let before = std::mem::replace(flight, Flight::Released);
+                if taken {
+                    actions.push(Action::Send(Outgoing::PubRel(id, true)));
+                } else {
+                    self.flights.retain(|(known, _)| *known != id);
+                }
+                if let Flight::Published(queued) = before {
+                    self.free(queued.message.cost());
+                }
             }
-            Some(_) => self.flights.retain(|(known, _)| *known != id),
             None => actions.push(Action::Send(Outgoing::PubRel(id, false))),
         }
     }
@@ -345,7 +391,8 @@ impl Session {
     /// Queues a message for the client. Returns false when it was dropped.
     pub(crate) fn deliver(&mut self, message: Arc<Message>, qos: u8, retain: bool) -> bool {
         let cost = message.cost();
-        if (qos == 0 && !self.online) || self.queue_bytes + cost > MAX_QUEUE_BYTES {
+        let unfit = (qos == 0 && !self.online) || self.queue_bytes + cost > MAX_QUEUE_BYTES;
+        if unfit || !self.room.take(cost) {
             self.dropped += 1;
             return false;
         }
@@ -359,13 +406,14 @@ impl Session {
         actions.append(&mut self.handed_over);
         while self.online && self.queue.front().is_some_and(|next| next.qos == 0 || self.flights.len() < self.window) {
             let Some(queued) = self.queue.pop_front() else { break };
-            self.queue_bytes -= queued.message.cost();
             if queued.message.cost() > self.max_packet {
                 // MQTT5 3.1.2-25: as if it had been sent.
                 self.dropped += 1;
+                self.free(queued.message.cost());
                 continue;
             }
             if queued.qos == 0 {
+                self.free(queued.message.cost());
                 actions.push(Action::Send(queued.packet(0, false)));
                 continue;
             }
@@ -384,6 +432,12 @@ impl Session {
                 return id;
             }
         }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.room.give(self.queue_bytes);
     }
 }
 

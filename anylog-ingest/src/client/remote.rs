@@ -68,13 +68,14 @@ impl Remote {
         keep_alive: Duration,
         topics: Vec<Arc<Subscription>>,
         intake: Arc<Intake>,
+        stop: CancellationToken,
     ) -> Self {
         let subscriptions = Subscriptions::default();
         for topic in &topics {
             subscriptions.add(Arc::clone(topic));
         }
         let (state, _) = watch::channel(ConnectionState::Connecting);
-        let (resubscribed, stop) = (AtomicU64::new(0), CancellationToken::new());
+        let resubscribed = AtomicU64::new(0);
         Self { host, port, login, client_id, keep_alive, topics, subscriptions, intake, state, resubscribed, stop }
     }
 
@@ -239,9 +240,13 @@ impl Remote {
         let bytes = cost(&publish);
         let volatile = publish.qos == QoS::AtMostOnce;
         let fits = waiting.load(Ordering::Relaxed) + bytes <= MAX_WAITING.1;
-        if fits && sender.try_send(publish).is_ok() {
+        if fits {
+            // Counted before it is sent: the other loop may be done with it at once.
             waiting.fetch_add(bytes, Ordering::Relaxed);
-            return Ok(());
+            if sender.try_send(publish).is_ok() {
+                return Ok(());
+            }
+            waiting.fetch_sub(bytes, Ordering::Relaxed);
         }
         if volatile {
             self.intake.count_dropped();

@@ -1,13 +1,14 @@
 //! How message clients and the broker are shown.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use anylog_core::Table;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::broker::{BrokerUsage, EventCount, MAX_PENDING, MAX_QUEUE_BYTES, MAX_RETAINED_BYTES, MAX_SESSIONS};
+use crate::broker::{
+    BrokerUsage, EventCount, MAX_PENDING, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RETAINED_BYTES, MAX_SESSIONS,
+};
 use crate::client::{BrokerAddress, MessageClient};
 use crate::intake::BUDGET_BYTES;
 use crate::mapping::{Column, RawTable, ValueSource};
@@ -53,8 +54,8 @@ pub(super) fn text(client: &MessageClient, detailed: bool, width: usize) -> Stri
         "     Subscribed Topics:".to_owned(),
     ]);
     for line in lines {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{line}\r\n");
+        text.push_str(&line);
+        text.push_str("\r\n");
     }
     // The table begins with a line end of its own.
     text.push_str(topics(client, width).to_string().trim_start_matches("\r\n"));
@@ -274,13 +275,14 @@ pub(super) fn events(rows: &[EventCount]) -> Table {
 /// What the broker uses, and the bounds of it (R23).
 pub(super) fn usage(usage: &BrokerUsage) -> Table {
     let mut table = Table::new(["Resource", "In use", "Bound"]).title("Message Broker Resources");
-    let rows: [(&str, u128, Option<u128>); 11] = [
+    let rows: [(&str, u128, Option<u128>); 12] = [
         ("connections", wide(usage.connections), None),
         ("sessions", wide(usage.sessions), Some(wide(MAX_SESSIONS))),
         ("subscriptions of MQTT clients", wide(usage.subscriptions), None),
         ("bytes being stored", wide(usage.held_bytes), Some(wide(BUDGET_BYTES))),
         ("bytes being stored per connection", 0, Some(wide(MAX_PENDING.1))),
         ("messages waiting for MQTT clients", wide(usage.queued), None),
+        ("bytes waiting for MQTT clients", wide(usage.queued_bytes), Some(wide(MAX_QUEUES_BYTES))),
         ("bytes waiting per MQTT client", 0, Some(wide(MAX_QUEUE_BYTES))),
         ("messages not delivered to MQTT clients", usage.undelivered.into(), None),
         ("bytes of retained messages", wide(usage.retained_bytes), Some(wide(MAX_RETAINED_BYTES))),

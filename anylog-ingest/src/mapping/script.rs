@@ -17,11 +17,12 @@ pub(super) enum Verdict {
     IgnoreEvent,
 }
 
+/// What is ignored.
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    IgnoreAttribute,
-    IgnoreEvent,
-    IgnoreScript,
+    Attribute,
+    Event,
+    Script,
 }
 
 #[derive(Debug, Clone)]
@@ -62,9 +63,9 @@ impl Script {
             };
             match (holds, line.act) {
                 (false, _) => {}
-                (true, Act::IgnoreAttribute) => return Verdict::IgnoreAttribute,
-                (true, Act::IgnoreEvent) => return Verdict::IgnoreEvent,
-                (true, Act::IgnoreScript) => return Verdict::Continue,
+                (true, Act::Attribute) => return Verdict::IgnoreAttribute,
+                (true, Act::Event) => return Verdict::IgnoreEvent,
+                (true, Act::Script) => return Verdict::Continue,
             }
         }
         Verdict::Continue
@@ -93,9 +94,9 @@ fn line(text: &str) -> Result<Line, CommandError> {
     };
     let command: Vec<&str> = command.iter().map(|word| word.text.as_str()).collect();
     let act = match command.as_slice() {
-        ["ignore", "attribute"] => Act::IgnoreAttribute,
-        ["ignore", "event"] => Act::IgnoreEvent,
-        ["ignore", "script"] => Act::IgnoreScript,
+        ["ignore", "attribute"] => Act::Attribute,
+        ["ignore", "event"] => Act::Event,
+        ["ignore", "script"] => Act::Script,
         _ => return Err(wrong(&format!("'{text}' is not a command of a mapping script"))),
     };
     Ok(Line { condition, act })

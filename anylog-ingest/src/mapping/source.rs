@@ -234,11 +234,10 @@ mod tests {
 
     fn texts(source: &str, message: &str) -> Vec<Option<String>> {
         let node = json::parse(message).unwrap();
-        let found = match Source::parse(source).unwrap().find(&Document::new(&node)) {
+        match Source::parse(source).unwrap().find(&Document::new(&node)) {
             Cell::One(found) => vec![found.map(|f| f.plain().into_owned())],
             Cell::Many(found) => found.into_iter().map(|f| f.map(|f| f.plain().into_owned())).collect(),
-        };
-        found
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A node with ingestion and a store in memory, for the tests of this crate.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -222,7 +223,7 @@ impl Mosquitto {
     /// Ends the broker.
     pub(crate) fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = Command::new("kill").arg(child.id().to_string()).status();
+            drop(Command::new("kill").arg(child.id().to_string()).status());
             child.wait().unwrap();
         }
     }

@@ -7,7 +7,7 @@ fn publish(id: u16, qos: u8, dup: bool, payload: &str) -> Incoming {
 }
 
 fn connected() -> Session {
-    let mut session = Session::new();
+    let mut session = Session::new(Room::default());
     session.attach(Version::V4, u16::MAX, None);
     session
 }
@@ -124,7 +124,7 @@ fn pings_are_answered_whatever_waits() {
 // MQTT5 3.3.4-9, 3.3.2-2, 3.3.2-8
 #[test]
 fn breaches_of_the_protocol_close_the_connection() {
-    let mut session = Session::new();
+    let mut session = Session::new(Room::default());
     session.attach(Version::V5, u16::MAX, None);
     for id in 1..=RECEIVE_MAXIMUM {
         on(&mut session, publish(id, 1, false, "x"));
@@ -147,7 +147,7 @@ fn breaches_of_the_protocol_close_the_connection() {
 
 #[test]
 fn the_window_bounds_what_is_in_flight() {
-    let mut session = Session::new();
+    let mut session = Session::new(Room::default());
     session.attach(Version::V5, 2, None);
     for n in 0..5 {
         assert!(session.deliver(message(&n.to_string()), 1, false));
@@ -218,4 +218,24 @@ fn subscriptions_are_answered_one_by_one() {
     );
     let actions = on(&mut session, Incoming::Unsubscribe { id: 10, filters: vec!["a/#".into(), "b".into()] });
     assert_eq!(actions, [Action::Unsubscribe("a/#".into()), Action::Send(Outgoing::UnsubAck(10, vec![0, 0x11]))]);
+}
+
+// R23
+#[test]
+fn what_waits_for_all_clients_is_bounded_and_freed() {
+    let room = Room::default();
+    let big = Arc::new(Message { payload: vec![0; 4 * 1024 * 1024].into(), ..Message::default() });
+    let mut sessions: Vec<Session> = (0..100).map(|_| Session::new(room.clone())).collect();
+    sessions.iter_mut().for_each(|session| drop(session.attach(Version::V4, u16::MAX, None)));
+    let taken =
+        sessions.iter_mut().filter_map(|session| session.deliver(Arc::clone(&big), 1, false).then_some(())).count();
+    assert!((20..32).contains(&taken), "{taken}");
+    assert!(room.used() <= MAX_QUEUES_BYTES);
+    let first = &mut sessions[0];
+    first.fill(&mut Vec::new());
+    let before = room.used();
+    assert_eq!(on(first, Incoming::PubAck(1)), []);
+    assert_eq!(room.used(), before - big.cost());
+    drop(sessions);
+    assert_eq!(room.used(), 0);
 }
