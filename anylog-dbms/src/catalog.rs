@@ -187,6 +187,12 @@ pub trait ConnectHook: Send + Sync {
 pub trait DropHook: Send + Sync {
     /// The partition is still there, and is dropped when this call succeeds.
     fn before_drop(&self, database: &Database, table: &str, partition: &str) -> Result<(), DbmsError>;
+
+    /// A table is about to be dropped, after this ran for it and [`Self::before_drop`] for each of its partitions.
+    fn before_drop_table(&self, database: &Database, table: &str) -> Result<(), DbmsError> {
+        let _ = (database, table);
+        Ok(())
+    }
 }
 
 /// What the ledger knows of tables.
@@ -212,6 +218,9 @@ pub struct Catalog {
     drop_hook: RwLock<Option<Arc<dyn DropHook>>>,
     table_source: RwLock<Option<Arc<dyn TableSource>>>,
     system_tables: RwLock<BTreeMap<&'static str, SystemTable>>,
+    member: RwLock<Option<u64>>,
+    // Partitions dropped since the start, by database and table.
+    dropped: Mutex<BTreeMap<(String, String), u64>>,
 }
 
 impl Catalog {
@@ -227,6 +236,8 @@ impl Catalog {
             drop_hook: RwLock::default(),
             table_source: RwLock::default(),
             system_tables: RwLock::default(),
+            member: RwLock::default(),
+            dropped: Mutex::default(),
         })
     }
 
@@ -363,7 +374,41 @@ impl Catalog {
         if let Some(hook) = hook {
             hook.before_drop(database, table, partition)?;
         }
-        database.dbms.drop_partition(table, partition)
+        database.dbms.drop_partition(table, partition)?;
+        *self.dropped.lock().entry((database.name.clone(), table.to_owned())).or_default() += 1;
+        Ok(())
+    }
+
+    /// How many partitions were dropped since the start: database, table, count.
+    #[must_use]
+    pub fn dropped_partitions(&self) -> Vec<(String, String, u64)> {
+        self.dropped.lock().iter().map(|((dbms, table), count)| (dbms.clone(), table.clone(), *count)).collect()
+    }
+
+    /// Drops a table and its partitions, after the drop hook agreed to each.
+    ///
+    /// # Errors
+    /// Of the hook or the engine; partitions that were dropped before stay dropped.
+    pub fn drop_table(&self, database: &Database, table: &str) -> Result<(), DbmsError> {
+        for partition in database.dbms.partitions(table)? {
+            self.drop_partition(database, table, &partition)?;
+        }
+        let hook = self.drop_hook.read().clone();
+        if let Some(hook) = hook {
+            hook.before_drop_table(database, table)?;
+        }
+        database.dbms.drop_table(table)
+    }
+
+    /// Tells the member id of this node in its cluster, which names its files in listings.
+    pub fn set_member_id(&self, member: u64) {
+        *self.member.write() = Some(member);
+    }
+
+    /// The member id of this node in its cluster, once it is known.
+    #[must_use]
+    pub fn member_id(&self) -> Option<u64> {
+        *self.member.read()
     }
 
     /// Declares how a table's rows are split from now on; `*` stands for all tables of a database, `*` `*` for all. Rows that

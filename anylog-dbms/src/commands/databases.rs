@@ -1,0 +1,164 @@
+//! Connecting databases and listing them.
+
+use std::sync::Arc;
+
+use anylog_core::command::{CommandResult, Positional, PositionalKind};
+use anylog_core::{Command, CommandError, Declaration, Invocation, OptionKind, Reply, Status, Table};
+use serde_json::json;
+
+use super::{blocking, logical};
+use crate::{Catalog, ConnectRequest, Engine};
+
+pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
+    vec![
+        blocking(catalog, connect_declaration(), connect),
+        blocking(
+            catalog,
+            Declaration::new("disconnect dbms", "Takes a logical database away; its data stays.")
+                .word("name", "the logical database")
+                .returns("nothing")
+                .example("disconnect dbms test"),
+            disconnect,
+        ),
+        blocking(catalog, drop_declaration(), drop_dbms),
+        blocking(
+            catalog,
+            Declaration::new("get databases", "Lists the connected databases.")
+                .alias("get dbms")
+                .format_option()
+                .reads()
+                .returns("a row per database: engine, owner, address, configuration, storage")
+                .example("get databases"),
+            list,
+        ),
+    ]
+}
+
+/// The options that say where a server is.
+fn with_server_options(declaration: Declaration) -> Declaration {
+    declaration
+        .option("user", OptionKind::Text, "login name at a server")
+        .option("password", OptionKind::Text, "login password at a server")
+        .key_alias(&["passwd"])
+        .option("ip", OptionKind::Text, "address of a server")
+        .default_is("127.0.0.1")
+        .option("port", OptionKind::Text, "port of a server")
+        .default_is("5432")
+}
+
+fn connect_declaration() -> Declaration {
+    let declaration = Declaration::new("connect dbms", "Connects a logical database to a physical one.")
+        .word("name", "the logical database")
+        .required("type", OptionKind::Text, "the engine: sqlite or psql");
+    with_server_options(declaration)
+        .option("memory", OptionKind::Bool, "SQLite: keep the data in memory only")
+        .default_is("false")
+        .option("autocommit", OptionKind::Bool, "each statement is its own transaction")
+        .default_is("true")
+        .option("unlog", OptionKind::Bool, "PostgreSQL: tables that the server does not log")
+        .default_is("false")
+        .option("connection", OptionKind::Text, "connection text of engines that take one; ignored by sqlite and psql")
+        .option("provider", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
+        .option("endpoint", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
+        .option("region", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
+        .option("access_key", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
+        .option("secret_key", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
+        .option("network_id", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
+        .returns("the database and its engine")
+        .example("connect dbms test where type=sqlite")
+        .example("connect dbms test where type=psql and ip=127.0.0.1 and port=5432 and user=anylog and password=demo")
+        .example("connect dbms system_query where type=sqlite and memory=true")
+}
+
+fn drop_declaration() -> Declaration {
+    let optional = |name, kind, help| Positional { name, kind, required: false, help };
+    let declaration = Declaration::new("drop dbms", "Deletes a physical database, which must be disconnected.")
+        .word("name", "the logical database")
+        .positional(optional("from", PositionalKind::Keyword("from"), ""))
+        .positional(optional("engine", PositionalKind::Word(OptionKind::Text), "the engine: sqlite or psql"))
+        .option("type", OptionKind::Text, "the engine: sqlite or psql, when it is not given after 'from'");
+    with_server_options(declaration)
+        .returns("nothing")
+        .example("drop dbms test from sqlite")
+        .example("drop dbms test from psql where ip=127.0.0.1 and port=5432 and user=anylog and password=demo")
+}
+
+fn engine(text: &str) -> Result<Engine, CommandError> {
+    match text.to_lowercase().as_str() {
+        "sqlite" => Ok(Engine::Sqlite),
+        "psql" | "postgres" | "postgresql" => Ok(Engine::Postgres),
+        _ => Err(CommandError::new(Status::WRONG_DBMS_TYPE, format!("Wrong DBMS type: '{text}'"))
+            .hint("use type=sqlite or type=psql")),
+    }
+}
+
+fn request(catalog: &Catalog, call: &Invocation, engine: Engine) -> Result<ConnectRequest, CommandError> {
+    let node = catalog.node();
+    let name = logical(&call.expect_positional("name")?);
+    let text = |option| call.options.text(option).unwrap_or_default();
+    let port = match (engine, call.options.text("port")) {
+        (Engine::Postgres, Some(port)) => {
+            let wrong = || CommandError::new(Status::PORT_VALUE, format!("Wrong port value: '{port}'"));
+            Some(port.trim().parse::<u16>().map_err(|_| wrong().hint("a port is a number from 1 to 65535"))?)
+        }
+        _ => None,
+    };
+    Ok(ConnectRequest {
+        engine,
+        user: text("user"),
+        password: text("password"),
+        ip: text("ip"),
+        port,
+        // Irrelevant options are ignored, so that one script serves both engines.
+        memory: engine == Engine::Sqlite && call.options.bool("memory").unwrap_or(false),
+        autocommit: call.options.bool("autocommit").unwrap_or(true),
+        unlog: engine == Engine::Postgres && call.options.bool("unlog").unwrap_or(false),
+        ..ConnectRequest::sqlite(name, node.directories.directory(&node.dictionary, "dbms_dir"))
+    })
+}
+
+fn connect(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
+    let engine = engine(&call.options.expect_text("type")?)?;
+    let request = request(catalog, call, engine)?;
+    let name = request.name.clone();
+    catalog.connect(request)?;
+    Ok(Reply::Text(format!("Database {name} using {} connected!", engine.word())))
+}
+
+fn disconnect(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
+    catalog.disconnect(&logical(&call.expect_positional("name")?))?;
+    Ok(Reply::Empty)
+}
+
+fn drop_dbms(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
+    let given = call.positional("engine").map(str::to_owned).or_else(|| call.options.text("type"));
+    let given = given.ok_or_else(|| {
+        CommandError::structure("Missing the engine of 'drop dbms'").hint("usage: drop dbms <name> from sqlite|psql")
+    })?;
+    catalog.drop_database(&request(catalog, call, engine(&given)?)?)?;
+    Ok(Reply::Empty)
+}
+
+fn list(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
+    let databases = catalog.list();
+    if call.options.wants_json() {
+        let object = databases.iter().map(|database| {
+            let info = database.dbms().info();
+            let engine = database.dbms().engine().word();
+            (database.name().to_owned(), json!({"dbms_type": engine, "ip_port": info.ip_port, "storage": info.storage}))
+        });
+        return Ok(Reply::Json(serde_json::Value::Object(object.collect())));
+    }
+    if databases.is_empty() {
+        return Ok(Reply::Text("No DBMS connections found".into()));
+    }
+    let headings = ["Logical DBMS", "Database Type", "Owner", "IP:Port", "Configuration", "Storage"];
+    let mut table = Table::new(headings).title("Active DBMS Connections");
+    for database in databases {
+        let info = database.dbms().info();
+        let owner = if database.is_system() { "system" } else { "user" };
+        let engine = database.dbms().engine().word();
+        table.push([database.name(), engine, owner, &info.ip_port, &info.configuration, &info.storage]);
+    }
+    Ok(Reply::Table(table.max_width(catalog.node().output_width())))
+}
