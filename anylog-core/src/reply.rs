@@ -98,3 +98,29 @@ impl From<serde_json::Value> for Reply {
         Reply::Json(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Status;
+
+    fn stream(pieces: Vec<Result<Bytes, CommandError>>) -> Reply {
+        Reply::Stream { json: false, chunks: Box::pin(futures_util::stream::iter(pieces)) }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_drained() {
+        // A character may be cut by the end of a piece.
+        let reply = stream(vec![Ok(Bytes::from_static(b"a\xc3")), Ok(Bytes::from_static(b"\xa4b"))]);
+        assert!(!reply.is_empty());
+        assert_eq!(reply.into_text().await.unwrap(), "aäb");
+        let broken = stream(vec![Ok(Bytes::from_static(b"a")), Err(CommandError::new(Status::NETWORK, "gone"))]);
+        assert_eq!(broken.into_text().await.unwrap_err().status, Status::NETWORK);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_empty() {
+        assert!(Reply::Empty.is_empty() && Reply::from("").is_empty());
+        assert_eq!(Reply::Empty.into_text().await.unwrap(), "");
+    }
+}

@@ -114,3 +114,53 @@ impl MessageLog {
         self.0.lock().messages.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn equal_messages_in_a_row_are_one_entry() {
+        let log = MessageLog::default();
+        log.add(at(1), "main", "Error", "full");
+        log.add(at(2), "main", "Error", "full");
+        log.add(at(3), "rest", "Error", "full");
+        log.add(at(4), "main", "Error", "full");
+        let messages = log.messages();
+        assert_eq!(
+            messages.iter().map(|message| (message.id, message.count)).collect::<Vec<_>>(),
+            [(1, 2), (2, 1), (3, 1)]
+        );
+        assert_eq!(messages[0].time, at(2));
+    }
+
+    #[test]
+    fn the_oldest_leave() {
+        let log = MessageLog::default();
+        for number in 0..DEFAULT_ENTRIES + 10 {
+            log.add(at(0), "main", "Error", number.to_string());
+        }
+        assert_eq!(log.messages().len(), DEFAULT_ENTRIES);
+        assert_eq!(log.messages()[0].text, "10");
+        log.set_limit(3);
+        assert_eq!(log.messages().len(), 3);
+        log.add(at(0), "main", "Error", "last");
+        assert_eq!(log.messages().len(), 3);
+        log.clear();
+        assert!(log.messages().is_empty());
+    }
+
+    #[test]
+    fn a_log_that_is_off_keeps_nothing() {
+        let log = MessageLog::disabled();
+        log.add(at(0), "main", "Error", "lost");
+        assert!(log.messages().is_empty() && !log.is_enabled());
+        log.set_enabled(true);
+        log.add(at(0), "main", "Error", "kept");
+        assert_eq!(log.messages().len(), 1);
+    }
+}

@@ -87,3 +87,23 @@ impl std::fmt::Debug for Processes {
         f.debug_list().entries(self.states()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documented_rows_come_first_and_in_order() {
+        let processes = Processes::default();
+        processes.register("Own", || ProcessState::running("here"));
+        processes.register("REST", || ProcessState::running("old"));
+        processes.register("REST", || ProcessState::running("new"));
+        let states = processes.states();
+        let names: Vec<&str> = states.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names[..2], ["TCP", "REST"]);
+        assert_eq!(names.last(), Some(&"Own"));
+        assert_eq!(states[0].1, ProcessState::not_declared());
+        assert_eq!(states[1].1.details, "new");
+        assert_eq!(names.len(), ORDER.len() + 1);
+    }
+}

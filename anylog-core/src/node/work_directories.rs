@@ -135,3 +135,74 @@ fn resolve(path: &Path) -> PathBuf {
     }
     plain
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Surface;
+
+    fn remote() -> Caller {
+        let address: SocketAddr = "10.0.0.9:5000".parse().unwrap();
+        Caller::network(Surface::Rest, address, true)
+    }
+
+    #[test]
+    fn home_is_published_and_made() {
+        let home = tempfile::tempdir().unwrap();
+        let directories = WorkDirectories::new(home.path());
+        let dictionary = Dictionary::new();
+        directories.publish(&dictionary);
+        directories.create().unwrap();
+        directories.create().unwrap();
+        for (name, _) in DIRECTORIES {
+            assert!(Path::new(&dictionary.get(name).unwrap()).is_dir(), "{name}");
+        }
+        assert_eq!(
+            dictionary.get("blockchain_file"),
+            Some(directories.root().join("blockchain/blockchain.json").display().to_string())
+        );
+        assert!(!Path::new(&dictionary.get("local_scripts").unwrap()).exists());
+        dictionary.set("watch_dir", "/elsewhere");
+        assert_eq!(directories.directory(&dictionary, "watch_dir"), Path::new("/elsewhere"));
+        dictionary.remove("watch_dir");
+        assert_eq!(directories.directory(&dictionary, "watch_dir"), directories.root().join("data/watch"));
+    }
+
+    #[test]
+    fn a_network_caller_stays_inside() {
+        let home = tempfile::tempdir().unwrap();
+        let directories = WorkDirectories::new(home.path());
+        directories.create().unwrap();
+        let root = directories.root();
+        std::os::unix::fs::symlink("/etc", root.join("data/tmp/door")).unwrap();
+        let inside = root.canonicalize().unwrap();
+        for path in ["data/watch/a.json", "data/../data/./watch", "data/tmp/not/yet/there"] {
+            assert!(directories.permit(&remote(), path).unwrap().starts_with(&inside), "{path}");
+        }
+        let absolute = root.join("data/watch").display().to_string();
+        assert!(directories.permit(&remote(), &absolute).is_ok());
+        for path in ["/etc/passwd", "../../etc", "data/../../x", "data/tmp/door/passwd", "data/tmp/door/../passwd"] {
+            let error = directories.permit(&remote(), path).unwrap_err();
+            assert_eq!(error.status, Status::UNAUTHORIZED, "{path}");
+        }
+        assert_eq!(directories.permit(&Caller::terminal(), "/etc/passwd").unwrap(), Path::new("/etc/passwd"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_leads_outside(pieces in prop::collection::vec("(\\.\\.|\\.|data|tmp|door|[a-c/]{0,3})", 0..8)) {
+            let home = tempfile::tempdir().unwrap();
+            let directories = WorkDirectories::new(home.path());
+            std::fs::create_dir_all(directories.root().join("data/tmp")).unwrap();
+            std::os::unix::fs::symlink("/", directories.root().join("data/door")).unwrap();
+            if let Ok(path) = directories.permit(&remote(), &pieces.join("/")) {
+                prop_assert!(path.starts_with(directories.root().canonicalize().unwrap()));
+                prop_assert!(path.components().all(|part| part != Component::ParentDir));
+            }
+        }
+    }
+}

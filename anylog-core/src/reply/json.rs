@@ -33,3 +33,26 @@ pub fn text(value: &serde_json::Value) -> String {
     value.serialize(&mut serializer).expect("invariant: a JSON value serialises into memory");
     String::from_utf8(out).expect("invariant: JSON text is UTF-8")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::text;
+
+    #[test]
+    fn one_line_with_blanks() {
+        let value = json!({"a": {"b": [], "c": {}}, "d": [1, 2.5, null, true, "x: y, z"]});
+        assert_eq!(text(&value), r#"{"a": {"b": [], "c": {}}, "d": [1, 2.5, null, true, "x: y, z"]}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_same_value(key in "\\PC*", texts in prop::collection::vec("\\PC*", 0..4), number in any::<f64>(), count in any::<u64>()) {
+            let value = json!({key: texts, "n": [number, count]});
+            let read: Value = serde_json::from_str(&text(&value)).unwrap();
+            prop_assert_eq!(read, value);
+        }
+    }
+}
