@@ -197,14 +197,17 @@ fn table_of(sql: &str) -> String {
     table.trim_matches(['"', ';', ')', '(']).to_lowercase()
 }
 
-/// `!name` in a statement is its value; inside quotes it stays within the quotes.
+/// `!name` in a statement is its value, as is a literal that is only `'!name'`, whose value stays within the quotes.
 fn substituted(session: &Session, sql: &str) -> Result<String, CommandError> {
     let mut out = String::with_capacity(sql.len());
     let mut quote: Option<char> = None;
+    let mut before = ' ';
     let mut rest = sql;
     while let Some(c) = rest.chars().next() {
         let name = rest[c.len_utf8()..].split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
-        if c == '!' && !name.is_empty() {
+        let after = &rest[c.len_utf8() + name.len()..];
+        let whole = quote.is_none_or(|quote| before == quote && after.starts_with(quote));
+        if c == '!' && !name.is_empty() && whole {
             let value = session.node.dictionary.get(name).ok_or_else(|| {
                 CommandError::structure(format!("Missing dictionary definition for: '!{name}' in the statement"))
                     .hint(format!("set it first: {name} = <value>"))
@@ -213,7 +216,7 @@ fn substituted(session: &Session, sql: &str) -> Result<String, CommandError> {
                 Some(quote) => out.push_str(&value.replace(quote, &format!("{quote}{quote}"))),
                 None => out.push_str(&value),
             }
-            rest = &rest[c.len_utf8() + name.len()..];
+            rest = after;
             continue;
         }
         match quote {
@@ -222,6 +225,7 @@ fn substituted(session: &Session, sql: &str) -> Result<String, CommandError> {
             _ => {}
         }
         out.push(c);
+        before = c;
         rest = &rest[c.len_utf8()..];
     }
     Ok(out)

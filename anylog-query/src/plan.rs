@@ -303,3 +303,104 @@ fn whole(select: &Select, from: &str, filter: Option<&Expr>, limit: Option<u64>,
     };
     body.sql(engine)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::bind::bind;
+    use crate::sql::{Now, parse};
+    use anylog_dbms::{Column, TableSchema};
+
+    const PARTS: [&str; 2] = ["par_t_2026_11_20_d01_ts", "par_t_2026_11_21_d01_ts"];
+
+    fn schema() -> TableSchema {
+        let column = |name: &str, kind| Column { name: name.into(), kind, not_null: false, default: None };
+        let columns = vec![
+            column("ts", ColumnType::Timestamp),
+            column("value", ColumnType::Double),
+            column("device", ColumnType::Varchar),
+        ];
+        TableSchema { name: "t".into(), columns, indexes: Vec::new() }
+    }
+
+    fn planned(sql: &str, engine: Engine, targets: &[&str]) -> Steps {
+        let now = Now { instant: "2026-11-23T05:00:00Z".parse().unwrap(), zone: jiff::tz::TimeZone::UTC };
+        let schema = schema();
+        let select = bind(parse(sql, &now, None).unwrap(), "d", &schema, &[], &now).unwrap();
+        let targets = targets.iter().map(|name| Target::partition("t", *name)).collect();
+        plan(&select, engine, targets, &|name| schema.column(name).map(|column| column.kind))
+    }
+
+    fn over_parts(sql: &str) -> Steps {
+        planned(sql, Engine::Sqlite, &PARTS)
+    }
+
+    #[test]
+    fn one_place_runs_the_statement_itself() {
+        let Steps::Direct { sql, .. } =
+            planned("select max(value) as m from t where ts > '2026-11-20'", Engine::Sqlite, &PARTS[..1])
+        else {
+            panic!("not direct");
+        };
+        let expected =
+            r#"select max("value") as "m" from "par_t_2026_11_20_d01_ts" where ("ts" > '2026-11-20 00:00:00.000000')"#;
+        assert_eq!(sql, expected);
+    }
+
+    #[test]
+    fn rows_without_an_order_come_place_after_place() {
+        let Steps::Chain { parts, skip, limit } = over_parts("select value from t limit 5 offset 2") else {
+            panic!("not a chain")
+        };
+        assert_eq!((skip, limit, parts.len()), (2, Some(5), 2));
+        assert!(parts[1].1.ends_with("limit 7"), "{}", parts[1].1);
+    }
+
+    #[test]
+    fn rows_in_the_order_of_time_need_no_merge() {
+        let Steps::Chain { parts, .. } = over_parts("select value from t order by ts desc, value") else {
+            panic!("not a chain")
+        };
+        assert_eq!(parts[0].0.physical(), PARTS[1]);
+        assert!(matches!(over_parts("select value from t order by value"), Steps::Merge { .. }));
+    }
+
+    #[test]
+    fn aggregates_are_taken_apart() {
+        let Steps::Merge { parts, last, .. } = over_parts("select device, avg(value), count(*) from t group by device")
+        else {
+            panic!("not a merge");
+        };
+        let partial = r#"select "device" as "g0", sum(("value" * 1.0)) as "a0", count("value") as "a1", count(*) as "a2" from "par_t_2026_11_20_d01_ts" group by "device""#;
+        assert_eq!(parts[0].1, partial);
+        assert!(last.ends_with(r#"group by "g0""#), "{last}");
+    }
+
+    #[test]
+    fn what_cannot_be_taken_apart_reads_only_what_it_needs() {
+        let Steps::Merge { parts, .. } = over_parts("select count(distinct device) from t where value > 3") else {
+            panic!("not a merge")
+        };
+        assert_eq!(parts[0].1, r#"select distinct "device" from "par_t_2026_11_20_d01_ts" where ("value" > 3)"#);
+        let Steps::Merge { parts, .. } = over_parts("select device from t order by value limit 3") else {
+            panic!("not a merge")
+        };
+        assert!(parts[0].1.ends_with(r#"order by "value" limit 3"#), "{}", parts[0].1);
+    }
+
+    #[test]
+    fn one_server_sees_all_places_as_one_table() {
+        let Steps::Direct { sql, .. } =
+            planned("select increments(day, 7, ts), max(value) from t", Engine::Postgres, &PARTS)
+        else {
+            panic!("not direct");
+        };
+        assert!(sql.contains(r#"from "par_t_2026_11_20_d01_ts" union all select"#), "{sql}");
+        assert!(
+            sql.contains(
+                "group by date_trunc('month', \"ts\"), cast(floor(floor(extract(day from \"ts\")) / 7) as bigint)"
+            ),
+            "{sql}"
+        );
+    }
+}

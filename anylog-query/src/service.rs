@@ -205,12 +205,28 @@ impl QueryService {
         }
     }
 
-    /// Runs a statement that is not a SELECT in a database and returns the number of changed rows. Blocks.
+    /// Runs a statement that is not a SELECT in the main database and returns the number of changed rows. Blocks.
     ///
     /// # Errors
-    /// Of the database.
+    /// Of the database; and [`QueryError::Unsupported`] for an UPDATE or DELETE of a table in partitions, whose rows lie elsewhere.
     pub fn execute(&self, dbms: &str, sql: &str) -> Result<u64, QueryError> {
-        Ok(self.catalog.get(dbms)?.dbms().execute(sql.trim().trim_end_matches(';'))?)
+        let database = self.catalog.get(dbms)?;
+        let sql = sql.trim().trim_end_matches(';');
+        let tokens = sql::scan::scan(sql)?;
+        let table = match tokens.as_slice() {
+            [verb, table, ..] if verb.is("update") => Some(table),
+            [verb, from, table, ..] if verb.is("delete") && from.is("from") => Some(table),
+            _ => None,
+        };
+        if let Some(table) = table.map(|token| token.text.trim_matches('"'))
+            && !database.dbms().partitions(table)?.is_empty()
+        {
+            return Err(QueryError::unsupported(
+                format!("changing rows of '{dbms}.{table}', which is split in partitions"),
+                format!("drop whole partitions with: drop partition <name> where dbms = {dbms} and table = {table}"),
+            ));
+        }
+        Ok(database.dbms().execute(sql)?)
     }
 
     /// Reads, checks and plans a statement; a period is looked up. No steps when it is known that there are no rows.

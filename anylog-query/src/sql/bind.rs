@@ -52,11 +52,11 @@ pub(crate) fn bind(
     {
         return Err(QueryError::unsupported("an aggregate in WHERE", "filter groups with: having <condition>"));
     }
-    let mut group = raw.group.iter().map(|expr| table.named(expr, &items)).collect::<Result<Vec<_>, _>>()?;
+    let mut group = raw.group.iter().map(|expr| table.named(expr, &items, false)).collect::<Result<Vec<_>, _>>()?;
     let having = raw.having.map(|having| table.aliased(&having, &items)).transpose()?;
     let mut order = Vec::new();
     for entry in raw.order {
-        order.push(Order { expr: table.named(&entry.expr, &items)?, ..entry });
+        order.push(Order { expr: table.named(&entry.expr, &items, true)?, ..entry });
     }
     let mut info = None;
     if let Some(increments) = increments {
@@ -225,27 +225,30 @@ impl Table<'_> {
         self.with_times(bound)
     }
 
-    /// An entry of `group by` or `order by`: a column of the table, else a name or number of the answer's columns.
-    fn named(&self, expr: &Expr, items: &[Item]) -> Result<Expr, QueryError> {
+    /// An entry of `group by` or `order by`: a column of the table, a name or a number of the answer's columns. As in SQL, the
+    /// answer's names come first in `order by` and last in `group by`.
+    fn named(&self, expr: &Expr, items: &[Item], answer_first: bool) -> Result<Expr, QueryError> {
         match expr {
             Expr::Number(text) => {
                 let item = text.parse::<usize>().ok().and_then(|number| items.get(number.checked_sub(1)?));
                 item.map(|item| item.expr.clone())
                     .ok_or_else(|| QueryError::syntax(format!("'{text}' is not the number of a column of the answer")))
             }
+            Expr::Column(name) if answer_first => match items.iter().find(|item| item.name == *name) {
+                Some(item) => Ok(item.expr.clone()),
+                None => self.column(name).map(Expr::Column),
+            },
             other => self.aliased(other, items),
         }
     }
 
+    /// An expression over the columns of the table, else over the names of the answer.
     fn aliased(&self, expr: &Expr, items: &[Item]) -> Result<Expr, QueryError> {
         let bound = match expr {
             Expr::Column(name) => {
-                let item = items.iter().find(|item| item.name == *name);
-                return match (self.column(name), item) {
-                    // As in SQL, a name of the answer comes before one of the table unless it is the table's own.
-                    (Ok(column), Some(item)) if item.expr == Expr::Column(column.clone()) => Ok(Expr::Column(column)),
-                    (_, Some(item)) => Ok(item.expr.clone()),
-                    (column, None) => column.map(Expr::Column),
+                return match (self.column(name), items.iter().find(|item| item.name == *name)) {
+                    (Err(_), Some(item)) => Ok(item.expr.clone()),
+                    (column, _) => column.map(Expr::Column),
                 };
             }
             other => other.map(&mut |child| self.aliased(child, items))?,

@@ -417,14 +417,14 @@ mod tests {
         #[test]
         fn never_panics(text in "[a-z0-9 ()'+,:TZ-]*") {
             if let Ok(tokens) = scan(&text) {
-                let _ = resolve(&tokens, &now());
+                resolve(&tokens, &now()).ok();
             }
-            let _ = Moment::parse(&text, &now().zone);
+            Moment::parse(&text, &now().zone);
         }
 
         #[test]
         fn any_text_as_a_moment(text in "\\PC{0,30}") {
-            let _ = Moment::parse(&text, &TimeZone::UTC);
+            Moment::parse(&text, &TimeZone::UTC);
         }
     }
 }

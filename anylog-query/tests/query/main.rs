@@ -1,4 +1,5 @@
 //! Queries over real databases.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 // The server of the tests of `anylog-dbms`; these tests use a part of it.
 #[path = "../../../anylog-dbms/tests/dbms/server.rs"]

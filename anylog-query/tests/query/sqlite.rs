@@ -64,6 +64,11 @@ fn every_plan_answers_as_one_table() {
         ("select count(*) from t where period(hour, 1, now(), timestamp, and device = 'd1')", false),
         ("select value from t where ok is true or value is null", false),
         ("select sum(value) from t where device in ('d1', 'd2') and device not like '%2'", false),
+        (
+            "select date_trunc('day', timestamp) as timestamp, count(*) as value from t group by 1 order by timestamp",
+            true,
+        ),
+        ("select device, max(value) as value from t group by device order by value", true),
         ("select group_concat(device) from t where device = 'd3'", false),
         ("select lower(device) as d, count(*) from t group by lower(device) order by count(*) desc, d", true),
     ] {
@@ -130,6 +135,11 @@ fn the_command_answers_in_the_documented_formats() {
     );
     world.node.dictionary.set("db", "split");
     world.node.dictionary.set("least", "9");
+    world.node.dictionary.set("who", "d'1");
+    assert_eq!(
+        run("sql split stat=false \"select count(*) from t where device = '!who' or device = 'no !who'\""),
+        "{\"Query\":[{\"count(*)\":0}]}"
+    );
     assert_eq!(
         run("sql !db stat=false \"select value from t where value > !least\""),
         "{\"Query\":[{\"value\":10.0}]}"
@@ -195,6 +205,8 @@ fn only_administrators_change_data() {
     }
     let count = "sql plain format=json:list and stat=false \"select count(*) from t\"";
     assert_eq!(world.run_as(reader(), count).unwrap(), "[{\"count(*)\":4}]");
+    let split = world.run("sql split delete from t").unwrap_err();
+    assert!(split.contains("drop whole partitions with"), "{split}");
     world.run("sql plain \"delete from t where device = 'd1'\"").unwrap();
     assert_eq!(world.run(count).unwrap(), "[{\"count(*)\":2}]");
 }
@@ -203,7 +215,7 @@ fn only_administrators_change_data() {
 fn queries_are_remembered() {
     let world = three_days();
     world.run("sql split \"select count(*) from t\"").unwrap();
-    let _ = world.run("sql split \"select nosuch from t\"");
+    world.run("sql split \"select nosuch from t\"").ok();
     let status = world.run("query status all").unwrap();
     assert!(status.contains("Completed") && status.contains("Error: Non supported SQL"), "{status}");
     let explained = world.run("query explain 1").unwrap();
