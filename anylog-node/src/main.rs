@@ -116,7 +116,12 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 fn log_to_standard_error() {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("ANYLOG_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let wanted = std::env::var("ANYLOG_LOG").ok().filter(|wanted| !wanted.is_empty());
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("warn"));
+    let filter = filter.unwrap_or_else(|error| {
+        failed(&format!("ANYLOG_LOG is not understood, warnings are shown: {error}"));
+        EnvFilter::new("warn")
+    });
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
 }

@@ -499,3 +499,14 @@ async fn the_server_shows_its_settings_and_calls() {
     let tls = rest.post("run rest server where internal_ip=127.0.0.1 and internal_port=0 and ssl=true", "").await;
     assert!(tls.status == 400 && tls.body.contains("TLS"), "{}", tls.body);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_stopped_by_its_own_client_still_answers() {
+    let rest = Rest::start().await;
+    assert_eq!(rest.post("exit rest", "").await.status, 200);
+    let end = tokio::time::Instant::now() + Duration::from_secs(30);
+    while TcpStream::connect(rest.address).await.is_ok() {
+        assert!(tokio::time::Instant::now() < end, "the port is still open");
+        tokio::task::yield_now().await;
+    }
+}

@@ -10,6 +10,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tower::ServiceExt;
@@ -27,10 +28,13 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
 /// Requests at work at once on one connection.
 const STREAMS_PER_CONNECTION: u32 = 128;
 
+/// Requests at work at once, from all peers together; further ones are refused and may come again.
+const MOST_AT_WORK: usize = 256;
+
 /// Serves `service` over gRPC to the connections of a listener.
 #[must_use]
 pub fn node_service(service: Arc<dyn PeerService>) -> Arc<dyn ConnectionHandler> {
-    let node = NodeServer::new(Answering { service })
+    let node = NodeServer::new(Answering { service, places: Arc::new(Semaphore::new(MOST_AT_WORK)) })
         .max_decoding_message_size(MESSAGE_BYTES)
         .max_encoding_message_size(MESSAGE_BYTES);
     Arc::new(GrpcHandler { router: tonic::service::Routes::new(node).prepare().into_axum_router() })
@@ -74,15 +78,23 @@ impl ConnectionHandler for GrpcHandler {
 
 struct Answering {
     service: Arc<dyn PeerService>,
+    places: Arc<Semaphore>,
 }
 
 impl Answering {
     /// Answers in a task of its own: a caller that goes away does not stop a command half-way.
     async fn answer(&self, from: SocketAddr, request: PeerRequest) -> Result<Result<PeerReply, CommandError>, Status> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let error =
+                CommandError::new(anylog_core::Status::OVERLOADED, "The node works on too many requests of peers");
+            return Ok(Err(error.hint("send the same request again later")));
+        };
         let service = Arc::clone(&self.service);
-        tokio::spawn(async move { service.answer(from, request).await })
-            .await
-            .map_err(|error| Status::internal(format!("The command ended abnormally: {error}")))
+        let work = async move {
+            let _place = place;
+            service.answer(from, request).await
+        };
+        tokio::spawn(work).await.map_err(|error| Status::internal(format!("The command ended abnormally: {error}")))
     }
 }
 
