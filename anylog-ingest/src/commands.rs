@@ -61,8 +61,12 @@ async fn run_broker(state: &Ingestion, session: &mut Session, call: Invocation) 
     let handler: Arc<dyn ConnectionHandler> = state.ingest.broker();
     let bound = state.listeners.start(ServerKind::Broker, Protocol::Mqtt, address, handler).await?;
     if !bound.ip().is_loopback() {
-        let text = format!("The message broker at {bound} lets anybody publish who reaches it");
-        tracing::warn!(%bound, "The message broker lets anybody publish who reaches it; bind it to a private address with bind=true");
+        let text = format!(
+            "The message broker at {bound} lets anybody publish who reaches it; to narrow it, bind it to a private address: \
+             run message broker where internal_ip=<ip> and internal_port={} and bind=true",
+            bound.port()
+        );
+        tracing::warn!(%bound, "{text}");
         session.node.events.add(session.node.clock.now(), &session.thread, "MSG Broker", text);
     }
     Ok(Reply::Empty)

@@ -196,6 +196,48 @@ async fn without_a_store_publishes_wait_and_qos_0_is_counted() {
     assert_eq!(node.numbers("test.numbers"), [1]);
 }
 
+// R5, R23
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_connection_holds_is_bounded_and_none_of_it_is_lost() {
+    const MESSAGES: u16 = 6000;
+    let node = TestNode::start().await;
+    node.map("broker=local", "t", 1, "numbers").await;
+    node.sink.hold(true);
+    let mut socket = TcpStream::connect(node.address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'f']).unwrap();
+    let mut writer = socket.try_clone().unwrap();
+    // A client without a window of its own: it sends everything at once and reads the answers afterwards.
+    let flood = std::thread::spawn(move || {
+        for id in 1..=MESSAGES {
+            let payload = format!("{{\"n\":{id},\"padding\":\"{}\"}}", "x".repeat(2000));
+            let length = 5 + payload.len();
+            let mut packet =
+                vec![0x32, u8::try_from(length % 128).unwrap() | 0x80, u8::try_from(length / 128).unwrap()];
+            packet.extend([0, 1, b't']);
+            packet.extend(id.to_be_bytes());
+            packet.extend(payload.as_bytes());
+            writer.write_all(&packet).unwrap();
+        }
+    });
+    let broker = node.ingest.broker();
+    let (_, bytes) = anylog_ingest::broker::MAX_PENDING;
+    until("the bound to be reached", || broker.usage().held_bytes + 4096 > bytes).await;
+    assert!(broker.usage().held_bytes < bytes + 4096, "{:?}", broker.usage());
+    node.sink.hold(false);
+    let answers = tokio::task::spawn_blocking(move || {
+        let mut answers = vec![0; 4 + 4 * usize::from(MESSAGES)];
+        socket.read_exact(&mut answers).unwrap();
+        answers
+    });
+    let answers = answers.await.unwrap();
+    flood.join().unwrap();
+    let ids: Vec<u16> = answers[4..].chunks(4).map(|ack| u16::from_be_bytes([ack[2], ack[3]])).collect();
+    assert_eq!(ids, (1..=MESSAGES).collect::<Vec<_>>(), "acknowledged in order");
+    assert_eq!(node.numbers("test.numbers"), (1..=u64::from(MESSAGES)).collect::<Vec<_>>());
+    assert_eq!(broker.usage().held_bytes, 0);
+}
+
 // R21
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redelivery_over_a_reconnect_is_stored_once() {

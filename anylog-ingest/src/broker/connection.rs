@@ -65,9 +65,10 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// Whether the will of the client is published (MQTT-3.1.2-8): not after a DISCONNECT without that wish.
+    /// Whether the will of the client is published (MQTT-3.1.2-8): not after a DISCONNECT without that wish, and not because the
+    /// broker itself stops.
     fn publishes_will(&self) -> bool {
-        !matches!(self, Ended::Goodbye { will: false })
+        !matches!(self, Ended::Goodbye { will: false } | Ended::Stopped)
     }
 
     /// The reason that a version 5 client is told.

@@ -239,3 +239,147 @@ fn what_waits_for_all_clients_is_bounded_and_freed() {
     drop(sessions);
     assert_eq!(room.used(), 0);
 }
+
+mod schedules {
+    //! Random schedules of a client that follows the standard, and of one that forgets its state.
+
+    use std::collections::{BTreeMap, HashMap, HashSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Publish {
+            qos: u8,
+        },
+        /// The store is done with one of the messages that it holds.
+        Settle {
+            which: usize,
+            outcome: bool,
+        },
+        /// The connection breaks and comes back; the client sends again what it has no acknowledgement for, or has forgotten it.
+        Reconnect {
+            forgets: bool,
+        },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (1u8..=2).prop_map(|qos| Step::Publish { qos }),
+            4 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, outcome)| Step::Settle { which, outcome }),
+            1 => prop::bool::weighted(0.3).prop_map(|forgets| Step::Reconnect { forgets }),
+        ]
+    }
+
+    #[derive(Debug, Default)]
+    struct World {
+        next_content: u32,
+        /// Messages of the client without acknowledgement, by packet id: quality and content.
+        unacknowledged: BTreeMap<u16, (u8, u32)>,
+        /// What the store holds, by ticket.
+        storing: BTreeMap<u64, u32>,
+        stored: HashSet<u32>,
+        handed_on: HashMap<u32, usize>,
+        given_up: HashSet<u32>,
+        forgot: bool,
+    }
+
+    impl World {
+        fn packet(id: u16, qos: u8, dup: bool, content: u32) -> Incoming {
+            publish(id, qos, dup, &content.to_string())
+        }
+
+        /// Plays the client's part for what the session sends.
+        fn see(&mut self, session: &mut Session, actions: Vec<Action>) -> Result<(), TestCaseError> {
+            for action in actions {
+                match action {
+                    Action::Accept(Some(ticket), message) => {
+                        let content: u32 = std::str::from_utf8(&message.payload).unwrap().parse().unwrap();
+                        self.storing.insert(ticket, content);
+                        *self.handed_on.entry(content).or_default() += 1;
+                    }
+                    Action::Send(Outgoing::PubAck(id)) => {
+                        if let Some((qos, content)) = self.unacknowledged.remove(&id) {
+                            prop_assert_eq!(qos, 1);
+                            // DUR-1: acknowledged is stored.
+                            prop_assert!(self.stored.contains(&content), "{} acknowledged, not stored", content);
+                        }
+                    }
+                    Action::Send(Outgoing::PubRec(id)) => {
+                        if let Some((_, content)) = self.unacknowledged.remove(&id) {
+                            // A client that forgot its state may meet the memory of its former self; then QoS 2 says nothing.
+                            prop_assert!(
+                                self.forgot || self.stored.contains(&content),
+                                "{} received, not stored",
+                                content
+                            );
+                        }
+                        let released = on(session, Incoming::PubRel(id));
+                        prop_assert_eq!(released, send(Outgoing::PubComp(id, true)));
+                    }
+                    other => prop_assert!(false, "unexpected {:?}", other),
+                }
+            }
+            Ok(())
+        }
+
+        fn play(&mut self, session: &mut Session, step: Step) -> Result<(), TestCaseError> {
+            match step {
+                Step::Publish { qos } => {
+                    let Some(id) = (1..=8).find(|id| !self.unacknowledged.contains_key(id)) else { return Ok(()) };
+                    self.next_content += 1;
+                    self.unacknowledged.insert(id, (qos, self.next_content));
+                    let actions = on(session, Self::packet(id, qos, false, self.next_content));
+                    self.see(session, actions)
+                }
+                Step::Settle { which, outcome } => {
+                    let Some((&ticket, &content)) = self.storing.iter().nth(which % self.storing.len().max(1)) else {
+                        return Ok(());
+                    };
+                    self.storing.remove(&ticket);
+                    if outcome {
+                        self.stored.insert(content)
+                    } else {
+                        self.given_up.insert(content)
+                    };
+                    let outcome = if outcome { Outcome::Settled } else { Outcome::Abandoned };
+                    let mut actions = Vec::new();
+                    session.settled(ticket, outcome, &mut actions);
+                    self.see(session, actions)
+                }
+                Step::Reconnect { forgets } => {
+                    session.detach();
+                    let actions = session.attach(Version::V4, u16::MAX, None);
+                    self.see(session, actions)?;
+                    if forgets {
+                        self.unacknowledged.clear();
+                        self.forgot = true;
+                    }
+                    for (id, (qos, content)) in self.unacknowledged.clone() {
+                        let actions = on(session, Self::packet(id, qos, true, content));
+                        self.see(session, actions)?;
+                    }
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    proptest! {
+        // DUR-1, R21
+        #[test]
+        fn acknowledged_is_stored_and_redelivery_is_collapsed(steps in proptest::collection::vec(step(), 1..80)) {
+            let (mut session, mut world) = (connected(), World::default());
+            for step in steps {
+                world.play(&mut session, step)?;
+            }
+            if !world.forgot {
+                for (content, times) in &world.handed_on {
+                    prop_assert!(*times == 1 || world.given_up.contains(content), "{} handed on {} times", content, times);
+                }
+            }
+        }
+    }
+}
