@@ -5,8 +5,9 @@
 //!
 //! # Guarantees
 //!
-//! * A task runs first at once, unless it was given a start; then at every multiple of its interval from there on. Runs that
-//!   were missed (the scheduler was stopped, the clock was moved) are not made up for.
+//! * A task runs first at once, or at the start that it was given; then at every multiple of its interval from there on. A
+//!   start that has passed only sets these times. Runs that were missed (the scheduler was stopped, the clock was moved
+//!   forward) are not made up for. When the clock is moved back, the interval counts anew from then.
 //! * A task never overlaps itself: a run that comes due while the last one still goes on is left out.
 //! * Everything ends with the node's shutdown.
 //!
@@ -119,7 +120,7 @@ pub struct Task {
     pub name: String,
     /// Time between the beginnings of two runs.
     pub every: Duration,
-    /// The first run; at once without it.
+    /// The first run; at once without it. One that has passed sets the time of the day only.
     pub start: Option<Timestamp>,
     /// The command as text; references in it are resolved at each run.
     pub command: String,
@@ -236,6 +237,8 @@ struct Entry {
     id: u32,
     task: Task,
     start: Timestamp,
+    // False when `start` is only the time when the task was added.
+    start_was_given: bool,
     next: Timestamp,
     stopped: bool,
     running: bool,
@@ -320,7 +323,9 @@ impl Schedulers {
         if task.every < Duration::from_millis(1) {
             return Err(ScheduleError::NoInterval);
         }
-        let start = task.start.unwrap_or_else(|| node.clock.now());
+        let now = node.clock.now();
+        let start = task.start.unwrap_or(now);
+        let next = if start < now { driver::next_run(start, task.every, now) } else { start };
         let id = {
             let mut schedulers = self.shared.schedulers.lock();
             let holder = schedulers.entry(scheduler).or_default();
@@ -334,9 +339,10 @@ impl Schedulers {
             let id = holder.last_id;
             holder.entries.push(Entry {
                 id,
+                start_was_given: task.start.is_some(),
                 task,
                 start,
-                next: start,
+                next,
                 stopped: false,
                 running: false,
                 run_now: false,
@@ -374,6 +380,7 @@ impl Schedulers {
                 Change::Init(start) => {
                     let entry = &mut scheduler.entries[position];
                     entry.start = start.unwrap_or(now);
+                    entry.start_was_given = start.is_some();
                     entry.next = if entry.start < now {
                         driver::next_run(entry.start, entry.task.every, now)
                     } else {

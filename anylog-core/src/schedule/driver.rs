@@ -3,11 +3,11 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Shared, Task};
+use super::{Entry, Shared, Task};
 use crate::{Caller, CommandError, Node, Session, Status};
 
 /// The longest sleep; a clock that was moved is noticed after it.
@@ -45,6 +45,10 @@ fn take_due(shared: &Shared, id: u32, now: Timestamp) -> Vec<(u32, Task)> {
     let Some(scheduler) = schedulers.get_mut(&id) else { return Vec::new() };
     let mut due = Vec::new();
     for entry in &mut scheduler.entries {
+        if was_moved_back(entry, now) {
+            entry.start = now;
+            entry.next = next_run(now, entry.task.every, now);
+        }
         let by_time = !entry.stopped && entry.next <= now;
         if by_time {
             entry.next = next_run(entry.start, entry.task.every, now);
@@ -57,6 +61,14 @@ fn take_due(shared: &Shared, id: u32, now: Timestamp) -> Vec<(u32, Task)> {
         due.push((entry.id, entry.task.clone()));
     }
     due
+}
+
+/// True when the next run is further away than it can be: a computer without a battery may start in the wrong year, and
+/// its tasks must not wait until then.
+fn was_moved_back(entry: &Entry, now: Timestamp) -> bool {
+    let awaits_its_start = entry.next == entry.start && entry.start_was_given;
+    !awaits_its_start
+        && entry.next.duration_since(now) > SignedDuration::try_from(entry.task.every).unwrap_or(SignedDuration::MAX)
 }
 
 fn time_to_next(shared: &Shared, id: u32, now: Timestamp) -> Duration {

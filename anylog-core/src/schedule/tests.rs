@@ -81,6 +81,33 @@ async fn waits_for_its_start() {
 }
 
 #[tokio::test]
+async fn a_start_that_has_passed_sets_the_times_only() {
+    let (node, _, probe) = node(100);
+    node.schedulers.run(&node, 1).unwrap();
+    let start: Timestamp = "2025-12-31T23:59:10Z".parse().unwrap();
+    node.schedulers.add(&node, 1, task("a").starting(Some(start))).unwrap();
+    node.schedulers.add(&node, 1, task("b")).unwrap();
+    until("the other task", || node.schedulers.views()[0].tasks[1].runs == 1).await;
+    assert_eq!(probe.runs.load(Ordering::SeqCst), 1);
+    assert_eq!(node.schedulers.views()[0].tasks[0].next, "2026-01-01T00:00:10Z".parse().unwrap());
+}
+
+#[tokio::test]
+async fn a_clock_that_was_moved_back_does_not_stop_the_tasks() {
+    let (node, clock, _) = node(100);
+    node.schedulers.run(&node, 1).unwrap();
+    node.schedulers.add(&node, 1, task("a")).unwrap();
+    until("first run", || runs(&node) == 1).await;
+    clock.set("2020-01-01T00:00:00Z".parse().unwrap());
+    until("the interval to count anew", || {
+        node.schedulers.views()[0].tasks[0].next == "2020-01-01T00:01:00Z".parse().unwrap()
+    })
+    .await;
+    clock.advance(Duration::from_secs(60));
+    until("second run", || runs(&node) == 2).await;
+}
+
+#[tokio::test]
 async fn never_overlaps_itself() {
     let (node, clock, probe) = node(0);
     node.schedulers.run(&node, 1).unwrap();
