@@ -109,6 +109,10 @@ pub struct View {
     operators: Vec<OperatorNode>,
     tables: Vec<TableLocation>,
     table_policies: HashMap<(String, String), Arc<Policy>>,
+    // Position in `tables` by company, database and table.
+    table_index: HashMap<(String, String, String), usize>,
+    // Positions in `tables` by lower-case database and table.
+    located: HashMap<(String, String), Vec<usize>>,
     problems: Vec<String>,
 }
 
@@ -173,19 +177,21 @@ impl View {
                 self.problems.push(format!("cluster policy {} lists a table without dbms and name", policy.id()));
                 continue;
             };
-            let known = self
-                .tables
-                .iter_mut()
-                .find(|known| known.company == company && known.dbms == dbms && known.table == table);
-            match known {
-                Some(known) if known.clusters.iter().any(|id| id == cluster) => {}
-                Some(known) => known.clusters.push(cluster.to_owned()),
-                None => self.tables.push(TableLocation {
+            let key = (company.clone(), dbms.to_owned(), table.to_owned());
+            let next = self.tables.len();
+            let index = *self.table_index.entry(key).or_insert(next);
+            if index == next {
+                self.located.entry((dbms.to_lowercase(), table.to_lowercase())).or_default().push(index);
+                self.tables.push(TableLocation {
                     company: company.clone(),
                     dbms: dbms.to_owned(),
                     table: table.to_owned(),
-                    clusters: vec![cluster.to_owned()],
-                }),
+                    clusters: Vec::new(),
+                });
+            }
+            let clusters = &mut self.tables[index].clusters;
+            if !clusters.iter().any(|id| id == cluster) {
+                clusters.push(cluster.to_owned());
             }
         }
     }
@@ -261,11 +267,9 @@ impl View {
     /// The ids of the clusters that hold a part of a table; names are compared without case. Empty for an unknown table.
     #[must_use]
     pub fn clusters_with(&self, dbms: &str, table: &str) -> Vec<&str> {
-        self.tables
-            .iter()
-            .filter(|known| known.dbms.eq_ignore_ascii_case(dbms) && known.table.eq_ignore_ascii_case(table))
-            .flat_map(|known| known.clusters.iter().map(String::as_str))
-            .collect()
+        let indexes = self.located.get(&(dbms.to_lowercase(), table.to_lowercase()));
+        let tables = indexes.into_iter().flatten().filter_map(|index| self.tables.get(*index));
+        tables.flat_map(|known| known.clusters.iter().map(String::as_str)).collect()
     }
 
     /// The tables of one cluster.

@@ -104,6 +104,7 @@ proptest! {
                     let policy = policy(*id, time, 0, "local");
                     if nodes[*node].policy(policy.id()).is_none() {
                         written.insert(policy.id().to_owned());
+                        nodes[*node].deleted.retain(|note| note.id != policy.id());
                         nodes[*node].policies.push(Arc::new(policy));
                     }
                 }

@@ -31,8 +31,8 @@ pub enum Pushed {
 pub(super) struct Export {
     mark: Mark,
     policies: Arc<Vec<Arc<Policy>>>,
-    lines: Arc<Vec<String>>,
-    version: String,
+    // The JSON texts in order and their version; none after a push, whose place in the order only the database knows.
+    shown: Option<(Arc<Vec<String>>, String)>,
 }
 
 impl Ledger {
@@ -60,9 +60,36 @@ impl Ledger {
         let version = MasterTable::version(&policies);
         let lines = policies.iter().map(Policy::to_json_text).collect();
         let policies = policies.into_iter().map(Arc::new).collect();
-        let export = Export { mark, policies: Arc::new(policies), lines: Arc::new(lines), version };
+        let export = Export { mark, policies: Arc::new(policies), shown: Some((Arc::new(lines), version)) };
         *self.exported.lock() = Some(export.clone());
         Ok(export)
+    }
+
+    /// The table in its order.
+    fn read_ordered(&self, table: &MasterTable) -> Result<(Vec<Arc<Policy>>, Arc<Vec<String>>, String), LedgerError> {
+        let mut export = self.read_table(table)?;
+        if export.shown.is_none() {
+            *self.exported.lock() = None;
+            export = self.read_table(table)?;
+        }
+        let (lines, version) = export.shown.unwrap_or_default();
+        Ok((export.policies.as_ref().clone(), lines, version))
+    }
+
+    /// Remembers a policy that was just inserted, so that the next push need not read the whole table.
+    fn remember(&self, table: &MasterTable, policy: &Arc<Policy>, before: Export) -> Result<(), LedgerError> {
+        let mark = table.mark()?;
+        let mut exported = self.exported.lock();
+        if !mark.is_one_more_than(before.mark) {
+            *exported = None;
+            return Ok(());
+        }
+        // The cache lets go of its list first, so that it is extended in place.
+        *exported = None;
+        let mut policies = before.policies;
+        Arc::make_mut(&mut policies).push(Arc::clone(policy));
+        *exported = Some(Export { mark, policies, shown: None });
+        Ok(())
     }
 
     /// Takes a policy into the master's table: validates it against all that is there, and inserts it, in one step (LED-2). Blocks.
@@ -90,8 +117,10 @@ impl Ledger {
             }
             let policy = validate(&policy, &export.policies, &Members::random())?.marked("global");
             if table.insert_if(&policy, host, export.mark)? {
+                let policy = Arc::new(policy);
+                self.remember(&table, &policy, export)?;
                 self.wake_sync();
-                return Ok(Pushed::Added(Arc::new(policy)));
+                return Ok(Pushed::Added(policy));
             }
         }
         Err(LedgerError::Contention)
@@ -188,6 +217,7 @@ impl Ledger {
                     break;
                 }
                 if table.insert_if(policy, host, export.mark)? {
+                    self.remember(&table, &Arc::new(policy.marked("global")), export)?;
                     added += 1;
                     break;
                 }
@@ -206,15 +236,15 @@ impl Ledger {
     /// What the database refuses.
     pub fn pull(&self) -> Result<(Vec<Arc<Policy>>, Vec<String>), LedgerError> {
         let table = MasterTable::of(&self.catalog)?;
-        let export = self.read_table(&table)?;
-        Ok((export.policies.as_ref().clone(), table.inserts()?))
+        let (policies, _, _) = self.read_ordered(&table)?;
+        Ok((policies, table.inserts()?))
     }
 
     /// The master's policies and what was deleted there, as a merge wants them. Blocks.
     pub(crate) fn incoming_from_table(&self) -> Result<(Vec<Policy>, Vec<Deletion>), LedgerError> {
         let table = MasterTable::of(&self.catalog)?;
-        let export = self.read_table(&table)?;
-        Ok((export.policies.iter().map(|policy| policy.as_ref().clone()).collect(), table.deletions()?))
+        let (policies, _, _) = self.read_ordered(&table)?;
+        Ok((policies.iter().map(|policy| policy.as_ref().clone()).collect(), table.deletions()?))
     }
 
     pub(super) fn export(&self, known_version: &str) -> Result<PeerReply, LedgerError> {
@@ -227,13 +257,13 @@ impl Ledger {
 
     fn export_table(&self, known_version: &str) -> Result<PeerReply, LedgerError> {
         let table = self.table()?;
-        let export = self.read_table(&table)?;
-        if export.version == known_version {
-            return Ok(PeerReply::Ledger { version: export.version, policies: None });
+        let (_, lines, version) = self.read_ordered(&table)?;
+        if version == known_version {
+            return Ok(PeerReply::Ledger { version, policies: None });
         }
-        let mut lines = export.lines.as_ref().clone();
+        let mut lines = lines.as_ref().clone();
         lines.extend(table.deletions()?.iter().map(deletion_line));
-        Ok(PeerReply::Ledger { version: export.version, policies: Some(lines) })
+        Ok(PeerReply::Ledger { version, policies: Some(lines) })
     }
 }
 

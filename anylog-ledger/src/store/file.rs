@@ -21,7 +21,7 @@
 //! Damage never prevents a start: damaged lines go to `blockchain.json.damaged`, and a lost line that is found intact in the previous
 //! generation (`.old`) is taken from there. [`Loaded::damage`] says what happened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -82,14 +82,15 @@ impl LedgerFile {
     /// Only what the operating system refuses: reading an existing file, writing the repaired one.
     pub fn load(&self) -> Result<Loaded, LedgerError> {
         let mut loaded = Loaded::default();
+        let mut reader = Reader::default();
         let bytes = match read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.previous_when_lost(&mut loaded)?,
             Err(error) => return Err(self.failed(&error)),
         };
-        let Checks { lines: mut checks, damaged: checks_damaged } = self.checks_for(&bytes);
-        let checked = !checks.is_empty() && !checks_damaged;
-        if checks_damaged {
+        let mut checks = self.checks_for(&bytes);
+        let checked = !checks.lines.is_empty() && !checks.damaged;
+        if checks.damaged {
             loaded.damage.push(format!("the checks beside {} are damaged and made anew", self.path.display()));
         }
         let mut unchecked = false;
@@ -97,15 +98,15 @@ impl LedgerFile {
         let (text_lines, torn) = lines(&bytes);
         for (number, line) in text_lines {
             let verdict = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned()).and_then(|text| {
-                if checks.remove(&md5_hex(text)).is_none() && checked {
+                if !checks.take(&md5_hex(text)) && checked {
                     // A line appended just before a crash has no check yet; it is whole when it ends like one.
                     let appended_last = line.as_ptr_range().end == bytes.as_ptr_range().end.wrapping_sub(1);
-                    if !(appended_last && Policy::from_json_text(text).is_ok() && checks.is_empty()) {
+                    if !(appended_last && Policy::from_json_text(text).is_ok() && checks.lines.is_empty()) {
                         return Err("its checksum is not the recorded one".to_owned());
                     }
                     unchecked = true;
                 }
-                take_line(&mut loaded.contents, text).map_err(|error| error.to_string())
+                reader.take(text).map_err(|error| error.to_string())
             });
             if let Err(reason) = verdict {
                 loaded.damage.push(format!("line {number} of {} is damaged: {reason}", self.path.display()));
@@ -116,7 +117,8 @@ impl LedgerFile {
         if torn {
             loaded.damage.push(format!("the last line of {} was not ended", self.path.display()));
         }
-        self.restore(checks, &mut loaded)?;
+        self.restore(checks.lines, &mut reader, &mut loaded.damage)?;
+        loaded.contents = reader.contents;
         if !damaged.is_empty() {
             append(&self.beside(".damaged"), &damaged).map_err(|error| self.failed(&error))?;
         }
@@ -163,7 +165,12 @@ impl LedgerFile {
     }
 
     /// Looks for lines that are recorded but were not found, in the previous generation.
-    fn restore(&self, lost: HashMap<String, String>, loaded: &mut Loaded) -> Result<(), LedgerError> {
+    fn restore(
+        &self,
+        lost: HashMap<String, (String, usize)>,
+        reader: &mut Reader,
+        damage: &mut Vec<String>,
+    ) -> Result<(), LedgerError> {
         if lost.is_empty() {
             return Ok(());
         }
@@ -174,11 +181,11 @@ impl LedgerFile {
                 found.insert(md5_hex(text), text);
             }
         }
-        let mut lost: Vec<(String, String)> = lost.into_iter().collect();
+        let mut lost: Vec<(String, String)> = lost.into_iter().map(|(digest, (id, _))| (digest, id)).collect();
         lost.sort_by(|(_, a), (_, b)| a.cmp(b));
         for (digest, id) in lost {
-            let restored = found.get(&digest).is_some_and(|text| take_line(&mut loaded.contents, text).is_ok());
-            loaded.damage.push(if restored {
+            let restored = found.get(&digest).is_some_and(|text| reader.take(text).is_ok());
+            damage.push(if restored {
                 format!("policy {id} was lost from {} and restored from the previous copy", self.path.display())
             } else {
                 format!("policy {id} was lost from {}; synchronisation brings it back", self.path.display())
@@ -270,16 +277,16 @@ impl LedgerFile {
     pub fn import(path: &Path) -> Result<Contents, LedgerError> {
         let file = Self::new(path);
         let bytes = read(path).map_err(|error| file.failed(&error))?;
-        let mut contents = Contents::default();
+        let mut reader = Reader::default();
         for (number, line) in lines(&bytes).0 {
             let wrong = |reason: String| LedgerError::File {
                 path: path.display().to_string(),
                 reason: format!("line {number} is not a policy: {reason}"),
             };
             let text = std::str::from_utf8(line).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
-            take_line(&mut contents, text).map_err(|error| wrong(error.to_string()))?;
+            reader.take(text).map_err(|error| wrong(error.to_string()))?;
         }
-        Ok(contents)
+        Ok(reader.contents)
     }
 
     fn make_directory(&self) -> Result<(), LedgerError> {
@@ -320,27 +327,42 @@ fn text_lines(contents: &Contents) -> impl Iterator<Item = (String, String)> + '
     policies.chain(deleted).chain(replaced)
 }
 
-/// Takes one line into the contents: a policy, or a mark.
-fn take_line(contents: &mut Contents, text: &str) -> Result<(), LedgerError> {
-    let policy = Policy::from_json_text(text)?;
-    let id = policy.id().to_owned();
-    match policy.kind() {
-        DELETED if policy.is_local() => {
-            contents.policies.retain(|known| known.id() != id);
-            let date = policy.text("date").unwrap_or_default().to_owned();
-            contents.deleted.retain(|known| known.id != id);
-            contents.deleted.push(Deletion { id, date });
-        }
-        REPLACED if policy.is_local() => {
-            if !contents.replaced.contains(&id) {
-                contents.replaced.push(id);
+/// Collects lines into contents.
+#[derive(Default)]
+struct Reader {
+    contents: Contents,
+    ids: HashSet<String>,
+}
+
+impl Reader {
+    /// Takes one line: a policy, or a note of what was done here.
+    fn take(&mut self, text: &str) -> Result<(), LedgerError> {
+        let policy = Policy::from_json_text(text)?;
+        let id = policy.id().to_owned();
+        let contents = &mut self.contents;
+        match policy.kind() {
+            DELETED if policy.is_local() => {
+                self.ids.remove(&id);
+                contents.policies.retain(|known| known.id() != id);
+                let date = policy.text("date").unwrap_or_default().to_owned();
+                contents.deleted.retain(|known| known.id != id);
+                contents.deleted.push(Deletion { id, date });
+            }
+            REPLACED if policy.is_local() => {
+                if !contents.replaced.contains(&id) {
+                    contents.replaced.push(id);
+                }
+            }
+            _ if id.is_empty() => return Err(LedgerError::Structure { problem: "this one has no id".to_owned() }),
+            _ if !self.ids.insert(id.clone()) => return Err(LedgerError::DuplicateId { id }),
+            _ => {
+                // What was deleted and written again is there.
+                contents.deleted.retain(|known| known.id != id);
+                contents.policies.push(Arc::new(policy));
             }
         }
-        _ if id.is_empty() => return Err(LedgerError::Structure { problem: "this one has no id".to_owned() }),
-        _ if contents.policy(&id).is_some() => return Err(LedgerError::DuplicateId { id }),
-        _ => contents.policies.push(Arc::new(policy)),
+        Ok(())
     }
-    Ok(())
 }
 
 /// The lines of a file that are not blank, with their numbers, and whether the last one lacks its end.
@@ -361,11 +383,23 @@ fn check_line(line: &str, id: &str) -> String {
 /// What a check file says.
 #[derive(Debug, Default)]
 struct Checks {
-    /// MD5 of a line, and the id of its policy.
-    lines: HashMap<String, String>,
+    /// MD5 of a line, the id of its policy, and how often the line is there: what was deleted may come again unchanged.
+    lines: HashMap<String, (String, usize)>,
     /// Whether a line of it fails its own sum. Then a line of the copy without check is taken when it is a policy: it is the check
     /// that was damaged.
     damaged: bool,
+}
+
+impl Checks {
+    /// Whether a line with this MD5 is recorded and was not taken yet.
+    fn take(&mut self, digest: &str) -> bool {
+        let Some((_, count)) = self.lines.get_mut(digest) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.lines.remove(digest);
+        }
+        true
+    }
 }
 
 fn read_checks(path: &Path) -> Checks {
@@ -379,7 +413,7 @@ fn read_checks(path: &Path) -> Checks {
     };
     for line in text.lines() {
         match check(line) {
-            Some((digest, id)) => drop(checks.lines.insert(digest, id)),
+            Some((digest, id)) => checks.lines.entry(digest).or_insert((id, 0)).1 += 1,
             None => checks.damaged = true,
         }
     }

@@ -36,6 +36,14 @@ pub struct Mark {
     last: i64,
 }
 
+impl Mark {
+    /// Whether one row was added since, and nothing else happened. A gap in the counter counts as something else.
+    #[must_use]
+    pub fn is_one_more_than(self, before: Mark) -> bool {
+        self.rows == before.rows + 1 && self.last == before.last + 1
+    }
+}
+
 /// The master's table in a connected database.
 #[derive(Debug, Clone)]
 pub struct MasterTable {
