@@ -14,16 +14,18 @@ use anylog_dbms::{NewFile, SegmentId, Target, TsdError, TsdFile, TsdStore, TsdUp
 use anylog_ingest::{SinkError, SourceFile};
 use jiff::Timestamp;
 use md5::{Digest, Md5};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::OperatorError;
 use crate::apply::{Batch, BatchRow, apply};
 use crate::archive;
 use crate::disk::{sync_directory, write_durably};
 use crate::error::file_error;
+use crate::fit::Fitted;
 use crate::journal::record::SegmentHeader;
 use crate::quarantine::{QuarantinedRow, key};
 use crate::source_file::{SourceKind, SourceName, content_hash, registered};
-use crate::store::{Fitted, Settings, Shared};
+use crate::store::{MEMORY_LIMIT, Settings, Shared};
 use crate::tables::blocking;
 
 /// How long a file waits for another task that stores the same content.
@@ -58,6 +60,7 @@ pub(crate) async fn put(shared: &Arc<Shared>, file: SourceFile) -> Result<Stored
         compressed: false,
     };
     let path = shared.settings().prep_dir.join(name.plain());
+    let _permit = memory(shared, content.len()).await?;
     let work = InWork::wait(shared, &name.hash).await?;
     let (writing, bytes) = (path.clone(), content);
     let content = blocking(move || {
@@ -82,6 +85,8 @@ pub(crate) async fn take(shared: &Arc<Shared>, path: &Path) -> Result<StoredFile
         let reason = "files of SQL statements are not taken".to_owned();
         return Err(OperatorError::FileName { name: file_name, reason });
     }
+    let length = std::fs::metadata(path).map_err(file_error(path))?.len();
+    let _permit = memory(shared, usize::try_from(length).unwrap_or(usize::MAX)).await?;
     let (reading, compressed) = (path.to_owned(), name.compressed);
     let content = blocking(move || {
         let bytes = std::fs::read(&reading).map_err(file_error(&reading))?;
@@ -92,6 +97,13 @@ pub(crate) async fn take(shared: &Arc<Shared>, path: &Path) -> Result<StoredFile
     let _work = InWork::begin(shared, &name.hash)?;
     let origin = format!("file {}", name.plain());
     store(shared, name, path.to_owned(), content, &origin).await
+}
+
+/// Room for a file's content, in the same bound as rows of messages.
+async fn memory(shared: &Arc<Shared>, bytes: usize) -> Result<OwnedSemaphorePermit, OperatorError> {
+    let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
+    let room = Arc::clone(&shared.memory).acquire_many_owned(wanted).await;
+    room.map_err(|_| OperatorError::NotRunning)
 }
 
 /// A content is stored by one task at a time.
@@ -465,7 +477,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_content_is_survived(content: Vec<u8>) {
-            let _ = read_rows("x", &content);
+            drop(read_rows("x", &content));
         }
     }
 }

@@ -24,6 +24,7 @@
 
 pub mod record;
 pub mod recovery;
+mod writer;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -34,9 +35,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use anylog_dbms::SegmentId;
 use parking_lot::{Condvar, Mutex};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use record::{Entries, Entry, RowsEntry, read_frame};
 use recovery::{Damage, Recovery};
+use writer::Writer;
 
 /// Limits of a journal.
 #[derive(Debug, Clone, Copy)]
@@ -247,6 +249,19 @@ impl Journal {
         receiver.await.unwrap_or(Err(JournalError::Closed))
     }
 
+    /// Writes a frame and waits for it on this thread.
+    pub fn write_blocking(&self, entries: Entries) -> Result<Written, JournalError> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.submit(
+            entries,
+            Box::new(move |result| {
+                // The other end waits until it has this.
+                drop(sender.send(result));
+            }),
+        );
+        receiver.recv().unwrap_or(Err(JournalError::Closed))
+    }
+
     /// The rows of a segment in these frames, each with its frame's sequence. A frame that cannot be read any more is named in
     /// the log and left out; the number of such frames comes second.
     pub fn rows_of(&self, segment: SegmentId, positions: &[Position]) -> (Vec<(u64, RowsEntry)>, usize) {
@@ -349,142 +364,6 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.queue.lock().closed = true;
         self.shared.arrived.notify_one();
-    }
-}
-
-struct OpenFile {
-    number: u32,
-    length: u64,
-    file: Box<dyn DiskFile>,
-}
-
-struct Writer {
-    shared: Arc<Shared>,
-    file: Option<OpenFile>,
-    next_file: u32,
-    next_sequence: u64,
-    buffer: Vec<u8>,
-}
-
-impl Writer {
-    fn run(mut self) {
-        while let Some(group) = self.gather() {
-            match self.write(&group) {
-                Ok(written) => {
-                    for (item, written) in group.into_iter().zip(written) {
-                        (item.done)(Ok(written));
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, frames = group.len(), "Rows were refused because the journal cannot be written");
-                    for item in group {
-                        (item.done)(Err(error.clone()));
-                    }
-                }
-            }
-        }
-    }
-
-    /// All frames that wait, up to the bytes of one write; none when the journal is closed and empty.
-    fn gather(&self) -> Option<Vec<Item>> {
-        let mut queue = self.shared.queue.lock();
-        while queue.items.is_empty() {
-            if queue.closed {
-                return None;
-            }
-            self.shared.arrived.wait(&mut queue);
-        }
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        while let Some(item) = queue.items.front() {
-            bytes += item.entries.frame_bytes();
-            if !group.is_empty() && bytes > self.shared.limits.write_bytes {
-                break;
-            }
-            group.extend(queue.items.pop_front());
-        }
-        Some(group)
-    }
-
-    fn write(&mut self, group: &[Item]) -> Result<Vec<Written>, JournalError> {
-        let full = self.file.as_ref().is_some_and(|file| file.length >= self.shared.limits.file_bytes);
-        if full || self.shared.rotate.swap(false, Ordering::Relaxed) {
-            self.leave();
-        }
-        if self.file.is_none() {
-            self.begin_file().map_err(|error| self.failed(&error))?;
-        }
-        let Some(open) = self.file.as_mut() else { return Err(JournalError::Closed) };
-        self.buffer.clear();
-        let mut written = Vec::with_capacity(group.len());
-        let base = usize::try_from(open.length).unwrap_or(usize::MAX);
-        for item in group {
-            let before = self.buffer.len();
-            item.entries.frame_into(self.next_sequence, &mut self.buffer);
-            let position = Position::new(open.number, base + before, self.buffer.len() - before);
-            written.push(Written { position, sequence: self.next_sequence });
-            self.next_sequence += 1;
-        }
-        if let Err(error) = open.file.append(&self.buffer) {
-            let cut = open.file.truncate(open.length).and_then(|()| open.file.sync());
-            if cut.is_err() {
-                self.leave();
-            }
-            return Err(self.failed(&error));
-        }
-        if let Err(error) = open.file.sync() {
-            // What is on disk is not known after a failed sync: nothing is written behind it.
-            self.leave();
-            return Err(self.failed(&error));
-        }
-        open.length += self.buffer.len() as u64;
-        let number = open.number;
-        self.note(number, group);
-        if self.buffer.capacity() > 2 * self.shared.limits.write_bytes {
-            self.buffer = Vec::new();
-        }
-        Ok(written)
-    }
-
-    fn begin_file(&mut self) -> io::Result<()> {
-        let number = self.next_file;
-        self.next_file += 1;
-        let file = self.shared.disk.create(&self.shared.directory.join(file_name(number)))?;
-        // A new file is in the books before it is the current one, so that it is never taken for one to remove.
-        *self.shared.current.lock() = Some(number);
-        self.shared.files.lock().insert(number, FileUse::default());
-        self.file = Some(OpenFile { number, length: 0, file });
-        Ok(())
-    }
-
-    fn leave(&mut self) {
-        self.file = None;
-        *self.shared.current.lock() = None;
-    }
-
-    fn note(&self, number: u32, group: &[Item]) {
-        let bytes = self.buffer.len() as u64;
-        let mut files = self.shared.files.lock();
-        let file = files.entry(number).or_default();
-        file.bytes += bytes;
-        for header in group.iter().flat_map(|item| item.entries.segments()) {
-            if !file.live.contains_key(&header.id) {
-                file.live.insert(header.id, header.dbms.clone());
-            }
-        }
-        drop(files);
-        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.shared.frames.fetch_add(group.len() as u64, Ordering::Relaxed);
-        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn failed(&self, error: &io::Error) -> JournalError {
-        let directory = self.shared.directory.clone();
-        if is_full(error) {
-            JournalError::Full { directory }
-        } else {
-            JournalError::Io { directory, reason: error.to_string() }
-        }
     }
 }
 

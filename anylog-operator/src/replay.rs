@@ -82,16 +82,7 @@ impl DropHook for Bury {
         let shared = service.shared().map_err(|error| failed(error.to_string()))?;
         let mut entries = Entries::default();
         entries.dropped(database.name(), table, partition);
-        let (sender, receiver) = std::sync::mpsc::channel();
-        shared.journal.submit(
-            entries,
-            Box::new(move |result| {
-                // The other end waits until it has this.
-                drop(sender.send(result));
-            }),
-        );
-        let written = receiver.recv().map_err(|error| failed(error.to_string()))?;
-        let written = written.map_err(|error| failed(error.to_string()))?;
+        let written = shared.journal.write_blocking(entries).map_err(|error| failed(error.to_string()))?;
         shared.tombstones.write().add(database.name(), table, partition, written.sequence);
         shared.tables.forget_partition(database.name(), table, partition);
         Ok(())

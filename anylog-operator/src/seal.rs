@@ -33,6 +33,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Pauses between attempts to seal a segment.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Rows of a segment that are applied together.
+const PIECE_ROWS: usize = 20_000;
 /// Segments that are sealed at one time.
 const AT_ONCE: usize = 3;
 
@@ -108,7 +110,7 @@ async fn seal_until_done(
 /// Seals a segment that is closed and has nothing under way. Blocks.
 pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), OperatorError> {
     let rows = apply_all(shared, segment)?;
-    let source = write_source(shared, &shared.settings(), &segment.header, &rows)?;
+    let source = write_source(&shared.settings(), &segment.header, &rows)?;
     register(shared, &segment.header, &source)?;
     mark_sealed(shared, segment)?;
     prune(shared);
@@ -165,7 +167,7 @@ pub(crate) fn apply_entries(
         entries.iter().flat_map(|(_, entry)| entry.rows.iter().take(100).cloned()).take(1000).collect();
     let table = shared.tables.for_rows(database, &header.table, &sample)?;
     let mut marks: BTreeMap<Option<&String>, Option<u64>> = BTreeMap::new();
-    let (mut batches, mut refused) = (Vec::new(), Vec::new());
+    let (mut batches, mut refused, mut waiting) = (Vec::new(), Vec::new(), 0);
     for (sequence, entry) in entries {
         let partition = entry.partition.as_ref();
         if let Some(partition) = partition
@@ -199,11 +201,22 @@ pub(crate) fn apply_entries(
             origin: Arc::from("journal"),
             mark: last,
         });
+        // A large segment is applied in pieces, so that it need not be held as a whole.
+        waiting += entry.rows.len();
+        if waiting >= PIECE_ROWS {
+            waiting = 0;
+            settle(shared, std::mem::take(&mut batches), &mut refused)?;
+        }
     }
+    settle(shared, batches, &mut refused)?;
+    Ok(refused)
+}
+
+fn settle(shared: &Shared, batches: Vec<Batch>, refused: &mut Vec<u64>) -> Result<(), DbmsError> {
     for result in apply(shared, batches) {
         refused.extend(result?.into_iter().map(|refusal| refusal.ordinal));
     }
-    Ok(refused)
+    Ok(())
 }
 
 /// The mark of a segment in a target; the target is made when it is missing.
@@ -264,7 +277,6 @@ pub(crate) struct Source {
 
 /// Step 2. A segment without rows makes no file.
 pub(crate) fn write_source(
-    shared: &Shared,
     settings: &Settings,
     header: &SegmentHeader,
     rows: &[String],
@@ -279,7 +291,7 @@ pub(crate) fn write_source(
     }
     let identity = header.file_id.map_or_else(|| header.id.to_string(), |id| id.to_string());
     let hash = stream_hash(&header.dbms, &header.table, &content, &header.member, &identity);
-    if settings.archive && !shared.ending.load(Ordering::Relaxed) {
+    if settings.archive {
         let name = SourceName {
             dbms: header.dbms.clone(),
             table: header.table.clone(),
@@ -321,15 +333,7 @@ pub(crate) fn register(shared: &Shared, header: &SegmentHeader, source: &Source)
 pub(crate) fn mark_sealed(shared: &Shared, segment: &Segment) -> Result<(), OperatorError> {
     let mut entries = Entries::default();
     entries.sealed(segment.header.id);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    shared.journal.submit(
-        entries,
-        Box::new(move |result| {
-            // The other end waits until it has this.
-            drop(sender.send(result));
-        }),
-    );
-    receiver.recv().unwrap_or(Err(crate::journal::JournalError::Closed))?;
+    shared.journal.write_blocking(entries)?;
     shared.journal.release(segment.header.id);
     Ok(())
 }

@@ -12,12 +12,12 @@ use anylog_dbms::schema::TimeWindow;
 use anylog_dbms::{Catalog, SegmentId, TsdFilter, TsdUpdate, tsd};
 use anylog_ingest::SinkSlot;
 use anylog_ledger::{Ledger, LedgerError, OperatorNode};
-use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::OperatorError;
-use crate::disk::FileDisk;
+use crate::config::{Identity, Load, OpenSegment, OperatorConfig, OperatorState};
+use crate::disk::{Disk, FileDisk};
 use crate::journal::recovery::{Damage, Recovery};
 use crate::journal::{Journal, JournalLimits};
 use crate::publish::Publisher;
@@ -39,114 +39,15 @@ const DRAIN_SYNC: Duration = Duration::from_millis(1500);
 /// How many of the newest registered files are looked at for ones that a crash left open.
 const VOID_SEARCH: u32 = 10_000;
 
-/// Which operator policy stands for the node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Identity {
-    /// The policy with this id.
-    Policy(String),
-    /// The operator policy that names the node's own address.
-    #[default]
-    ByAddress,
-    /// None: rows are stored, but the network does not learn where, and files carry member 0.
-    Anonymous,
-}
-
-/// What `run operator` is told.
-#[derive(Debug, Clone)]
-pub struct OperatorConfig {
-    /// The node's own policy.
-    pub identity: Identity,
-    /// Create unknown tables and publish their policies.
-    pub create_table: bool,
-    /// Register source files in `almgm.tsd_info`.
-    pub update_tsd_info: bool,
-    /// Keep source files.
-    pub archive: bool,
-    /// Compress them.
-    pub compress: bool,
-    /// Hand source files to the peers of the cluster. Without peers this means to archive.
-    pub distributor: bool,
-    /// Where policies are published, as `host:port`; none: the local ledger only.
-    pub master: Option<String>,
-    /// The company in table policies.
-    pub company: Option<String>,
-    /// The only tables that are taken, as (database, table); empty: all.
-    pub limit_tables: Vec<(String, String)>,
-    /// The number shown in `get processes`; each database has its own writing thread whatever it says.
-    pub threads: u32,
-    /// Other directories than the work directories, by dictionary name (`watch_dir`, `err_dir`, `bkup_dir`, `archive_dir`).
-    pub directories: Vec<(&'static str, PathBuf)>,
-}
-
-impl Default for OperatorConfig {
-    fn default() -> Self {
-        Self {
-            identity: Identity::default(),
-            create_table: true,
-            update_tsd_info: false,
-            archive: true,
-            compress: true,
-            distributor: false,
-            master: None,
-            company: None,
-            limit_tables: Vec::new(),
-            threads: 1,
-            directories: Vec::new(),
-        }
-    }
-}
-
-/// A running operator, as `get operator config` shows it.
-#[derive(Debug, Clone)]
-pub struct OperatorState {
-    /// What it was told.
-    pub config: OperatorConfig,
-    /// Its policy.
-    pub own: Option<OperatorNode>,
-    /// When it was started.
-    pub started: Timestamp,
-    /// Whether source files are registered.
-    pub registered: bool,
-}
-
 struct Running {
     state: OperatorState,
     stop: CancellationToken,
 }
 
-/// How much is on its way, and where the limits are.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Load {
-    /// Bytes of rows between arrival and acknowledgement.
-    pub memory: usize,
-    /// Bytes in the journal.
-    pub journal: u64,
-    /// Messages written to the journal, and the syncs that this took.
-    pub frames: (u64, u64),
-    /// Rows in open segments.
-    pub buffered: u64,
-    /// Segments that are closed and not sealed yet.
-    pub closing: usize,
-}
-
-/// An open segment, as `get streaming` shows it.
-#[derive(Debug, Clone)]
-pub struct OpenSegment {
-    /// Logical database.
-    pub dbms: String,
-    /// Table.
-    pub table: String,
-    /// Rows so far.
-    pub rows: u64,
-    /// Bytes so far.
-    pub bytes: u64,
-    /// When it was opened.
-    pub opened: Timestamp,
-}
-
 /// Stores the rows of a node. See the [crate](crate) for what it guarantees.
 pub struct OperatorService {
     me: Weak<Self>,
+    disk: Arc<dyn Disk>,
     node: Arc<Node>,
     catalog: Arc<Catalog>,
     ledger: Arc<Ledger>,
@@ -173,8 +74,20 @@ impl OperatorService {
     /// The service of a node. From now on connecting a database replays its part of the journal, and dropping a
     /// partition is noted there. Rows are taken when an operator runs ([`Self::run`]).
     pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>, slot: Arc<SinkSlot>) -> Arc<Self> {
+        Self::with_disk(node, catalog, ledger, slot, Arc::new(FileDisk))
+    }
+
+    /// The same with another place for the journal's files.
+    pub fn with_disk(
+        node: Arc<Node>,
+        catalog: Arc<Catalog>,
+        ledger: Arc<Ledger>,
+        slot: Arc<SinkSlot>,
+        disk: Arc<dyn Disk>,
+    ) -> Arc<Self> {
         let service = Arc::new_cyclic(|me: &Weak<Self>| Self {
             me: Weak::clone(me),
+            disk,
             node,
             catalog,
             ledger,
@@ -336,7 +249,7 @@ impl OperatorService {
     /// Whether the node has a journal: one is open, or there are files of one.
     pub(crate) fn has_journal(&self) -> bool {
         self.shared.lock().is_some()
-            || std::fs::read_dir(self.directory("journal_dir")).is_ok_and(|mut entries| entries.next().is_some())
+            || self.disk.list(&self.directory("journal_dir")).is_ok_and(|names| !names.is_empty())
     }
 
     /// The open journal and all around it; opened at the first call. Blocks.
@@ -348,7 +261,7 @@ impl OperatorService {
         let directory = self.directory("journal_dir");
         let reports = self.node.directories.directory(&self.node.dictionary, "err_dir");
         let (journal, recovery) =
-            Journal::open(Arc::new(FileDisk), &directory, JournalLimits::default(), &mut |damage, bytes| {
+            Journal::open(Arc::clone(&self.disk), &directory, JournalLimits::default(), &mut |damage, bytes| {
                 self.report(&reports, damage, bytes);
             })?;
         let tables = Tables::new(Arc::clone(&self.catalog), Publisher::new(Arc::clone(&self.ledger)));
@@ -409,6 +322,7 @@ impl OperatorService {
         let (service, finishing) = (Arc::clone(self), Arc::clone(&shared));
         blocking(move || {
             service.finish_recovered(&finishing);
+            seal::prune(&finishing);
             void_orphans(&finishing)
         })
         .await

@@ -186,7 +186,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_name_is_survived(name in "\\PC{0,40}") {
-            let _ = SourceName::parse(&name);
+            drop(SourceName::parse(&name));
         }
 
         #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anylog_core::Node;
 use anylog_core::time::stored;
-use anylog_dbms::{Catalog, DbmsError, NewFile, Partitioning, SegmentId, SqlValue, TsdStore};
+use anylog_dbms::{Catalog, DbmsError, NewFile, SegmentId, TsdStore};
 use anylog_ingest::sink::{Issuer, TableRows};
 use anylog_ingest::{FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile};
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::OperatorError;
 use crate::apply::{Applier, Batch, BatchRow};
+use crate::fit::{Fitted, Run};
 use crate::journal::record::{Entries, Place, SegmentHeader};
 use crate::journal::recovery::{RecoveredSegment, Tombstones};
 use crate::journal::{Journal, JournalError, Written};
@@ -224,109 +225,6 @@ pub(crate) fn placeholder(segment: SegmentId) -> String {
     format!("open:{segment}")
 }
 
-/// A row that fits its table.
-pub(crate) struct FittingRow {
-    pub(crate) position: usize,
-    pub(crate) text: String,
-    pub(crate) values: Vec<SqlValue>,
-}
-
-/// Rows in a row that go to one partition.
-pub(crate) struct Run {
-    pub(crate) partition: Option<String>,
-    pub(crate) rows: Vec<FittingRow>,
-}
-
-/// Rows of one table, ready to be stored.
-pub(crate) struct Fitted {
-    pub(crate) table: Arc<TableState>,
-    pub(crate) runs: Vec<Run>,
-    /// Position and reason of rows that do not fit, and their texts.
-    pub(crate) refused: Vec<(usize, String, String)>,
-}
-
-impl Shared {
-    /// Converts rows and finds their partitions. Makes what is missing: the table, wider columns, partitions.
-    pub(crate) async fn fit(
-        &self,
-        dbms: &str,
-        table: &str,
-        rows: Vec<String>,
-        declared: &[(String, String)],
-        received: Timestamp,
-    ) -> Result<Fitted, SinkError> {
-        let mut state = self.tables.ensure(dbms, table, &rows, declared).await?;
-        let (mut converted, wide) = convert(&state, &rows, received);
-        if !wide.is_empty() {
-            state = self.tables.widen(&state, &wide).await?;
-            converted = convert(&state, &rows, received).0;
-        }
-        let partitioning = self.catalog.partitioning(dbms, table);
-        let mut placer = Placer { state: &state, partitioning, last: None };
-        let mut fitted = Fitted { table: Arc::clone(&state), runs: Vec::new(), refused: Vec::new() };
-        for (position, (text, converted)) in rows.into_iter().zip(converted).enumerate() {
-            let placed = converted.and_then(|values| Ok((placer.place(received, &values)?, values)));
-            match placed {
-                Err(reason) => fitted.refused.push((position, reason, text)),
-                Ok((partition, values)) => {
-                    let row = FittingRow { position, text, values };
-                    match fitted.runs.last_mut() {
-                        Some(run) if run.partition == partition => run.rows.push(row),
-                        _ => fitted.runs.push(Run { partition, rows: vec![row] }),
-                    }
-                }
-            }
-        }
-        let partitions: BTreeSet<&String> = fitted.runs.iter().filter_map(|run| run.partition.as_ref()).collect();
-        for partition in partitions {
-            self.tables.ensure_partition(&state, partition).await?;
-        }
-        Ok(fitted)
-    }
-}
-
-type Converted = Result<Vec<SqlValue>, String>;
-
-fn convert(state: &TableState, rows: &[String], received: Timestamp) -> (Vec<Converted>, BTreeSet<usize>) {
-    let mut wide = BTreeSet::new();
-    let mut converted = Vec::with_capacity(rows.len());
-    for row in rows {
-        converted.push(match state.converter.convert(row, received) {
-            Ok(row) => {
-                wide.extend(row.widen);
-                Ok(row.values)
-            }
-            Err(problem) => Err(problem.to_string()),
-        });
-    }
-    (converted, wide)
-}
-
-struct Placer<'a> {
-    state: &'a TableState,
-    partitioning: Option<Partitioning>,
-    /// The last hour asked for and its partition: no partition is narrower than an hour.
-    last: Option<(i64, String)>,
-}
-
-impl Placer<'_> {
-    fn place(&mut self, received: Timestamp, values: &[SqlValue]) -> Result<Option<String>, String> {
-        let Some(partitioning) = &self.partitioning else { return Ok(None) };
-        let time = self.state.partition_time(&partitioning.column, received, values).ok_or_else(|| {
-            format!("column '{}': expected a time that decides the row's partition, got none", partitioning.column)
-        })?;
-        let hour = time.as_second().div_euclid(3600);
-        if let Some((known, name)) = &self.last
-            && *known == hour
-        {
-            return Ok(Some(name.clone()));
-        }
-        let name = partitioning.name(&self.state.table, time);
-        self.last = Some((hour, name.clone()));
-        Ok(Some(name))
-    }
-}
-
 /// One part of a message on its way to its segment.
 struct Part {
     index: usize,
@@ -334,12 +232,15 @@ struct Part {
     fitted: Fitted,
 }
 
+/// The rows that the engine refused, or why the message is not stored.
+type Answer = Result<Vec<RefusedRow>, OperatorError>;
+
 /// Collects what becomes of a message, and answers when nothing is under way.
 struct Completion {
     remaining: AtomicUsize,
     refused: Mutex<Vec<RefusedRow>>,
     error: Mutex<Option<OperatorError>>,
-    answer: Mutex<Option<(oneshot::Sender<Result<Vec<RefusedRow>, OperatorError>>, OwnedSemaphorePermit)>>,
+    answer: Mutex<Option<(oneshot::Sender<Answer>, OwnedSemaphorePermit)>>,
 }
 
 impl Completion {
@@ -412,7 +313,7 @@ impl Store {
         received: Timestamp,
         origin: &Arc<str>,
         permit: OwnedSemaphorePermit,
-    ) -> Result<oneshot::Receiver<Result<Vec<RefusedRow>, OperatorError>>, OperatorError> {
+    ) -> Result<oneshot::Receiver<Answer>, OperatorError> {
         loop {
             let mut targets = Vec::with_capacity(parts.len());
             for part in &parts {
@@ -465,7 +366,7 @@ impl Store {
 
     async fn wait(
         &self,
-        mut receiver: oneshot::Receiver<Result<Vec<RefusedRow>, OperatorError>>,
+        mut receiver: oneshot::Receiver<Answer>,
         databases: &BTreeSet<String>,
     ) -> Result<Vec<RefusedRow>, SinkError> {
         loop {

@@ -104,6 +104,11 @@ impl TableState {
         self.partitions.lock().contains(partition)
     }
 
+    /// How many partitions this process made or saw.
+    pub(crate) fn partitions_in_use(&self) -> usize {
+        self.partitions.lock().len()
+    }
+
     /// Forgets that a partition is there.
     pub(crate) fn forget_partition(&self, partition: &str) {
         self.partitions.lock().remove(partition);

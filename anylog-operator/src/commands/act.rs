@@ -9,8 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use super::directory;
-use crate::service::{Identity, OperatorConfig, OperatorService};
-use crate::{OperatorError, archive};
+use crate::{Identity, OperatorConfig, OperatorError, OperatorService, archive};
 
 pub(super) async fn run_operator(service: &OperatorService, session: &mut Session, call: Invocation) -> CommandResult {
     let service = service.shared_self()?;

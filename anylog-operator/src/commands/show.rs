@@ -23,7 +23,7 @@ fn since(now: Timestamp, time: Option<Timestamp>) -> String {
 }
 
 /// A database's name is shown in its first row only.
-fn rows<'a>(tables: &'a Tables) -> impl Iterator<Item = (&'a str, &'a str, &'a TableStats)> {
+fn rows(tables: &Tables) -> impl Iterator<Item = (&str, &str, &TableStats)> {
     let mut last = "";
     tables.iter().map(move |((dbms, table), stats)| {
         let shown = if last == dbms { "" } else { dbms.as_str() };

@@ -405,17 +405,17 @@ mod tests {
 
         #[test]
         fn any_bytes_are_survived(mut bytes: Vec<u8>) {
-            let _ = read_frame(&bytes);
+            drop(read_frame(&bytes));
             bytes.splice(0..0, MARKER);
-            let _ = read_frame(&bytes);
-            let _ = read_body(&bytes);
+            drop(read_frame(&bytes));
+            drop(read_body(&bytes));
         }
 
         #[test]
         fn any_body_is_survived(tail: Vec<u8>) {
             let mut body = vec![VERSION, 0, 0, 0, 0, 0, 0, 0, 0, KIND_ROWS];
             body.extend(tail);
-            let _ = read_body(&body);
+            drop(read_body(&body));
         }
     }
 }

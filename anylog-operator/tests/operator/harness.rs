@@ -9,34 +9,45 @@ use anylog_dbms::{Catalog, ConnectRequest, Partitioning, SqlValue, Target};
 use anylog_ingest::{RowGroup, SinkSlot, TableRows};
 use anylog_ledger::{Destinations, Ledger, Policy};
 use anylog_net::LocalPeers;
+use anylog_operator::disk::{Disk, FileDisk};
 use anylog_operator::{Identity, OperatorConfig, OperatorService};
 use serde_json::json;
 
-pub struct TestNode {
-    pub node: Arc<Node>,
-    pub catalog: Arc<Catalog>,
-    pub ledger: Arc<Ledger>,
-    pub slot: Arc<SinkSlot>,
-    pub operator: Arc<OperatorService>,
+pub(crate) struct TestNode {
+    pub(crate) node: Arc<Node>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) slot: Arc<SinkSlot>,
+    pub(crate) operator: Arc<OperatorService>,
 }
 
 impl TestNode {
     /// A node at home in `home`, as a process finds it: nothing connected, nothing running.
-    pub fn start(home: &Path) -> Self {
+    pub(crate) fn start(home: &Path) -> Self {
+        Self::on_disk(home, Arc::new(FileDisk))
+    }
+
+    /// The same with its journal on another disk.
+    pub(crate) fn on_disk(home: &Path, disk: Arc<dyn Disk>) -> Self {
         let node = Node::builder().home(home).name("test-node").build();
         node.directories.create().unwrap();
         node.set_address(Some("127.0.0.1:32148".into()));
         let catalog = Catalog::new(Arc::clone(&node));
         let ledger = Ledger::new(Arc::clone(&node), Arc::clone(&catalog), LocalPeers::new());
         let slot = SinkSlot::new();
-        let operator =
-            OperatorService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger), Arc::clone(&slot));
+        let operator = OperatorService::with_disk(
+            Arc::clone(&node),
+            Arc::clone(&catalog),
+            Arc::clone(&ledger),
+            Arc::clone(&slot),
+            disk,
+        );
         node.registry.register_all(anylog_operator::commands(&operator)).unwrap();
         Self { node, catalog, ledger, slot, operator }
     }
 
     /// Connects almgm, with its table, and the database `d`.
-    pub fn connect(&self) -> &Self {
+    pub(crate) fn connect(&self) -> &Self {
         let directory = self.directory("dbms_dir");
         let almgm = self.catalog.connect(ConnectRequest::sqlite("almgm", &directory)).unwrap();
         almgm.tsd().unwrap().create().unwrap();
@@ -45,7 +56,7 @@ impl TestNode {
     }
 
     /// Publishes a cluster and this node's operator, unless they are in the ledger.
-    pub async fn policies(&self) -> String {
+    pub(crate) async fn policies(&self) -> String {
         if let Some(own) = self.ledger.policies("operator").first() {
             return own.id().to_owned();
         }
@@ -58,7 +69,7 @@ impl TestNode {
     }
 
     /// Starts the operator with registration of files.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         let id = self.policies().await;
         let config =
             OperatorConfig { identity: Identity::Policy(id), update_tsd_info: true, ..OperatorConfig::default() };
@@ -66,35 +77,35 @@ impl TestNode {
     }
 
     /// A running node with everything connected.
-    pub async fn running(home: &Path) -> Self {
+    pub(crate) async fn running(home: &Path) -> Self {
         let node = Self::start(home);
         node.connect();
         node.run().await;
         node
     }
 
-    pub fn immediate(&self) -> &Self {
+    pub(crate) fn immediate(&self) -> &Self {
         self.operator.set_threshold(None, None, None, None, Some(true)).unwrap();
         self
     }
 
-    pub fn partitioned(&self, column: &str) -> &Self {
+    pub(crate) fn partitioned(&self, column: &str) -> &Self {
         let (count, unit) = Partitioning::parse_interval("1 day").unwrap();
         self.catalog.declare_partitioning("*", "*", Partitioning::new(column, count, unit).unwrap());
         self
     }
 
-    pub fn directory(&self, name: &str) -> PathBuf {
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
         self.node.directories.directory(&self.node.dictionary, name)
     }
 
-    pub async fn execute(&self, line: &str) -> Result<String, CommandError> {
+    pub(crate) async fn execute(&self, line: &str) -> Result<String, CommandError> {
         let mut session = Session::new(Arc::clone(&self.node), Caller::terminal());
         session.execute(line).await?.into_text().await
     }
 
     /// All targets of a table: itself and its partitions.
-    pub fn targets(&self, table: &str) -> Vec<Target> {
+    pub(crate) fn targets(&self, table: &str) -> Vec<Target> {
         let database = self.catalog.get("d").unwrap();
         let mut targets = vec![Target::table(table)];
         let partitions = database.dbms().partitions(table).unwrap();
@@ -102,7 +113,7 @@ impl TestNode {
         targets
     }
 
-    pub fn count(&self, table: &str) -> u64 {
+    pub(crate) fn count(&self, table: &str) -> u64 {
         let database = self.catalog.get("d").unwrap();
         if database.dbms().schema(table).unwrap().is_none() {
             return 0;
@@ -111,7 +122,7 @@ impl TestNode {
     }
 
     /// One column of all rows, sorted.
-    pub fn column(&self, table: &str, column: &str) -> Vec<SqlValue> {
+    pub(crate) fn column(&self, table: &str, column: &str) -> Vec<SqlValue> {
         let database = self.catalog.get("d").unwrap();
         let mut values = Vec::new();
         for target in self.targets(table) {
@@ -126,7 +137,7 @@ impl TestNode {
         values
     }
 
-    pub fn integers(&self, table: &str, column: &str) -> Vec<i64> {
+    pub(crate) fn integers(&self, table: &str, column: &str) -> Vec<i64> {
         let mut numbers: Vec<i64> = self
             .column(table, column)
             .into_iter()
@@ -140,7 +151,7 @@ impl TestNode {
     }
 
     /// Names and rows of all archived files.
-    pub fn archived(&self) -> Vec<(String, Vec<String>)> {
+    pub(crate) fn archived(&self) -> Vec<(String, Vec<String>)> {
         let mut files = Vec::new();
         collect(&self.directory("archive_dir"), &mut files);
         files.sort();
@@ -156,7 +167,7 @@ impl TestNode {
     }
 
     /// The registered files: id, hash, rows.
-    pub fn registered(&self) -> Vec<(i64, String, i64)> {
+    pub(crate) fn registered(&self) -> Vec<(i64, String, i64)> {
         let files = self.catalog.tsd().unwrap().list("tsd_info", &anylog_dbms::TsdFilter::default()).unwrap();
         let mut files: Vec<_> = files.into_iter().map(|file| (file.file_id, file.hash, file.rows)).collect();
         files.sort();
@@ -172,7 +183,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
 }
 
 /// Rows for one table of `d`.
-pub fn rows(table: &str, rows: impl IntoIterator<Item = String>) -> RowGroup {
+pub(crate) fn rows(table: &str, rows: impl IntoIterator<Item = String>) -> RowGroup {
     RowGroup {
         parts: vec![TableRows {
             dbms: "d".into(),
@@ -186,12 +197,12 @@ pub fn rows(table: &str, rows: impl IntoIterator<Item = String>) -> RowGroup {
     }
 }
 
-pub fn numbered(range: std::ops::Range<i64>) -> Vec<String> {
+pub(crate) fn numbered(range: std::ops::Range<i64>) -> Vec<String> {
     range.map(|n| format!("{{\"n\": {n}}}")).collect()
 }
 
 /// Waits until a condition holds.
-pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "in time: {what}");
