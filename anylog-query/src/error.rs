@@ -92,10 +92,16 @@ pub enum QueryError {
         hint: String,
     },
     /// The rows to be merged take more memory than a query may have.
-    #[error("the query holds more than {limit} bytes of intermediate rows")]
+    #[error("the intermediate rows of this and other queries take more than {limit} bytes")]
     Volume {
         /// The bound.
         limit: u64,
+    },
+    /// Too many queries run and wait.
+    #[error("{waiting} queries wait already")]
+    Overloaded {
+        /// How many wait.
+        waiting: usize,
     },
     /// The receiver of the rows does not read them.
     #[error("the receiver read no rows for {seconds} seconds")]
@@ -135,6 +141,7 @@ impl QueryError {
             Self::Cast { .. } => Status::CAST_FAILED,
             Self::Option { .. } => Status::COMMAND_STRUCTURE,
             Self::Volume { .. } => Status::VOLUME_EXCEEDED,
+            Self::Overloaded { .. } => Status::OVERLOADED,
             Self::Stalled { .. } => Status::TIME_EXCEEDED,
             Self::Dbms(_) => Status::SQL_FAILURE,
             Self::Worker { .. } => Status::PROCESS_FAILURE,
@@ -156,6 +163,7 @@ impl QueryError {
             Self::UnknownFunction { nearest, .. } | Self::UnknownCast { nearest, .. } => did_you_mean(nearest),
             Self::DuplicateName { .. } => Some("give one of them another name: <column> as <name>".into()),
             Self::Option { hint, .. } => Some(hint.clone()),
+            Self::Overloaded { .. } => Some("try again in a moment".into()),
             Self::Volume { .. } => Some("narrow the query with where or limit".into()),
             Self::Arguments { .. } | Self::Cast { .. } | Self::Stalled { .. } | Self::Dbms(_) | Self::Worker { .. } => {
                 None

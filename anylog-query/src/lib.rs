@@ -16,7 +16,8 @@
 //! * **QRY-1** the answer over many places equals the answer of one database that holds all rows; floats within 1e-9 relative.
 //! * A statement is checked node by node before an engine sees it: one table, known columns, a closed list of functions. A caller
 //!   with read access cannot write, read files or sleep through an engine.
-//! * Memory is bounded: rows stream in small pieces, intermediate rows stay under 256 MB or the query fails with status 76.
+//! * Memory is bounded: rows stream in small pieces, the intermediate rows of all queries stay under 256 MB or a query fails with
+//!   status 76; 16 queries run at a time, 256 wait, and further ones are refused with status 240.
 //! * An error before the first row is an error of the command. Dropping an answer stops its readers; so does a receiver that
 //!   reads nothing for two minutes.
 //!
@@ -24,7 +25,9 @@
 //!
 //! * Joins, sub-selects, UNION and WITH are refused, with what to write instead.
 //! * `order by a, b desc` is SQL: only `b` descends.
-//! * An ORDER BY without LIMIT over several places holds the rows in memory to sort them.
+//! * An ORDER BY without LIMIT over several places holds the rows in memory to sort them, unless it begins with the time that
+//!   splits the table.
+//! * A statement that finds no row cannot be stopped before its engine is done.
 //!
 //! # The way of a statement
 //!
@@ -35,7 +38,9 @@
 //! | `execute` | readers on blocking threads, the merge of intermediate rows |
 //! | `shape` | declared types, casts, zone, extended columns |
 //! | [`Writer`] | text |
-//! | [`QueryService`] | all of it; [`commands`] is its language |
+//! | [`QueryService`] | all of it; [`commands()`] is its language |
+//!
+//! [`dialect`] describes what a statement may say.
 
 mod cell;
 mod commands;
@@ -48,6 +53,9 @@ mod service;
 mod shape;
 mod sql;
 mod zone;
+
+#[doc = include_str!("dialect.md")]
+pub mod dialect {}
 
 pub use cell::Cell;
 pub use commands::commands;

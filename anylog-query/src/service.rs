@@ -2,15 +2,16 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anylog_core::Node;
 use anylog_dbms::{Catalog, Dbms, SqlValue, Target};
 use anylog_ledger::Ledger;
 use jiff::tz::TimeZone;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::execute::{self, Kept, Merger, Piece, Progress, Row};
+use crate::execute::{self, Kept, Merger, Piece, Progress, Row, Sender};
 use crate::history::{History, Record};
 use crate::plan::{self, Steps};
 use crate::shape::Shaper;
@@ -20,6 +21,11 @@ use crate::sql::expr::quoted_name;
 use crate::sql::{self, Now};
 use crate::{Cell, QueryError};
 
+/// Queries that run at a time; each may hold threads and rows.
+const RUNNING: usize = 16;
+/// Queries that may wait for those to end.
+const WAITING: usize = 256;
+
 /// Answers SQL over the databases of a node.
 #[derive(Debug)]
 pub struct QueryService {
@@ -28,6 +34,8 @@ pub struct QueryService {
     ledger: Arc<Ledger>,
     merger: Merger,
     history: History,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
 }
 
 /// A SELECT and how its answer is to be shown.
@@ -129,7 +137,9 @@ impl QueryService {
     #[must_use]
     pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>) -> Arc<Self> {
         let merger = Merger::new(Arc::clone(&node));
-        Arc::new(Self { node, catalog, ledger, merger, history: History::default() })
+        let permits = Arc::new(Semaphore::new(RUNNING));
+        let waiting = AtomicUsize::new(0);
+        Arc::new(Self { node, catalog, ledger, merger, history: History::default(), permits, waiting })
     }
 
     /// The node that it serves.
@@ -174,25 +184,16 @@ impl QueryService {
         record: Arc<Record>,
         started: Instant,
     ) -> Result<Answer, QueryError> {
+        let permit = self.permit().await?;
         let progress: Arc<Progress> = Arc::clone(record.progress());
-        let (mut sender, mut receiver) = execute::stream(tokio::runtime::Handle::current(), progress);
+        let (mut sender, mut receiver) = execute::stream::<Head>(tokio::runtime::Handle::current(), progress);
         let service = Arc::clone(self);
         let note = Arc::clone(&record);
         // The task ends by itself: at the end of its rows, or when the receiver is dropped.
-        let _detached = tokio::task::spawn_blocking(move || match service.compile(&request) {
-            Err(error) => sender.finish(Err(error)),
-            Ok(compiled) => {
-                note.planned(&compiled.select, compiled.steps.as_ref());
-                let names = request.extend.iter().map(|(name, _)| name.clone());
-                let names = names.chain(compiled.select.items.iter().map(|item| item.name.clone())).collect::<Vec<_>>();
-                let shaper = Shaper::new(&compiled.select, request.zone.clone(), request.extend, names.clone());
-                sender.head(Head { names, shaper });
-                let result = match &compiled.steps {
-                    Some(steps) => execute::run(&compiled.dbms, steps, &service.merger, &mut sender),
-                    None => Ok(()),
-                };
-                sender.finish(result);
-            }
+        let _detached = tokio::task::spawn_blocking(move || {
+            let _until_the_last_row = permit;
+            let result = service.work(request, &note, &mut sender);
+            sender.finish(result);
         });
         match receiver.recv().await {
             Some(Ok(Piece::Head(Head { names, shaper }))) => {
@@ -203,6 +204,37 @@ impl QueryService {
                 Err(QueryError::Worker { reason: "it sent no columns".to_owned() })
             }
         }
+    }
+
+    /// Compiles a query, tells its columns and sends its rows. Blocks.
+    fn work(&self, request: Request, record: &Record, sender: &mut Sender<Head>) -> Result<(), QueryError> {
+        let compiled = self.compile(&request)?;
+        record.planned(&compiled.select, compiled.steps.as_ref());
+        let names = request.extend.iter().map(|(name, _)| name.clone());
+        let names: Vec<String> = names.chain(compiled.select.items.iter().map(|item| item.name.clone())).collect();
+        let shaper = Shaper::new(&compiled.select, request.zone, request.extend, names.clone());
+        sender.head(Head { names, shaper });
+        match &compiled.steps {
+            Some(steps) => execute::run(&compiled.dbms, steps, &self.merger, sender),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until one more query may run.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        struct Waits<'a>(&'a AtomicUsize);
+        impl Drop for Waits<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _one_more = Waits(&self.waiting);
+        if waiting >= WAITING {
+            return Err(QueryError::Overloaded { waiting });
+        }
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        permit.map_err(|error| QueryError::Worker { reason: error.to_string() })
     }
 
     /// Runs a statement that is not a SELECT in the main database and returns the number of changed rows. Blocks.

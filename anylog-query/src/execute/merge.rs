@@ -18,7 +18,7 @@ use crate::QueryError;
 use crate::plan::{MERGE_TABLE, MergeColumn};
 use crate::sql::expr::quoted_name;
 
-/// The bytes of intermediate rows that one query may hold.
+/// The bytes of intermediate rows that all queries of a service may hold together.
 pub(crate) const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The table of intermediate rows.
@@ -32,13 +32,14 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub(crate) struct Merger {
     node: Arc<Node>,
     readers: usize,
+    held: AtomicU64,
 }
 
 impl Merger {
     /// A merger that reads from as many places at a time as the machine has processors.
     pub(crate) fn new(node: Arc<Node>) -> Self {
         let readers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-        Self { node, readers }
+        Self { node, readers, held: AtomicU64::new(0) }
     }
 
     /// Runs the statements of all places, some at a time, then the last one over their rows.
@@ -50,7 +51,7 @@ impl Merger {
         last: &str,
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
-        let table = MergeTable::create(&self.node, columns)?;
+        let table = MergeTable::create(self, columns)?;
         self.collect(dbms, parts, &table, sink)?;
         let sql = last.replace(MERGE_TABLE, &quoted_name(TABLE));
         Ok(table.database.dbms().query(None, &sql, &mut |_, row| sink.row(row))?)
@@ -60,7 +61,7 @@ impl Merger {
         &self,
         dbms: &Arc<dyn Dbms>,
         parts: &[(Target, String)],
-        table: &MergeTable,
+        table: &MergeTable<'_>,
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
         let work = Mutex::new(parts.iter().collect::<VecDeque<_>>());
@@ -73,18 +74,11 @@ impl Merger {
                 scope.spawn(move || reader(dbms, work, stop, &sender));
             }
             drop(sender);
-            let mut held = 0u64;
             let mut result = Ok(());
             // Draining to the end lets every reader see the flag and leave.
             for batch in rows {
                 if result.is_ok() {
-                    result = batch.and_then(|batch| {
-                        held += batch.iter().map(|row| size(row) as u64).sum::<u64>();
-                        if held > MAX_BYTES {
-                            return Err(QueryError::Volume { limit: MAX_BYTES });
-                        }
-                        table.insert(&batch)
-                    });
+                    result = batch.and_then(|batch| table.insert(&batch));
                 }
                 if result.is_err() || sink.closed() {
                     stop.store(true, Ordering::Relaxed);
@@ -134,22 +128,36 @@ fn reader(
 }
 
 /// The table of intermediate rows, in a database that ends with it.
-struct MergeTable {
+struct MergeTable<'a> {
     database: Arc<Database>,
     columns: Vec<String>,
+    own: AtomicU64,
+    all: &'a AtomicU64,
 }
 
-impl MergeTable {
-    fn create(node: &Arc<Node>, columns: &[MergeColumn]) -> Result<Self, QueryError> {
+impl<'a> MergeTable<'a> {
+    fn create(merger: &'a Merger, columns: &[MergeColumn]) -> Result<Self, QueryError> {
         let name = format!("query_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let database = Catalog::new(Arc::clone(node)).connect(ConnectRequest::sqlite_memory(name))?;
+        let database = Catalog::new(Arc::clone(&merger.node)).connect(ConnectRequest::sqlite_memory(name))?;
         let list: Vec<String> =
             columns.iter().map(|column| format!("{} {}", quoted_name(&column.name), column.declared)).collect();
         database.dbms().execute(&format!("create table {} ({})", quoted_name(TABLE), list.join(", ")))?;
-        Ok(Self { database, columns: columns.iter().map(|column| column.name.clone()).collect() })
+        let columns = columns.iter().map(|column| column.name.clone()).collect();
+        Ok(Self { database, columns, own: AtomicU64::new(0), all: &merger.held })
     }
 
     fn insert(&self, rows: &[Row]) -> Result<(), QueryError> {
+        let bytes = rows.iter().map(|row| size(row) as u64).sum::<u64>();
+        self.own.fetch_add(bytes, Ordering::Relaxed);
+        if self.all.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_BYTES {
+            return Err(QueryError::Volume { limit: MAX_BYTES });
+        }
         Ok(self.database.dbms().apply(&Target::table(TABLE), &self.columns, rows, &[])?)
+    }
+}
+
+impl Drop for MergeTable<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }

@@ -260,6 +260,30 @@ fn a_long_answer_streams_and_stops_when_nobody_reads() {
 }
 
 #[test]
+fn many_queries_at_once_all_answer() {
+    let world = three_days();
+    runtime().block_on(async {
+        let asked = (0..60).map(|n| {
+            let service = std::sync::Arc::clone(&world.service);
+            tokio::spawn(async move {
+                let sql = format!("select device, sum(count) + {n} as s from t group by device order by s");
+                let mut answer = service.select(Request::new("split", sql)).await?;
+                let mut rows = Vec::new();
+                while let Some(more) = answer.next().await {
+                    rows.extend(more?);
+                }
+                Ok::<_, anylog_query::QueryError>((n, rows))
+            })
+        });
+        for task in asked.collect::<Vec<_>>() {
+            let (n, rows) = task.await.unwrap().unwrap();
+            let sums: Vec<&Cell> = rows.iter().map(|row| &row[1]).collect();
+            assert_eq!(sums, [&Cell::Int(8 + n), &Cell::Int(10 + n), &Cell::Int(16 + n)]);
+        }
+    });
+}
+
+#[test]
 fn any_statement_over_any_partitions_equals_one_table() {
     // QRY-1
     let partitioning = prop_oneof![
