@@ -27,8 +27,26 @@ fn ordinary_subscribers_get_what_is_published() {
     let mut subscribers: Vec<_> = ["plant/+/temperature", "plant/#", "plant/1/temperature"]
         .into_iter()
         .map(|filter| {
-            let mut child = Command::new("mosquitto_sub")
-                .args(["-h", "127.0.0.1", "-p", &port, "-t", filter, "-q", "1", "-C", "2", "-W", "20", "-v", "-d"])
+            // stdbuf: into a pipe the client would keep its lines until it ends.
+            let mut child = Command::new("stdbuf")
+                .args([
+                    "-oL",
+                    "mosquitto_sub",
+                    "-h",
+                    "127.0.0.1",
+                    "-p",
+                    &port,
+                    "-t",
+                    filter,
+                    "-q",
+                    "1",
+                    "-C",
+                    "2",
+                    "-W",
+                    "20",
+                    "-v",
+                    "-d",
+                ])
                 .stdout(Stdio::piped())
                 .spawn()
                 .expect("mosquitto_sub is installed");

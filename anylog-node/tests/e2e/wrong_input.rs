@@ -25,7 +25,8 @@ fn commands_that_are_wrong_say_what_and_where() {
         ("sql test \"selec * from t\"", "GET", 400, &["selec"]),
         ("partition test t using ts by 3 fortnights", "POST", 400, &["fortnight"]),
         ("run operator where create_table=true", "POST", 409, &["already"]),
-        ("process /no/such/file.al", "POST", 404, &["/no/such/file.al"]),
+        ("process scripts/nosuch.al", "POST", 404, &["nosuch.al"]),
+        ("process /etc/hosts", "POST", 403, &["/etc/hosts", "work directories"]),
         ("connect dbms x where type=sqlite", "GET", 405, &["POST"]),
     ];
     for (command, method, status, words) in cases {
