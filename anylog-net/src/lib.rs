@@ -2,7 +2,7 @@
 //!
 //! Every service of a node - messages from other nodes, REST, the message broker - listens at an address of its own or
 //! shares one: the first bytes of a connection tell its protocol. What a service does with a connection is its own
-//! affair ([`ConnectionHandler`](listener::ConnectionHandler)); this crate binds, tells apart, counts, bounds and drains.
+//! affair ([`ConnectionHandler`]); this crate binds, tells apart, counts, bounds and drains.
 //!
 //! Nodes ask each other through the seam [`Peers`]: over gRPC ([`grpc::GrpcPeers`]) in a node, in process
 //! ([`peers::LocalPeers`]) in tests and simulations.
