@@ -72,6 +72,9 @@ impl Target {
     }
 }
 
+/// Takes the rows of a result one at a time, each with the column names, and may stop.
+pub type Visit<'a> = &'a mut (dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()> + 'a);
+
 /// A physical database. Calls block; asynchronous callers run them on a blocking thread. All calls may be made from
 /// several threads: an engine has one writer and readers beside it.
 pub trait Dbms: Send + Sync + std::fmt::Debug {
@@ -127,12 +130,7 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
 
     /// Runs a SELECT where the target's rows lie. In `sql` the physical table is named [`Target::physical`]. `visit` gets the
     /// column names and one row at a time, and may stop. With no target the statement runs in the main database.
-    fn query(
-        &self,
-        target: Option<&Target>,
-        sql: &str,
-        visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
-    ) -> Result<(), DbmsError>;
+    fn query(&self, target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError>;
 
     /// Runs another statement in the main database and returns the number of rows it changed.
     fn execute(&self, sql: &str) -> Result<u64, DbmsError>;

@@ -163,3 +163,6 @@ impl Partitioning {
         format!("{} {}{}", self.count, self.unit.word(), if self.count == 1 { "" } else { "s" })
     }
 }
+
+#[cfg(test)]
+mod tests;

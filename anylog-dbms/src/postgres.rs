@@ -14,13 +14,13 @@ mod failure;
 mod rows;
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::result::Error;
 use diesel::{PgConnection, QueryResult, RunQueryDsl};
 use parking_lot::Mutex;
 
+use crate::dbms::Visit;
 use crate::partition::{partitions_of, without_partitions};
 use crate::schema::ddl::{check_name, quoted, statements};
 use crate::{ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, SegmentId, SqlValue, TableSchema, Target};
@@ -271,12 +271,7 @@ impl Dbms for PostgresDbms {
         Ok(())
     }
 
-    fn query(
-        &self,
-        _target: Option<&Target>,
-        sql: &str,
-        visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
-    ) -> Result<(), DbmsError> {
+    fn query(&self, _target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
         self.readers.with(|connection, visited| {
             select(connection, sql, &mut |names, row| {
                 *visited = true;

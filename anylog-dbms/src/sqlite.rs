@@ -33,6 +33,7 @@ use std::ops::ControlFlow;
 
 use parking_lot::Mutex;
 
+use crate::dbms::Visit;
 use crate::partition::{partitions_of, without_partitions};
 use crate::schema::ddl::check_name;
 use crate::{ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, SegmentId, SqlValue, TableSchema, Target};
@@ -92,12 +93,7 @@ impl SqliteDbms {
     }
 
     /// Runs a SELECT over a place and hands its rows to `visit`.
-    fn select(
-        &self,
-        place: &Place,
-        sql: &str,
-        visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
-    ) -> Result<(), DbmsError> {
+    fn select(&self, place: &Place, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
         self.readers.select(place, sql, visit)
     }
 
@@ -229,12 +225,7 @@ impl Dbms for SqliteDbms {
         })
     }
 
-    fn query(
-        &self,
-        target: Option<&Target>,
-        sql: &str,
-        visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
-    ) -> Result<(), DbmsError> {
+    fn query(&self, target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
         let place = self.place(target)?;
         if !place.exists() {
             return Err(self.no_table(target.map_or("", Target::physical)));

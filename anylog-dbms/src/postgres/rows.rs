@@ -1,7 +1,6 @@
 //! Rows whose columns are known at run time only, read from the server's binary form.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::ops::ControlFlow;
 
 use anylog_core::time::stored;
 use diesel::connection::{DefaultLoadingMode, LoadConnection};
@@ -16,6 +15,7 @@ use diesel::{PgConnection, QueryResult, RunQueryDsl};
 use jiff::Timestamp;
 
 use crate::SqlValue;
+use crate::dbms::Visit;
 
 /// Microseconds from 1970 to the server's epoch, 2000.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -65,11 +65,7 @@ pub(super) fn collect(connection: &mut PgConnection, statement: Statement<'_>) -
 }
 
 /// Runs a SELECT and hands over its rows as they arrive, until `visit` breaks.
-pub(super) fn select(
-    connection: &mut PgConnection,
-    sql: &str,
-    visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
-) -> QueryResult<()> {
+pub(super) fn select(connection: &mut PgConnection, sql: &str, visit: Visit<'_>) -> QueryResult<()> {
     let mut names: Vec<String> = Vec::new();
     for row in LoadConnection::<PgRowByRowLoadingMode>::load(connection, diesel::sql_query(sql))? {
         let row = row?;

@@ -316,3 +316,6 @@ fn literal_value(literal: &str, kind: ColumnType) -> SqlValue {
         _ => SqlValue::Text(literal.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

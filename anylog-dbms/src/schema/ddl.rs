@@ -291,3 +291,6 @@ pub(crate) fn check_name(name: &str, engine: Engine) -> Result<(), DbmsError> {
     };
     Err(DbmsError::Declaration { reason })
 }
+
+#[cfg(test)]
+mod tests;

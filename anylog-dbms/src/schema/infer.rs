@@ -197,3 +197,6 @@ fn indexes(columns: &[Column], with_tsd_index: bool) -> Vec<Index> {
     indexes.push(single("insert_timestamp"));
     indexes
 }
+
+#[cfg(test)]
+mod tests;

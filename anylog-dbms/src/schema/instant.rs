@@ -67,9 +67,9 @@ pub fn epoch(number: &str) -> Option<Timestamp> {
     }
     let whole: i128 = whole.parse().ok()?;
     let unit: i128 = match whole {
-        ..100_000_000_000 => 1_000_000_000,
-        ..100_000_000_000_000 => 1_000_000,
-        ..100_000_000_000_000_000 => 1_000,
+        0..100_000_000_000 => 1_000_000_000,
+        100_000_000_000..100_000_000_000_000 => 1_000_000,
+        100_000_000_000_000..100_000_000_000_000_000 => 1_000,
         _ => 1,
     };
     let billionths: i128 = format!("{:0<9}", fraction.get(..9).unwrap_or(fraction)).parse().ok()?;
@@ -166,3 +166,6 @@ fn offset(text: &str) -> Option<Option<Offset>> {
     }
     Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok().map(Some)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use crate::dbms::Visit;
 use crate::schema::{Index, parse_create};
 use crate::{Column, ColumnType, DbmsError, SqlValue, TableSchema};
 
 /// Runs a SELECT.
-pub(super) type Select<'a> =
-    dyn FnMut(&str, &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>) -> Result<(), DbmsError> + 'a;
+pub(super) type Select<'a> = dyn FnMut(&str, Visit<'_>) -> Result<(), DbmsError> + 'a;
 
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))

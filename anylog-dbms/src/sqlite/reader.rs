@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::connection::{Mode, Place, open};
 use super::{failure, rows};
+use crate::dbms::Visit;
 use crate::{DbmsError, SqlValue};
 
 /// Idle connections that are kept, over all files.
@@ -48,12 +49,7 @@ impl Readers {
     }
 
     /// Runs a SELECT and hands over its rows.
-    pub(super) fn select(
-        &self,
-        place: &Place,
-        sql: &str,
-        visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
-    ) -> Result<(), DbmsError> {
+    pub(super) fn select(&self, place: &Place, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
         let (counter, before) = self.counter(place);
         let started = Instant::now();
         loop {

@@ -1,7 +1,6 @@
 //! Rows whose table and columns are known at run time only.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use diesel::connection::{DefaultLoadingMode, LoadConnection};
 use diesel::deserialize::FromSql;
@@ -12,6 +11,7 @@ use diesel::sqlite::{Sqlite, SqliteType};
 use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 
 use crate::SqlValue;
+use crate::dbms::Visit;
 
 /// How a NULL of a column is bound: as its values are, so that both use one prepared statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,11 +92,7 @@ impl QueryId for Insert<'_> {
 impl RunQueryDsl<SqliteConnection> for Insert<'_> {}
 
 /// Runs a SELECT and hands over its rows, until `visit` breaks.
-pub(super) fn select(
-    connection: &mut SqliteConnection,
-    sql: &str,
-    visit: &mut dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()>,
-) -> QueryResult<()> {
+pub(super) fn select(connection: &mut SqliteConnection, sql: &str, visit: Visit<'_>) -> QueryResult<()> {
     let rows = LoadConnection::<DefaultLoadingMode>::load(connection, diesel::sql_query(sql))?;
     let mut names: Vec<String> = Vec::new();
     for row in rows {
