@@ -78,6 +78,8 @@ pub struct Bring {
     ip_port: bool,
     children: bool,
     parents: bool,
+    // The width at which cells of a table wrap, when the node has one.
+    width: Option<usize>,
 }
 
 impl Bring {
@@ -100,6 +102,7 @@ impl Bring {
             bring.apply(modifier)?;
         }
         (bring.items, bring.separator) = items::read(items, node)?;
+        bring.width = node.map(Node::output_width);
         bring.check()?;
         Ok(bring)
     }

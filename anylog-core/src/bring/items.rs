@@ -114,9 +114,14 @@ impl Items {
 
 /// The values of paths joined by colons: of the one that exists, or of both with a colon between.
 fn joined(paths: &[Path], document: &Value) -> Option<Vec<Value>> {
-    let mut found: Vec<Vec<Value>> = paths.iter().filter_map(|path| path.values(document)).collect();
+    if let [path] = paths {
+        return path.values(document);
+    }
+    let (nulls, mut found): (Vec<_>, Vec<_>) =
+        paths.iter().filter_map(|path| path.values(document)).partition(|values| values.iter().all(Value::is_null));
+    // `null` counts as missing beside another value.
     if found.len() <= 1 {
-        return found.pop();
+        return found.pop().or_else(|| nulls.into_iter().next());
     }
     let rows = found.iter().map(Vec::len).max().unwrap_or(0);
     let cell = |values: &Vec<Value>, row: usize| {
@@ -132,9 +137,11 @@ fn joined(paths: &[Path], document: &Value) -> Option<Vec<Value>> {
 
 /// As [`joined`], with a list in one value; `null` counts as missing.
 pub(super) fn single(paths: &[Path], document: &Value) -> Option<Value> {
-    let present = |path: &&Path| path.values(document).is_some_and(|values| !values.iter().all(Value::is_null));
-    let paths: Vec<Path> = paths.iter().filter(present).cloned().collect();
-    let mut values = joined(&paths, document)?;
+    if let [path] = paths {
+        let mut values = path.values(document).filter(|values| !values.iter().all(Value::is_null))?;
+        return if path.is_list() { Some(Value::Array(values)) } else { values.pop() };
+    }
+    let mut values = joined(paths, document).filter(|values| !values.iter().all(Value::is_null))?;
     if paths.iter().any(Path::is_list) { Some(Value::Array(values)) } else { values.pop() }
 }
 

@@ -159,6 +159,9 @@ impl Bring {
             return Ok(Reply::Empty);
         }
         let mut table = Table::new(labels.iter().map(|label| capitalised(label)));
+        if let Some(width) = self.width {
+            table = table.max_width(width);
+        }
         for row in rows {
             table.push(row.into_iter().map(|cell| cell.as_ref().map(text_of).unwrap_or_default()));
         }

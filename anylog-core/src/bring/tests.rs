@@ -150,6 +150,9 @@ fn mapping_values() {
         ("[metadata][company] _ [metadata][site]", json!(["Co_7"])),
         ("[device] - [readings][][t]", json!(["d1-Float", "d1-Int", "d1-Int"])),
         ("[missing]:[device]", json!(["d1"])),
+        ("[gone]:[device]", json!(["d1"])),
+        ("[gone]:[missing]", json!([null])),
+        ("[device]:[on]", json!(["d1:true"])),
         ("[Free Space]", json!([3])),
         ("['a]b']", json!([4])),
     ];
@@ -251,4 +254,13 @@ proptest! {
         let items = Items::parse(&format!("[x]['{key}']")).unwrap();
         prop_assert_eq!(items.values(&document), vec![Value::from(value)]);
     }
+}
+
+#[test]
+fn a_table_wraps_at_the_width_of_the_node() {
+    let node = Node::builder().build();
+    node.set_output_width(40);
+    let document = json!({"p": {"text": "x".repeat(50)}});
+    let reply = Bring::parse("bring.table [p][text]", Some(&node)).unwrap().evaluate(&[&document]).unwrap();
+    assert_eq!(show(reply).lines().nth(2), Some(format!("{}|", "-".repeat(40)).as_str()));
 }
