@@ -26,6 +26,8 @@ pub struct Ingest {
     intake: Arc<Intake>,
     broker: Arc<Broker>,
     state: Mutex<State>,
+    /// One client starts at a time, so that a topic is not subscribed twice.
+    starting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +44,15 @@ impl Ingest {
     pub fn new(node: Arc<Node>, ledger: Arc<Ledger>, slot: Arc<SinkSlot>) -> Arc<Self> {
         let intake = Arc::new(Intake::new(Arc::clone(&node), Arc::clone(&slot)));
         let broker = Broker::with_intake(Arc::clone(&node), Arc::clone(&intake), Router::new());
-        let ingest = Arc::new(Self { node, ledger, slot, intake, broker, state: Mutex::default() });
+        let ingest = Arc::new(Self {
+            node,
+            ledger,
+            slot,
+            intake,
+            broker,
+            state: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
+        });
         let me = Arc::downgrade(&ingest);
         ingest.node.processes.register("MQTT", move || match me.upgrade() {
             Some(ingest) if !ingest.state.lock().clients.is_empty() => ProcessState::running(""),
@@ -102,6 +112,7 @@ impl Ingest {
                     .hint("'+' stands for one level, '#' for all levels at the end"));
             }
         }
+        let _starting = self.starting.lock().await;
         let counters = Arc::new(Counters::default());
         let broker = spec.broker.to_string();
         let subscriptions: Vec<Arc<Subscription>> =

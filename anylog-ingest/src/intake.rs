@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use anylog_core::Node;
 use anylog_core::names::normalize;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::lines::Lines;
+use crate::mapping::{Mapper, MappingError};
 use crate::sink::{RowGroup, SinkError, SinkSlot};
 use crate::subscription::{Subscription, Treatment};
 
@@ -101,15 +103,10 @@ impl Intake {
             let now = self.node.clock.now();
             subscription.arrived(now);
             let one = match &subscription.treatment {
-                Treatment::Map(mapper) => match mapper.map(topic, payload, now) {
-                    Ok(mut group) => {
-                        group.origin = format!("mqtt topic {topic}");
-                        self.store(subscription, topic, payload, group, standing, gone).await
-                    }
-                    Err(error) => {
-                        self.set_aside(subscription, topic, payload, &error.to_string(), standing, gone).await
-                    }
-                },
+                Treatment::Map(mapper) => {
+                    let message = Mapped { subscription, mapper, topic, payload, now };
+                    self.store(&message, standing, gone).await
+                }
                 Treatment::LogOnly => self.log(subscription, topic, payload, standing, gone).await,
             };
             if one != Taken::Settled {
@@ -125,25 +122,22 @@ impl Intake {
         taken
     }
 
-    async fn store(
-        &self,
-        subscription: &Subscription,
-        topic: &str,
-        payload: &[u8],
-        group: RowGroup,
-        standing: Standing,
-        gone: &CancellationToken,
-    ) -> Taken {
-        if group.parts.iter().all(|part| part.rows.is_empty()) {
-            subscription.succeeded();
-            return Taken::Settled;
-        }
-        let mut group = Some(group);
+    async fn store(&self, message: &Mapped<'_>, standing: Standing, gone: &CancellationToken) -> Taken {
+        let Mapped { subscription, topic, payload, .. } = *message;
         let mut pause = Pause::new(standing);
         loop {
-            // The last try takes the rows; earlier ones keep them for the next.
-            let rows = if pause.is_last() { group.take() } else { group.clone() };
-            let Some(rows) = rows else { return Taken::Dropped };
+            // A store that fails keeps the rows, and mapping is pure: another try makes the same rows again, so that the many
+            // messages that succeed at once need no copy.
+            let rows = match message.rows() {
+                Ok(rows) => rows,
+                Err(error) => {
+                    return self.set_aside(subscription, topic, payload, &error.to_string(), standing, gone).await;
+                }
+            };
+            if rows.parts.iter().all(|part| part.rows.is_empty()) {
+                subscription.succeeded();
+                return Taken::Settled;
+            }
             let error = match self.slot.append(rows).await {
                 Ok(receipt) => {
                     match receipt.refused().first() {
@@ -155,7 +149,7 @@ impl Intake {
                 }
                 Err(error) => error,
             };
-            subscription.failed_once(&mut pause, self.node.clock.now(), &error);
+            subscription.failed_once(&pause, self.node.clock.now(), &error);
             if !error.may_retry() {
                 return self.set_aside(subscription, topic, payload, &error.to_string(), standing, gone).await;
             }
@@ -247,9 +241,26 @@ impl std::fmt::Debug for Intake {
     }
 }
 
+/// A message on its way to rows.
+struct Mapped<'m> {
+    subscription: &'m Subscription,
+    mapper: &'m Mapper,
+    topic: &'m str,
+    payload: &'m [u8],
+    now: Timestamp,
+}
+
+impl Mapped<'_> {
+    fn rows(&self) -> Result<RowGroup, MappingError> {
+        let mut group = self.mapper.map(self.topic, self.payload, self.now)?;
+        group.origin = format!("mqtt topic {}", self.topic);
+        Ok(group)
+    }
+}
+
 impl Subscription {
     /// Counts the first failure of a message; its further tries are the same failure.
-    fn failed_once(&self, pause: &mut Pause, now: jiff::Timestamp, error: &SinkError) {
+    fn failed_once(&self, pause: &Pause, now: Timestamp, error: &SinkError) {
         if pause.tries == 0 && error.may_retry() {
             tracing::warn!(topic = %self.filter, %error, "Rows are not stored yet; their message stays unacknowledged");
             self.failed(now, &error.to_string());

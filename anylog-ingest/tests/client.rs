@@ -10,24 +10,31 @@ use support::{DEADLINE, Mosquitto, TestNode, until};
 
 /// Publishes numbered messages with QoS 1 until each is acknowledged, over any restart of the broker.
 async fn publish_all(port: u16, topic: &str, numbers: std::ops::Range<u64>) {
-    let mut options = MqttOptions::new(format!("publisher-{}", numbers.start), "127.0.0.1", port);
-    options.set_clean_session(false).set_inflight(20);
-    let (client, mut events) = AsyncClient::new(options, 10_000);
-    for n in numbers.clone() {
+    let numbers: Vec<u64> = numbers.collect();
+    for chunk in numbers.chunks(20) {
+        let published = tokio::time::timeout(DEADLINE, async {
+            // A publisher that loses its connection sends the whole chunk again.
+            while publish_chunk(port, topic, chunk).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        assert!(published.await.is_ok(), "{chunk:?} were not acknowledged");
+    }
+}
+
+async fn publish_chunk(port: u16, topic: &str, numbers: &[u64]) -> Result<(), rumqttc::ConnectionError> {
+    let options = MqttOptions::new(format!("publisher-{}", numbers[0]), "127.0.0.1", port);
+    let (client, mut events) = AsyncClient::new(options, 100);
+    for n in numbers {
         client.try_publish(topic, QoS::AtLeastOnce, false, format!("{{\"n\":{n}}}")).expect("room for every message");
     }
-    let mut left = numbers.count();
-    let published = tokio::time::timeout(DEADLINE, async {
-        while left > 0 {
-            match events.poll().await {
-                Ok(Event::Incoming(Packet::PubAck(_))) => left -= 1,
-                Ok(_) => {}
-                // The broker is being restarted.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
+    let mut left = numbers.len();
+    while left > 0 {
+        if let Event::Incoming(Packet::PubAck(_)) = events.poll().await? {
+            left -= 1;
         }
-    });
-    assert!(published.await.is_ok(), "{left} messages were not acknowledged");
+    }
+    Ok(())
 }
 
 async fn connected(node: &TestNode) {
