@@ -369,6 +369,9 @@ impl TsdStore {
 
     /// A table of the registry that is there; its name is safe inside a statement then.
     fn known(&self, table: &str) -> Result<String, TsdError> {
+        if table == OWN_TABLE {
+            return Ok(table.to_owned());
+        }
         let found = is_tsd_name(table) && self.tables()?.iter().any(|known| known == table);
         if found { Ok(table.to_owned()) } else { Err(TsdError::NoTable { table: table.to_owned() }) }
     }
@@ -412,17 +415,26 @@ impl TsdStore {
     }
 
     fn change(&self, sql: &str, params: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, TsdError> {
-        Ok(match &self.store {
-            Store::Sqlite(dbms) => dbms.change(sql, params)?,
-            Store::Postgres(dbms) => dbms.change(sql, params)?,
-        })
+        let changed = match &self.store {
+            Store::Sqlite(dbms) => dbms.change(sql, params),
+            Store::Postgres(dbms) => dbms.change(sql, params),
+        };
+        changed.map_err(of_registry)
     }
 
     fn rows(&self, sql: &str, params: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, TsdError> {
-        Ok(match &self.store {
-            Store::Sqlite(dbms) => dbms.rows(sql, params)?,
-            Store::Postgres(dbms) => dbms.rows(sql, params)?,
-        })
+        let rows = match &self.store {
+            Store::Sqlite(dbms) => dbms.rows(sql, params),
+            Store::Postgres(dbms) => dbms.rows(sql, params),
+        };
+        rows.map_err(of_registry)
+    }
+}
+
+fn of_registry(error: DbmsError) -> TsdError {
+    match error {
+        DbmsError::NoTable { table, .. } => TsdError::NoTable { table },
+        other => TsdError::Dbms(other),
     }
 }
 
