@@ -1,5 +1,10 @@
 //! The commands, as scripts and clients write them.
 
+// A test fails by panicking.
+#![allow(clippy::unwrap_used)]
+
+// Each of the tests uses a part of it.
+#[allow(dead_code)]
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,8 @@
 //! The local copy survives damage (DUR-4, R9): it always loads, what is intact is there, and the damage is named.
 
+// A test fails by panicking.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use anylog_ledger::Policy;
@@ -168,4 +171,18 @@ fn a_copy_without_checks_is_taken_as_it_is() {
     assert_eq!(loaded.damage.len(), 1, "{:?}", loaded.damage);
     assert!(loaded.damage[0].contains("line 4"));
     assert!(std::fs::read_to_string(directory.path().join("blockchain.json.damaged")).unwrap().contains("not json"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_bytes_load(copy in proptest::collection::vec(proptest::num::u8::ANY, 0..200), checks in "[0-9a-f \n]{0,120}") {
+        let directory = tempfile::tempdir().unwrap();
+        let file = LedgerFile::new(directory.path().join("blockchain.json"));
+        std::fs::write(file.path(), copy).unwrap();
+        std::fs::write(directory.path().join("blockchain.json.check"), checks).unwrap();
+        file.load().unwrap();
+        proptest::prop_assert!(file.load().unwrap().damage.is_empty());
+    }
 }

@@ -1,5 +1,8 @@
 //! The master's table, the same on both databases.
 
+// A test fails by panicking.
+#![allow(clippy::unwrap_used)]
+
 // The server of the database crate's tests serves here too.
 #[allow(dead_code, missing_docs)]
 #[path = "../../anylog-dbms/tests/dbms/server.rs"]

@@ -1,5 +1,10 @@
 //! Nodes and a master: verdicts (LED-1, LED-2), offline work (LED-3), convergence (LED-4).
 
+// A test fails by panicking.
+#![allow(clippy::unwrap_used)]
+
+// Each of the tests uses a part of it.
+#[allow(dead_code)]
 mod support;
 
 use std::sync::Arc;

@@ -35,6 +35,13 @@ pub(super) struct Export {
     shown: Option<(Arc<Vec<String>>, String)>,
 }
 
+/// The table in its order.
+struct Ordered {
+    policies: Arc<Vec<Arc<Policy>>>,
+    lines: Arc<Vec<String>>,
+    version: String,
+}
+
 impl Ledger {
     /// Whether this node is a master: its `blockchain` database is connected and holds the ledger table.
     #[must_use]
@@ -66,14 +73,14 @@ impl Ledger {
     }
 
     /// The table in its order.
-    fn read_ordered(&self, table: &MasterTable) -> Result<(Vec<Arc<Policy>>, Arc<Vec<String>>, String), LedgerError> {
+    fn read_ordered(&self, table: &MasterTable) -> Result<Ordered, LedgerError> {
         let mut export = self.read_table(table)?;
         if export.shown.is_none() {
             *self.exported.lock() = None;
             export = self.read_table(table)?;
         }
         let (lines, version) = export.shown.unwrap_or_default();
-        Ok((export.policies.as_ref().clone(), lines, version))
+        Ok(Ordered { policies: export.policies, lines, version })
     }
 
     /// Remembers a policy that was just inserted, so that the next push need not read the whole table.
@@ -236,14 +243,14 @@ impl Ledger {
     /// What the database refuses.
     pub fn pull(&self) -> Result<(Vec<Arc<Policy>>, Vec<String>), LedgerError> {
         let table = MasterTable::of(&self.catalog)?;
-        let (policies, _, _) = self.read_ordered(&table)?;
-        Ok((policies, table.inserts()?))
+        let policies = self.read_ordered(&table)?.policies;
+        Ok((policies.as_ref().clone(), table.inserts()?))
     }
 
     /// The master's policies and what was deleted there, as a merge wants them. Blocks.
     pub(crate) fn incoming_from_table(&self) -> Result<(Vec<Policy>, Vec<Deletion>), LedgerError> {
         let table = MasterTable::of(&self.catalog)?;
-        let (policies, _, _) = self.read_ordered(&table)?;
+        let policies = self.read_ordered(&table)?.policies;
         Ok((policies.iter().map(|policy| policy.as_ref().clone()).collect(), table.deletions()?))
     }
 
@@ -257,7 +264,7 @@ impl Ledger {
 
     fn export_table(&self, known_version: &str) -> Result<PeerReply, LedgerError> {
         let table = self.table()?;
-        let (_, lines, version) = self.read_ordered(&table)?;
+        let Ordered { lines, version, .. } = self.read_ordered(&table)?;
         if version == known_version {
             return Ok(PeerReply::Ledger { version, policies: None });
         }

@@ -166,3 +166,40 @@ fn a_full_cluster_takes_no_more_operators() {
     let taken = validate(&new, &policies, &Members::random()).unwrap();
     assert_eq!(taken.get("member"), Some(&json!(200)));
 }
+
+fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[a-z0-9 '\"]{0,6}".prop_map(Value::from),
+        Just(Value::from("c1")),
+    ];
+    let names =
+        "(name|company|ip|port|cluster|member|table|dbms|schema|type|parent|id|import|script|default|[a-z]{1,3})";
+    leaf.prop_recursive(3, 24, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(names, inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_policy_panics(kind in "(cluster|operator|table|mapping|member|tag|uns|license|x)", inner in any_json()) {
+        if let Ok(policy) = Policy::from_value(json!({kind: inner})) {
+            let checked = validate(&policy, &ledger(), &Members::random());
+            let again = checked.and_then(|policy| validate(&policy, &ledger(), &Members::random()).map(|again| (policy, again)));
+            // What was taken once is taken again, unchanged.
+            if let Ok((once, twice)) = again {
+                proptest::prop_assert_eq!(once, twice);
+            }
+            proptest::prop_assert_eq!(policy.computed_id().len(), 32);
+            drop(crate::View::build(&[Arc::new(policy)]));
+        }
+    }
+}

@@ -14,14 +14,14 @@ use serde_json::Value;
 
 /// The way between the nodes of a test. An address that is not there, or is cut off, does not answer.
 #[derive(Debug, Default)]
-pub struct Wires {
+pub(crate) struct Wires {
     nodes: RwLock<HashMap<String, Arc<Ledger>>>,
     cut: RwLock<Vec<String>>,
 }
 
 impl Wires {
     /// Cuts a node off, or connects it again.
-    pub fn cut(&self, address: &str, cut: bool) {
+    pub(crate) fn cut(&self, address: &str, cut: bool) {
         let mut all = self.cut.write();
         all.retain(|known| known != address);
         if cut {
@@ -57,17 +57,15 @@ impl Peers for Wires {
 }
 
 /// A node of a test.
-pub struct TestNode {
+pub(crate) struct TestNode {
     /// Its ledger.
-    pub ledger: Arc<Ledger>,
-    /// Its address.
-    pub address: String,
-    _home: tempfile::TempDir,
+    pub(crate) ledger: Arc<Ledger>,
+    home: tempfile::TempDir,
 }
 
 impl TestNode {
     /// A node at this address; a master when it is to hold the ledger database.
-    pub fn new(wires: &Arc<Wires>, address: &str, master: bool) -> Self {
+    pub(crate) fn new(wires: &Arc<Wires>, address: &str, master: bool) -> Self {
         let home = tempfile::tempdir().unwrap();
         let node = Node::builder().home(home.path()).build();
         node.set_address(Some(address.to_owned()));
@@ -79,30 +77,30 @@ impl TestNode {
         let ledger = Ledger::new(Arc::clone(&node), catalog, peers);
         node.registry.register_all(commands::commands(&ledger)).unwrap();
         wires.nodes.write().insert(address.to_owned(), Arc::clone(&ledger));
-        Self { ledger, address: address.to_owned(), _home: home }
+        Self { ledger, home }
     }
 
     /// Runs a command as its terminal would.
-    pub async fn run(&self, line: &str) -> Result<String, CommandError> {
+    pub(crate) async fn run(&self, line: &str) -> Result<String, CommandError> {
         let mut session = Session::new(Arc::clone(self.ledger.node()), Caller::terminal());
         session.execute(line).await?.into_text().await
     }
 
     /// The same home with a new ledger, as after a restart.
-    pub fn reopened(&self, wires: &Arc<Wires>) -> Arc<Ledger> {
-        let node = Node::builder().home(self._home.path()).build();
+    pub(crate) fn reopened(&self, wires: &Arc<Wires>) -> Arc<Ledger> {
+        let node = Node::builder().home(self.home.path()).build();
         let catalog = Catalog::new(Arc::clone(&node));
         Ledger::new(node, catalog, Arc::clone(wires) as Arc<dyn Peers>)
     }
 }
 
 /// A policy from JSON.
-pub fn policy(value: Value) -> Policy {
+pub(crate) fn policy(value: Value) -> Policy {
     Policy::from_value(value).unwrap()
 }
 
 /// Waits until a condition holds; fails after ten seconds.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(tokio::time::Instant::now() < deadline, "not within ten seconds: {what}");
