@@ -76,6 +76,16 @@ impl World {
         partitioning: &Partitioning,
         request: &dyn Fn(&str, &std::path::Path) -> ConnectRequest,
     ) -> Self {
+        Self::mixed(rows, partitioning, &|_| false, request)
+    }
+
+    /// The same with some rows left in the table itself, as before it was split.
+    pub(crate) fn mixed(
+        rows: &[Reading],
+        partitioning: &Partitioning,
+        unsplit: &dyn Fn(&Reading) -> bool,
+        request: &dyn Fn(&str, &std::path::Path) -> ConnectRequest,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let node = Node::builder().home(home.path()).build();
         let catalog = Catalog::new(Arc::clone(&node));
@@ -89,6 +99,8 @@ impl World {
         };
         let (plain, split) = (connect("plain"), connect("split"));
         store(&plain, &Target::table("t"), rows.iter());
+        store(&split, &Target::table("t"), rows.iter().filter(|row| unsplit(row)));
+        let rows: Vec<Reading> = rows.iter().filter(|row| !unsplit(row)).cloned().collect();
         let mut names: Vec<String> = rows.iter().map(|row| partitioning.name("t", row.time)).collect();
         names.sort();
         names.dedup();
