@@ -40,7 +40,7 @@ struct State {
     unreadable: Option<LedgerError>,
 }
 
-/// The ledger of a node. See the [crate](crate) for what it guarantees.
+/// The ledger of a node. See the [`crate`] for what it guarantees.
 pub struct Ledger {
     me: Weak<Ledger>,
     node: Arc<Node>,
