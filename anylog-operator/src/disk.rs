@@ -40,6 +40,10 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that are free where a directory lies; none when that is not known.
+    fn free(&self, _directory: &Path) -> Option<u64> {
+        None
+    }
 }
 
 /// Makes the names in a directory durable.
@@ -136,6 +140,11 @@ impl Disk for FileDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn free(&self, directory: &Path) -> Option<u64> {
+        let disk = rustix::fs::statvfs(directory).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 }
 
@@ -309,6 +318,7 @@ mod tests {
         assert_eq!(disk.read(&path).unwrap(), b"hello!");
         disk.truncate(&path, 4).unwrap();
         assert_eq!(disk.read(&path).unwrap(), b"hell");
+        assert!(disk.free(directory).is_none_or(|free| free > 0));
         disk.remove(&path).unwrap();
         assert!(disk.list(directory).unwrap().is_empty());
         assert!(disk.read(&path).is_err());

@@ -60,6 +60,7 @@ pub(crate) async fn put(shared: &Arc<Shared>, file: SourceFile) -> Result<Stored
         compressed: false,
     };
     let path = shared.settings().prep_dir.join(name.plain());
+    shared.check_space()?;
     let _permit = memory(shared, content.len()).await?;
     let work = InWork::wait(shared, &name.hash).await?;
     let (writing, bytes) = (path.clone(), content);

@@ -335,6 +335,12 @@ impl Journal {
         }
     }
 
+    /// Where its files lie.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.shared.directory
+    }
+
     /// Bytes on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {

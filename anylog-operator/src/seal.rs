@@ -81,8 +81,6 @@ async fn seal_until_done(
         };
         match result {
             Ok(Ok(())) => {
-                shared.segments.lock().done(&segment);
-                segment.sealed.cancel();
                 shared.released.notify_waiters();
                 return;
             }
@@ -109,6 +107,10 @@ async fn seal_until_done(
 
 /// Seals a segment that is closed and has nothing under way. Blocks.
 pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), OperatorError> {
+    let _one_at_a_time = segment.sealing.lock();
+    if segment.sealed.is_cancelled() {
+        return Ok(());
+    }
     let rows = apply_all(shared, segment)?;
     let source = write_source(&shared.settings(), &segment.header, &rows)?;
     register(shared, &segment.header, &source)?;
@@ -125,6 +127,8 @@ pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), O
             stats.stored += source.rows;
         }
     });
+    shared.segments.lock().done(segment);
+    segment.sealed.cancel();
     Ok(())
 }
 

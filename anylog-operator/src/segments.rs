@@ -29,6 +29,8 @@ pub(crate) struct Segment {
     pub(crate) threshold: Threshold,
     state: Mutex<State>,
     quiet: Notify,
+    /// Held while the segment is sealed: an operator that is ended and started again must not seal it twice at one time.
+    pub(crate) sealing: Mutex<()>,
     /// Cancelled when the segment is sealed.
     pub(crate) sealed: CancellationToken,
 }
@@ -60,6 +62,7 @@ impl Segment {
             threshold,
             state: Mutex::new(State { applied: threshold.immediate, ..State::default() }),
             quiet: Notify::new(),
+            sealing: Mutex::default(),
             sealed: CancellationToken::new(),
         })
     }
@@ -78,6 +81,7 @@ impl Segment {
             threshold: Threshold::default(),
             state: Mutex::new(state),
             quiet: Notify::new(),
+            sealing: Mutex::default(),
             sealed: CancellationToken::new(),
         })
     }

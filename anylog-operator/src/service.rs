@@ -269,6 +269,7 @@ impl OperatorService {
         let shared = Arc::new(Shared::new(
             Arc::clone(&self.node),
             Arc::clone(&self.catalog),
+            Arc::clone(&self.disk),
             journal,
             tables,
             Arc::clone(&self.stats),

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::OperatorError;
 use crate::apply::{Applier, Batch, BatchRow};
+use crate::disk::Disk;
 use crate::fit::{Fitted, Run};
 use crate::journal::record::{Entries, Place, SegmentHeader};
 use crate::journal::recovery::{RecoveredSegment, Tombstones};
@@ -33,6 +34,10 @@ use crate::thresholds::Thresholds;
 pub(crate) const MEMORY_LIMIT: usize = 64 << 20;
 /// Bytes that the journal may hold; further senders wait for seals.
 pub(crate) const JOURNAL_LIMIT: u64 = 1 << 30;
+/// Free bytes on the journal's disk below which nothing more is taken: seals, which free the journal, need some.
+pub(crate) const DISK_FLOOR: u64 = 32 << 20;
+/// How often the free bytes are looked at.
+const DISK_PERIOD: Duration = Duration::from_millis(500);
 /// How long a sender waits for room, or for a database that does not answer, before it is asked to try again.
 const PATIENCE: Duration = Duration::from_secs(10);
 const OPENING_LOCKS: usize = 64;
@@ -68,6 +73,9 @@ pub(crate) struct Shared {
     pub(crate) recovered: Mutex<HashMap<String, Vec<(RecoveredSegment, bool)>>>,
     appliers: Mutex<HashMap<String, Arc<Applier>>>,
     pub(crate) memory: Arc<Semaphore>,
+    disk: Arc<dyn Disk>,
+    /// When the disk was looked at last, and whether it was nearly full.
+    looked: Mutex<Option<(std::time::Instant, bool)>>,
     opening: Vec<tokio::sync::Mutex<()>>,
     /// Files that are being stored, by hash.
     pub(crate) files_in_work: Mutex<BTreeSet<String>>,
@@ -83,6 +91,7 @@ impl Shared {
     pub(crate) fn new(
         node: Arc<Node>,
         catalog: Arc<Catalog>,
+        disk: Arc<dyn Disk>,
         journal: Journal,
         tables: Tables,
         stats: Arc<Stats>,
@@ -103,6 +112,8 @@ impl Shared {
             recovered: Mutex::default(),
             appliers: Mutex::default(),
             memory: Arc::new(Semaphore::new(MEMORY_LIMIT)),
+            disk,
+            looked: Mutex::new(None),
             opening: (0..OPENING_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
             files_in_work: Mutex::default(),
             pruning: Mutex::default(),
@@ -207,7 +218,30 @@ impl Shared {
         blocking(move || shared.quarantine.add(now, &rows)).await
     }
 
+    /// Fails while the journal's disk is nearly full; goes on by itself when there is space again.
+    pub(crate) fn check_space(&self) -> Result<(), SinkError> {
+        let mut looked = self.looked.lock();
+        let full = match *looked {
+            Some((at, full)) if at.elapsed() < DISK_PERIOD => full,
+            before => {
+                let free = self.disk.free(self.journal.directory());
+                let full = free.is_some_and(|free| free < DISK_FLOOR);
+                if full && !before.is_some_and(|(_, full)| full) {
+                    tracing::error!(
+                        free,
+                        floor = DISK_FLOOR,
+                        "The disk of the journal is nearly full: no rows are taken"
+                    );
+                }
+                *looked = Some((std::time::Instant::now(), full));
+                full
+            }
+        };
+        if full { Err(SinkError::DiskFull) } else { Ok(()) }
+    }
+
     async fn room(&self) -> Result<(), SinkError> {
+        self.check_space()?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.journal.bytes() > JOURNAL_LIMIT {
             let released = self.released.notified();

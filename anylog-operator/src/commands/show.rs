@@ -290,6 +290,7 @@ fn thresholds(service: &OperatorService, wants_json: bool) -> Reply {
         ("Memory Limit".to_owned(), thousands(crate::store::MEMORY_LIMIT as u64)),
         ("Journal Bytes".to_owned(), thousands(load.journal)),
         ("Journal Limit".to_owned(), thousands(crate::store::JOURNAL_LIMIT)),
+        ("Disk Floor".to_owned(), thousands(crate::store::DISK_FLOOR)),
         ("Journal Messages".to_owned(), thousands(load.frames.0)),
         ("Journal Syncs".to_owned(), thousands(load.frames.1)),
     ];

@@ -42,8 +42,14 @@ impl TestNode {
             Arc::clone(&slot),
             disk,
         );
-        node.registry.register_all(anylog_operator::commands(&operator)).unwrap();
         Self { node, catalog, ledger, slot, operator }
+    }
+
+    /// The node's end as a killed process ends: nothing is finished, and nothing of it runs on beside the next node.
+    pub(crate) async fn kill(self) {
+        let catalog = Arc::downgrade(&self.catalog);
+        drop(self);
+        eventually("nothing of the node is left", || catalog.strong_count() == 0).await;
     }
 
     /// Connects almgm, with its table, and the database `d`.
@@ -100,6 +106,10 @@ impl TestNode {
     }
 
     pub(crate) async fn execute(&self, line: &str) -> Result<String, CommandError> {
+        // Registered late: commands hold their service, and with it the node, for as long as the node lives.
+        if self.node.registry.find(&["flush", "buffers"]).is_none() {
+            self.node.registry.register_all(anylog_operator::commands(&self.operator)).unwrap();
+        }
         let mut session = Session::new(Arc::clone(&self.node), Caller::terminal());
         session.execute(line).await?.into_text().await
     }

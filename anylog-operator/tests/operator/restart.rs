@@ -50,7 +50,7 @@ async fn buffered_rows_are_replayed_before_the_database_is_offered() {
         let _ = node.slot.append(rows("t", numbered(n * 2..n * 2 + 2))).await.unwrap();
     }
     assert_eq!(node.count("t"), 0);
-    drop(node);
+    node.kill().await;
     let node = TestNode::start(home.path());
     node.connect();
     assert_eq!(node.integers("t", "n"), (0..10).collect::<Vec<_>>());
@@ -66,7 +66,7 @@ async fn immediate_rows_are_not_repeated() {
         let node = TestNode::running(home.path()).await;
         node.immediate().partitioned("insert_timestamp");
         let _ = node.slot.append(rows("t", numbered(round * 10..round * 10 + 10))).await.unwrap();
-        drop(node);
+        node.kill().await;
     }
     let node = TestNode::running(home.path()).await;
     sealed_everywhere(&node, 30).await;
@@ -82,7 +82,7 @@ async fn what_a_database_lost_comes_back_from_the_journal() {
     copy(home.path(), before.path());
     let _ = node.slot.append(rows("t", numbered(4..9))).await.unwrap();
     assert_eq!(node.count("t"), 9);
-    drop(node);
+    node.kill().await;
     replace("dbms", before.path(), home.path());
     let node = TestNode::running(home.path()).await;
     sealed_everywhere(&node, 9).await;
@@ -95,7 +95,7 @@ async fn a_database_that_lost_everything_is_made_again() {
     node.immediate().partitioned("insert_timestamp");
     let _ = node.slot.append(rows("t", numbered(0..4))).await.unwrap();
     let directory = node.directory("dbms_dir");
-    drop(node);
+    node.kill().await;
     for entry in std::fs::read_dir(&directory).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap().to_str().unwrap().starts_with("d.") {
@@ -125,7 +125,7 @@ async fn a_seal_is_finished_from_wherever_it_stopped() {
         copy(home.path(), open.path());
         node.operator.flush().await.unwrap();
         copy(home.path(), sealed.path());
-        drop(node);
+        node.kill().await;
         for part in after {
             replace(part, sealed.path(), open.path());
         }
@@ -144,7 +144,7 @@ async fn a_damaged_journal_does_not_stop_the_start() {
         let _ = node.slot.append(rows("t", numbered(n..n + 1))).await.unwrap();
     }
     let (journal, errors) = (node.directory("journal_dir"), node.directory("err_dir"));
-    drop(node);
+    node.kill().await;
     let file = std::fs::read_dir(&journal).unwrap().next().unwrap().unwrap().path();
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -170,7 +170,7 @@ async fn replay_does_not_bring_dropped_rows_back() {
     let partition = node.targets("t")[1].partition.clone().unwrap();
     node.catalog.drop_partition(&node.catalog.get("d").unwrap(), "t", &partition).unwrap();
     let _ = node.slot.append(rows("t", numbered(2..3))).await.unwrap();
-    drop(node);
+    node.kill().await;
     let node = TestNode::running(home.path()).await;
     assert_eq!(node.integers("t", "n"), [2]);
 }
@@ -194,7 +194,7 @@ async fn a_drained_node_lost_nothing() {
     node.operator.drain().await;
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
     let acknowledged = sending.await.unwrap();
-    drop(node);
+    node.kill().await;
     let node = TestNode::running(home.path()).await;
     let stored = node.integers("t", "n");
     assert!(stored.len() as i64 >= acknowledged && stored.len() as i64 <= acknowledged + 1);
@@ -207,7 +207,7 @@ async fn a_registered_file_without_rows_is_void() {
     let node = TestNode::running(home.path()).await;
     let _ = node.slot.append(rows("t", numbered(0..1))).await.unwrap();
     let journal = node.directory("journal_dir");
-    drop(node);
+    node.kill().await;
     for entry in std::fs::read_dir(journal).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }
@@ -270,9 +270,9 @@ async fn power_may_fail_at_any_moment() {
         for sender in senders {
             acknowledged.extend(sender.await.unwrap());
         }
+        node.kill().await;
         disk.crash(|pending| pending / 2);
         disk.set_capacity(usize::MAX);
-        drop(node);
         let node = TestNode::on_disk(home.path(), Arc::new(disk.clone()));
         node.connect();
         node.run().await;
@@ -282,4 +282,59 @@ async fn power_may_fail_at_any_moment() {
         assert!(acknowledged.iter().all(|row| distinct.contains(row)), "every acknowledged row is there");
         assert!(!disk.list(&node.directory("journal_dir")).unwrap().is_empty());
     }
+}
+
+#[derive(Debug, Default)]
+struct NearlyFull {
+    files: MemoryDisk,
+    free: std::sync::atomic::AtomicU64,
+}
+
+impl Disk for NearlyFull {
+    fn create_directory(&self, directory: &Path) -> std::io::Result<()> {
+        self.files.create_directory(directory)
+    }
+    fn list(&self, directory: &Path) -> std::io::Result<Vec<String>> {
+        self.files.list(directory)
+    }
+    fn length(&self, path: &Path) -> std::io::Result<u64> {
+        self.files.length(path)
+    }
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        self.files.read(path)
+    }
+    fn read_pieces(&self, path: &Path, pieces: &[(u64, usize)]) -> std::io::Result<Vec<Vec<u8>>> {
+        self.files.read_pieces(path, pieces)
+    }
+    fn create(&self, path: &Path) -> std::io::Result<Box<dyn anylog_operator::disk::DiskFile>> {
+        self.files.create(path)
+    }
+    fn truncate(&self, path: &Path, length: u64) -> std::io::Result<()> {
+        self.files.truncate(path, length)
+    }
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.files.remove(path)
+    }
+    fn free(&self, _: &Path) -> Option<u64> {
+        Some(self.free.load(std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+// R12: below the floor rows are refused with a clear error, and taken again when space returns.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nearly_full_disk_refuses_rows_until_space_returns() {
+    let home = tempfile::tempdir().unwrap();
+    let disk = Arc::new(NearlyFull::default());
+    let node = TestNode::on_disk(home.path(), Arc::clone(&disk) as Arc<dyn Disk>);
+    node.connect();
+    node.run().await;
+    assert_eq!(node.slot.append(rows("t", numbered(0..1))).await.unwrap_err(), SinkError::DiskFull);
+    disk.free.store(1 << 40, std::sync::atomic::Ordering::Relaxed);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while node.slot.append(rows("t", numbered(0..1))).await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "rows are taken again");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    node.operator.flush().await.unwrap();
+    assert_eq!(node.count("t"), 1);
 }
