@@ -219,6 +219,8 @@ pub struct Catalog {
     table_source: RwLock<Option<Arc<dyn TableSource>>>,
     system_tables: RwLock<BTreeMap<&'static str, SystemTable>>,
     member: RwLock<Option<u64>>,
+    // The server of the database that was connected last: user, password, address, port.
+    server: Mutex<Option<(String, String, String, Option<u16>)>>,
     // Partitions dropped since the start, by database and table.
     dropped: Mutex<BTreeMap<(String, String), u64>>,
 }
@@ -237,6 +239,7 @@ impl Catalog {
             table_source: RwLock::default(),
             system_tables: RwLock::default(),
             member: RwLock::default(),
+            server: Mutex::default(),
             dropped: Mutex::default(),
         })
     }
@@ -254,10 +257,27 @@ impl Catalog {
     /// [`DbmsError::Conflict`] when the name is taken by another engine or store, [`DbmsError::Connect`] when the file or
     /// server cannot be opened, and the error of a hook.
     pub fn connect(&self, request: ConnectRequest) -> Result<Arc<Database>, DbmsError> {
-        self.offer(&request, || match request.engine {
+        let database = self.offer(&request, || match request.engine {
             Engine::Sqlite => Ok(EngineHandle::Sqlite(Arc::new(SqliteDbms::open(&request)?))),
             Engine::Postgres => Ok(EngineHandle::Postgres(Arc::new(PostgresDbms::connect(&request)?))),
-        })
+        })?;
+        if request.engine == Engine::Postgres {
+            *self.server.lock() = Some((request.user, request.password, request.ip, request.port));
+        }
+        Ok(database)
+    }
+
+    /// Names the server of the PostgreSQL database that was connected last in a request that names none. A script can so
+    /// connect `system_query` by its type alone, as the documented deployment does for either engine.
+    pub fn complete_server(&self, request: &mut ConnectRequest) {
+        let names_none =
+            request.user.is_empty() && request.password.is_empty() && request.ip.is_empty() && request.port.is_none();
+        if request.engine == Engine::Postgres
+            && names_none
+            && let Some((user, password, ip, port)) = self.server.lock().clone()
+        {
+            (request.user, request.password, request.ip, request.port) = (user, password, ip, port);
+        }
     }
 
     /// Offers an engine of a third party under a logical name, after the hooks ran.

@@ -224,7 +224,7 @@ async fn a_policy_sets_up_the_node() {
     node.ledger.add(policy(failing)).await.unwrap();
     let error = node.run("config from policy where id = bad").await.unwrap_err();
     assert_eq!(error.status, Status::UNRECOGNIZED_COMMAND);
-    assert!(error.message.contains("at line #2"), "{error}");
+    assert!(error.message.contains("on line 2"), "{error}");
     assert_eq!(node.ledger.node().dictionary.get("fifth"), None);
     let shown = node.run("get config policies").await.unwrap();
     assert!(shown.contains("bad") && shown.contains("141"), "{shown}");

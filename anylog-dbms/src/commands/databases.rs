@@ -40,7 +40,11 @@ fn with_server_options(declaration: Declaration) -> Declaration {
         .option("user", OptionKind::Text, "login name at a server")
         .option("password", OptionKind::Text, "login password at a server")
         .key_alias(&["passwd"])
-        .option("ip", OptionKind::Text, "address of a server")
+        .option(
+            "ip",
+            OptionKind::Text,
+            "address of a server; without any of these four, that of the psql database connected before",
+        )
         .default_is("127.0.0.1")
         .option("port", OptionKind::Text, "port of a server")
         .default_is("5432")
@@ -103,7 +107,7 @@ fn request(catalog: &Catalog, call: &Invocation, engine: Engine) -> Result<Conne
         }
         _ => None,
     };
-    Ok(ConnectRequest {
+    let mut request = ConnectRequest {
         engine,
         user: text("user"),
         password: text("password"),
@@ -114,7 +118,9 @@ fn request(catalog: &Catalog, call: &Invocation, engine: Engine) -> Result<Conne
         autocommit: call.options.bool("autocommit").unwrap_or(true),
         unlog: engine == Engine::Postgres && call.options.bool("unlog").unwrap_or(false),
         ..ConnectRequest::sqlite(name, node.directories.directory(&node.dictionary, "dbms_dir"))
-    })
+    };
+    catalog.complete_server(&mut request);
+    Ok(request)
 }
 
 fn connect(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {

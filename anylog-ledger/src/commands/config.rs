@@ -94,11 +94,13 @@ async fn execute(session: &mut Session, policy: &Policy) -> Result<(), (Option<S
         }
     }
     let lines = script(policy).map_err(|error| (None, error))?;
-    for (number, line) in (1..).zip(&lines) {
-        let result = run(session, line).await;
-        result.map_err(|error| named(format!("at line #{number}"), line, error))?;
-    }
-    Ok(())
+    // A frame of its own: `end script`, `goto` and `on error` in the list do not reach the script that asked for the policy.
+    let name = format!("policy {}", policy.id());
+    Box::pin(session.run_commands(&name, &lines)).await.map_err(|error| {
+        let message = format!("Script from policy {} failed: {}", policy.id(), error.message);
+        let hint = error.hint.unwrap_or_else(|| "get config policies shows what was executed".to_owned());
+        (None, CommandError::new(error.status, message).hint(hint))
+    })
 }
 
 async fn run(session: &mut Session, line: &str) -> Result<(), CommandError> {

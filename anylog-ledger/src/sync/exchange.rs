@@ -192,6 +192,8 @@ impl Ledger {
         if let Some(running) = self.sync.running.lock().as_mut() {
             running.state.stats.refused = refused;
         }
+        // Scripts wait for this: `wait N for sync`.
+        self.node().scripts.metadata_merged();
         Ok(())
     }
 

@@ -29,6 +29,8 @@ pub struct Script {
     pub(super) variables: Vec<String>,
     /// The index of the first line that runs.
     pub(super) start: usize,
+    /// A list of commands rather than a file: its end by an error keeps the status of the command that failed.
+    pub(super) list: bool,
 }
 
 impl Script {
@@ -49,7 +51,7 @@ impl Script {
     pub(super) fn from_commands(name: &str, commands: &[String]) -> Self {
         let lines = commands.iter().enumerate();
         let lines = lines.map(|(index, text)| Line { number: index + 1, text: unquoted(text.trim()).to_owned() });
-        Self { name: name.to_owned(), lines: lines.collect(), ..Self::default() }
+        Self { name: name.to_owned(), lines: lines.collect(), list: true, ..Self::default() }
     }
 
     /// What errors call the script.

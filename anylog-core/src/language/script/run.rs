@@ -246,7 +246,7 @@ fn after_error(
             call(frame, script, at)?;
             Ok(Some(next))
         }
-        OnError::Undeclared if !syntax => Err(located(Status::SCRIPT_ERROR, script, at, error)),
+        OnError::Undeclared if !syntax && !script.list => Err(located(Status::SCRIPT_ERROR, script, at, error)),
         _ => Err(located(error.status, script, at, error)),
     }
 }
