@@ -1,5 +1,6 @@
 //! What the subcommands of the program do.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -90,13 +91,10 @@ pub async fn exec(address: &str, command: &str, deadline: Duration) -> ExitCode 
     }
 }
 
-/// Says on the standard error why something failed.
-#[allow(clippy::print_stderr)]
+/// Says on the standard error why something failed. A standard error that nobody reads is no reason to end.
 pub fn report(error: &CommandError) {
-    eprintln!("anylog-node: {}", error.message);
-    if let Some(hint) = &error.hint {
-        eprintln!("  {hint}");
-    }
+    let hint = error.hint.as_ref().map(|hint| format!("  {hint}\n")).unwrap_or_default();
+    std::io::stderr().lock().write_all(format!("anylog-node: {}\n{hint}", error.message).as_bytes()).ok();
 }
 
 /// Prints the reference of all commands as Markdown.

@@ -144,6 +144,7 @@ fn a_failing_script_leaves_a_server_that_runs_already() {
     let errors = node.0.stderr.take().expect("a pipe");
     BufReader::new(errors).read_line(&mut line).expect("a report");
     assert!(line.contains("frobnicate") || line.contains("start.al"), "{line}");
+    // The pipe is closed now: nobody reads the standard error any more, and the node lives on.
     assert!(exec(port, "get connections").status.success());
     node.signal("-TERM");
     assert_eq!(node.ended().0, Some(0));
