@@ -219,8 +219,8 @@ pub struct Catalog {
     table_source: RwLock<Option<Arc<dyn TableSource>>>,
     system_tables: RwLock<BTreeMap<&'static str, SystemTable>>,
     member: RwLock<Option<u64>>,
-    // The server of the database that was connected last: user, password, address, port.
-    server: Mutex<Option<(String, String, String, Option<u16>)>>,
+    // How the PostgreSQL database that was connected last is reached.
+    server: Mutex<Option<ConnectRequest>>,
     // Partitions dropped since the start, by database and table.
     dropped: Mutex<BTreeMap<(String, String), u64>>,
 }
@@ -262,7 +262,7 @@ impl Catalog {
             Engine::Postgres => Ok(EngineHandle::Postgres(Arc::new(PostgresDbms::connect(&request)?))),
         })?;
         if request.engine == Engine::Postgres {
-            *self.server.lock() = Some((request.user, request.password, request.ip, request.port));
+            *self.server.lock() = Some(request);
         }
         Ok(database)
     }
@@ -274,9 +274,15 @@ impl Catalog {
             request.user.is_empty() && request.password.is_empty() && request.ip.is_empty() && request.port.is_none();
         if request.engine == Engine::Postgres
             && names_none
-            && let Some((user, password, ip, port)) = self.server.lock().clone()
+            && let Some(known) = self.server.lock().clone()
         {
-            (request.user, request.password, request.ip, request.port) = (user, password, ip, port);
+            *request = ConnectRequest {
+                user: known.user,
+                password: known.password,
+                ip: known.ip,
+                port: known.port,
+                ..request.clone()
+            };
         }
     }
 

@@ -8,9 +8,15 @@ mod e2e {
     mod broker;
     mod eleven_steps;
     mod message_client;
+    mod postgres;
     mod rest_data;
     mod restart;
     mod values;
     mod watch_directory;
     mod wrong_input;
+
+    /// The PostgreSQL server of the database tests.
+    #[path = "../../../anylog-dbms/tests/dbms/server.rs"]
+    #[allow(dead_code, reason = "the database tests use more of it")]
+    mod server;
 }
