@@ -28,8 +28,14 @@ fn main() {
         begin.elapsed()
     });
     println!("release program                     {:>8.1} MB", megabytes(size));
-    println!("cold start to first REST answer     {:>8.1} ms  (median of {RUNS})", median(&mut starts).as_secs_f64() * 1e3);
-    println!("start and end of /bin/true          {:>8.1} ms", median(&mut baseline.collect::<Vec<_>>()).as_secs_f64() * 1e3);
+    println!(
+        "cold start to first REST answer     {:>8.1} ms  (median of {RUNS})",
+        median(&mut starts).as_secs_f64() * 1e3
+    );
+    println!(
+        "start and end of /bin/true          {:>8.1} ms",
+        median(&mut baseline.collect::<Vec<_>>()).as_secs_f64() * 1e3
+    );
     println!("resident memory, operator idle      {:>8.1} MB  (median of {RUNS})", megabytes(median(&mut memory)));
 }
 

@@ -38,7 +38,8 @@ fn rows(c: &mut Criterion) {
     let values: Vec<Vec<SqlValue>> = convert()
         .into_iter()
         .map(|data| {
-            let own = [SqlValue::Text("2026-03-02 00:00:00.000000".into()), SqlValue::Text("1".into()), SqlValue::Int(1)];
+            let own =
+                [SqlValue::Text("2026-03-02 00:00:00.000000".into()), SqlValue::Text("1".into()), SqlValue::Int(1)];
             own.into_iter().chain(data).collect()
         })
         .collect();
