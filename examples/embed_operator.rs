@@ -9,6 +9,8 @@
 //! cargo run -p anylog-node --example embed_operator -- 1883    # listens on port 1883 until Ctrl-C
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example that shows its rows")]
+
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::Arc;
