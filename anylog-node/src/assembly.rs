@@ -138,7 +138,12 @@ struct Answering {
 impl PeerService for Answering {
     async fn answer(&self, from: SocketAddr, request: PeerRequest) -> Result<PeerReply, CommandError> {
         match request {
-            PeerRequest::Ledger { known_version } => self.ledger.answer(&known_version),
+            PeerRequest::Ledger { known_version } => {
+                // The master reads its database for this.
+                let ledger = Arc::clone(&self.ledger);
+                let answer = tokio::task::spawn_blocking(move || ledger.answer(&known_version)).await;
+                answer.unwrap_or_else(|error| Err(CommandError::process(format!("The ledger was not read: {error}"))))
+            }
             PeerRequest::Command { text } => {
                 let caller = Caller::network(Surface::Peer, from, self.node.remote_admin());
                 let console = Arc::new(Collected::default());

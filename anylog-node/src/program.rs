@@ -64,9 +64,14 @@ async fn start(app: &NodeApp, script: &Path, after: &[String]) -> Result<(), Com
 
 /// Reads the terminal when there is one, and otherwise waits; drains at the end.
 pub async fn stay(app: &NodeApp) -> ExitCode {
-    if !app.node.shutdown.is_cancelled() && terminal::is_interactive() {
-        terminal::run(app).await;
-        app.node.shutdown.cancel();
+    if !app.node.shutdown.is_cancelled() {
+        if terminal::is_interactive() {
+            terminal::run(app).await;
+            app.node.shutdown.cancel();
+        } else {
+            // Commands from a pipe or a file; the node runs on when they end.
+            terminal::run_piped(app).await;
+        }
     }
     app.node.shutdown.cancelled().await;
     app.drain().await;

@@ -1,7 +1,7 @@
 //! Commands typed by a person.
 
 use std::borrow::Cow;
-use std::io::IsTerminal;
+use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,12 +30,21 @@ pub fn is_interactive() -> bool {
 /// A line that was typed, and the way to say that it ran.
 type Typed = (String, oneshot::Sender<()>);
 
-/// Reads and runs commands until the input ends or the node is to end.
+/// Reads and runs commands of a person until the input ends or the node is to end.
 pub async fn run(app: &NodeApp) {
-    let (send, mut typed) = mpsc::channel::<Typed>(1);
     let node = Arc::clone(&app.node);
+    run_from(app, move |send| read_lines(&node, send)).await;
+}
+
+/// Runs the commands of an input that is no terminal, one on a line, until it ends or the node is to end.
+pub async fn run_piped(app: &NodeApp) {
+    run_from(app, |send| read_piped(std::io::stdin().lock(), send)).await;
+}
+
+async fn run_from(app: &NodeApp, read: impl FnOnce(&mpsc::Sender<Typed>) + Send + 'static) {
+    let (send, mut typed) = mpsc::channel::<Typed>(1);
     // Reading blocks, also when the program is to end: so it has a thread of its own that nobody waits for.
-    let reader = std::thread::Builder::new().name("terminal".into()).spawn(move || read_lines(&node, &send));
+    let reader = std::thread::Builder::new().name("terminal".into()).spawn(move || read(&send));
     if let Err(error) = reader {
         tracing::error!(%error, "The terminal cannot be read");
         return;
@@ -95,8 +104,7 @@ fn read_lines(node: &Arc<Node>, send: &mpsc::Sender<Typed>) {
                 if let Err(error) = kept {
                     tracing::debug!(%error, "The history was not saved");
                 }
-                let (done, wait) = oneshot::channel();
-                if send.blocking_send((joined(&line), done)).is_err() || wait.blocking_recv().is_err() {
+                if !hand_over(send, joined(&line)) {
                     return;
                 }
             }
@@ -107,6 +115,60 @@ fn read_lines(node: &Arc<Node>, send: &mpsc::Sender<Typed>) {
             }
         }
     }
+}
+
+/// Reads lines; one that is not complete is followed by the next.
+fn read_piped(input: impl BufRead, send: &mpsc::Sender<Typed>) {
+    let mut command = String::new();
+    for line in input.lines() {
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                tracing::error!(%error, "The input cannot be read any more");
+                return;
+            }
+        };
+        command.push_str(&line);
+        command.push('\n');
+        if goes_on(&command) {
+            continue;
+        }
+        let complete = joined(&std::mem::take(&mut command));
+        if !complete.is_empty() && !hand_over(send, complete) {
+            return;
+        }
+    }
+    let rest = joined(&command);
+    if !rest.is_empty() {
+        hand_over(send, rest);
+    }
+}
+
+/// Sends a command and waits until it ran; false when nobody runs commands any more.
+fn hand_over(send: &mpsc::Sender<Typed>, command: String) -> bool {
+    let (done, wait) = oneshot::channel();
+    send.blocking_send((command, done)).is_ok() && wait.blocking_recv().is_ok()
+}
+
+/// Whether a command is to be continued on the next line: `<...>` or a JSON brace is open.
+fn goes_on(text: &str) -> bool {
+    let text = text.trim();
+    if text.starts_with('<') {
+        return !text.ends_with('>');
+    }
+    if text.starts_with('#') {
+        return false;
+    }
+    let (mut open, mut quoted) = (0_i32, false);
+    for c in text.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '{' | '[' if !quoted => open += 1,
+            '}' | ']' if !quoted => open -= 1,
+            _ => {}
+        }
+    }
+    open > 0 && !quoted
 }
 
 /// `<home>/AnyLog-Network/anylog/history`, or a file for temporary use when that directory is not there.
@@ -125,7 +187,7 @@ fn joined(text: &str) -> String {
     }
 }
 
-/// Completion from the declared commands, and lines that go on while `<...>` is open.
+/// Completion from the declared commands, and lines that go on while `<...>` or a brace is open.
 #[derive(Debug)]
 struct Language {
     keys: Vec<String>,
@@ -157,9 +219,7 @@ fn completions(keys: &[String], typed: &str) -> Vec<Pair> {
 
 impl Validator for Language {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        let text = context.input().trim();
-        let open = text.starts_with('<') && !text.ends_with('>');
-        Ok(if open { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
+        Ok(if goes_on(context.input()) { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }
 
@@ -178,6 +238,20 @@ impl Helper for Language {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_goes_on_while_something_is_open() {
+        for (text, open) in [
+            ("<a = {\"x\": 1}", true),
+            ("<a = {\"x\": 1}>", false),
+            ("a = {\"x\": [1,", true),
+            ("a = {\"x\": [1,\n2]}", false),
+            ("print \"{\"", false),
+            ("# {", false),
+        ] {
+            assert_eq!(goes_on(text), open, "{text}");
+        }
+    }
 
     #[test]
     fn completion_goes_word_by_word() {

@@ -161,6 +161,19 @@ fn a_script_or_command_may_end_the_node() {
 }
 
 #[test]
+fn commands_come_from_a_pipe() {
+    use std::io::Write;
+    let home = tempfile::tempdir().expect("a home");
+    let mut child = program(home.path()).arg("shell").stdin(Stdio::piped()).spawn().expect("the program starts");
+    let input = "set a = {\"x\":\n1}\n!a\nget foo\nget node name\nexit node\n";
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("the program reads");
+    let output = child.wait_with_output().expect("the program ends");
+    let shown = text(&output.stdout);
+    assert!(shown.contains("{\"x\": 1}") && shown.contains("get foo") && shown.contains("AnyLog@"), "{shown}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn the_reference_names_every_command() {
     let home = tempfile::tempdir().expect("a home");
     let output = program(home.path()).arg("commands").output().expect("the program runs");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anylog_core::Status;
 use anylog_ingest::SinkError;
 use notify::Watcher;
 use tokio::sync::Notify;
@@ -115,12 +116,21 @@ fn dispose(shared: &Shared, path: &Path, error: &OperatorError) -> bool {
     }
     tracing::error!(file = name, %error, "A file was put into the error directory");
     shared.node.errors.add(now, "operator", error.status().text(), format!("{name}: {error}"));
-    match move_aside(&shared.settings().error_dir, path, error.status().0, now.as_microsecond()) {
+    match move_aside(&shared.settings().error_dir, path, code(error), now.as_microsecond()) {
         Ok(_) => true,
         Err(error) => {
             tracing::error!(file = name, %error, "A file cannot be moved to the error directory");
             false
         }
+    }
+}
+
+/// The number in the name of a file that failed. A database that is not connected is 10 in file names, as documented, and 50
+/// in replies.
+fn code(error: &OperatorError) -> u16 {
+    match error {
+        OperatorError::Sink(SinkError::UnknownDbms { .. }) => Status::DBMS_NOT_OPEN.0,
+        other => other.status().0,
     }
 }
 

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use anylog_core::error::nearest;
 use anylog_core::names::normalize;
 use anylog_core::{Caller, CommandError, Status};
-use anylog_ingest::{RowGroup, SourceFile, TableRows, rest::rows_of_body};
+use anylog_ingest::mapping::Mapper;
+use anylog_ingest::rest::rows_of_body;
+use anylog_ingest::{RowGroup, SourceFile, TableRows};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -48,19 +50,57 @@ impl RestServer {
         let source = asked.get("source").unwrap_or("0").to_owned();
         let instructions = asked.get("instructions").unwrap_or("0").to_owned();
         let origin = format!("rest {}", peer.ip());
+        let mapped = match instructions.as_str() {
+            "0" => None,
+            policy => Some(self.mapped_by(policy, &dbms, &table, &source, &rows)?),
+        };
         match mode {
             Mode::Streaming => {
-                let part = TableRows { dbms, table, source, instructions, declared: Vec::new(), rows };
-                let receipt =
-                    self.slot.append(RowGroup { parts: vec![part], origin }).await.map_err(CommandError::from)?;
+                let whole = TableRows { dbms, table, source, instructions, declared: Vec::new(), rows };
+                let parts = mapped.unwrap_or_else(|| vec![whole]);
+                let receipt = self.slot.append(RowGroup { parts, origin }).await.map_err(CommandError::from)?;
                 answer::of_receipt("0", &receipt)
             }
             Mode::File => {
+                let rows = mapped.map_or(rows, |parts| parts.into_iter().flat_map(|part| part.rows).collect());
                 let file = SourceFile { dbms, table, source, instructions, rows, origin };
                 let stored = self.slot.store_file(file).await.map_err(CommandError::from)?;
                 answer::of_receipt(&stored.hash, &stored.receipt)
             }
         }
+    }
+
+    /// The rows as a mapping policy makes them, for the table that the request names. A policy for another table is an error: its
+    /// rows would not be where the sender looks for them.
+    fn mapped_by(
+        &self,
+        policy: &str,
+        dbms: &str,
+        table: &str,
+        source: &str,
+        rows: &[String],
+    ) -> Result<Vec<TableRows>, Failure> {
+        let mapper = Mapper::policies(vec![self.ingest.policy_mapping(policy)?]);
+        let now = self.node.clock.now();
+        let mut parts = Vec::new();
+        for (number, row) in (1..).zip(rows) {
+            let group = mapper.map("", row.as_bytes(), now).map_err(|error| {
+                CommandError::new(error.status(), format!("Row {number} does not map by policy '{policy}': {error}"))
+            })?;
+            parts.extend(group.parts);
+        }
+        if let Some(other) = parts.iter().find(|part| part.dbms != dbms || part.table != table) {
+            let message = format!(
+                "Policy '{policy}' maps to '{}.{}', the request is for '{dbms}.{table}'",
+                other.dbms, other.table
+            );
+            let error = CommandError::new(Status::INCONSISTENT_DECLARATION, message);
+            return Err(error.hint("send the headers 'dbms' and 'table' of the policy").into());
+        }
+        if source != "0" {
+            parts.iter_mut().for_each(|part| source.clone_into(&mut part.source));
+        }
+        Ok(parts)
     }
 
     /// `POST` with `command: data`: rows that a REST message client maps by topic.

@@ -89,3 +89,17 @@ fn data_that_cannot_arrive_is_an_error() {
     let answer = node.put("t", "streaming", ROW);
     assert_eq!((answer.status, answer.body.contains("operator")), (503, true), "{}", answer.body);
 }
+
+#[test]
+fn instructions_name_a_mapping_policy() {
+    let node = Operator::start();
+    let policy = r#"<m={"mapping": {"id": "pumps", "dbms": "test", "table": "mapped", "schema": {
+        "level": {"type": "float", "bring": "[l]"}}}}>"#;
+    let insert = "command: blockchain insert where policy=!m and local=true";
+    node.request("POST", &[insert, "User-Agent: AnyLog/1.23"], &policy.replace('\n', " ")).ok();
+    let headers = |id: &'static str| ["dbms: test", "table: mapped", "mode: streaming", id];
+    node.request("PUT", &headers("instructions: pumps"), r#"[{"l": 1.5, "x": 1}, {"l": 2}]"#).ok();
+    assert_eq!(node.rows("select level from mapped")[1]["level"], 2.0);
+    let unknown = node.request("PUT", &headers("instructions: nosuch"), r#"{"l": 1}"#);
+    assert_eq!((unknown.status, unknown.body.contains("nosuch")), (400, true), "{}", unknown.body);
+}

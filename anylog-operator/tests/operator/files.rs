@@ -135,7 +135,7 @@ async fn files_of_the_watch_directory_are_stored_or_put_aside() {
         "d.t.0.0.0.99.5.261123052340.err_131.",
         "d.t.again.err_86.",
         "d.v.err_67.",
-        "gone.t.err_50.",
+        "gone.t.err_10.",
     ]) {
         assert!(name.starts_with(start) && name.ends_with(".json"), "{name} {start}");
     }
