@@ -99,6 +99,7 @@ pub mod thresholds;
 mod apply;
 mod fit;
 mod incoming;
+mod order;
 mod publish;
 mod replay;
 mod seal;

@@ -24,6 +24,7 @@ use crate::fit::{Fitted, Run};
 use crate::journal::record::{Entries, Place, SegmentHeader};
 use crate::journal::recovery::{RecoveredSegment, Tombstones};
 use crate::journal::{Journal, JournalError, Written};
+use crate::order::{Order, Turn};
 use crate::quarantine::{Quarantine, QuarantinedRow, key};
 use crate::segments::{Key, Segment, Segments};
 use crate::stats::Stats;
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) recovered: Mutex<HashMap<String, Vec<(RecoveredSegment, bool)>>>,
     appliers: Mutex<HashMap<String, Arc<Applier>>>,
     pub(crate) memory: Arc<Semaphore>,
+    order: Order,
     disk: Arc<dyn Disk>,
     /// When the disk was looked at last, and whether it was nearly full.
     looked: Mutex<Option<(std::time::Instant, bool)>>,
@@ -112,6 +114,7 @@ impl Shared {
             recovered: Mutex::default(),
             appliers: Mutex::default(),
             memory: Arc::new(Semaphore::new(MEMORY_LIMIT)),
+            order: Order::default(),
             disk,
             looked: Mutex::new(None),
             opening: (0..OPENING_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
@@ -340,14 +343,16 @@ impl Store {
         Ok((parts, refused))
     }
 
-    /// Gives the rows their ordinals and hands the frame to the journal; the order of both is the same.
+    /// Gives the rows their ordinals and hands the frame to the journal; the order of both is the same, and that of the turns.
     async fn send(
         &self,
+        turn: Turn<'_>,
         mut parts: Vec<Part>,
         received: Timestamp,
         origin: &Arc<str>,
         permit: OwnedSemaphorePermit,
     ) -> Result<oneshot::Receiver<Answer>, OperatorError> {
+        turn.comes_to_journal().await;
         loop {
             let mut targets = Vec::with_capacity(parts.len());
             for part in &parts {
@@ -511,10 +516,15 @@ impl RowSink for Store {
                 reason: format!("a message of {bytes} bytes is larger than the journal takes"),
             });
         }
+        // Before anything is waited for: the order of the calls is the order of the rows.
+        let filled = group.parts.iter().filter(|part| !part.rows.is_empty());
+        let turn = self.shared.order.turn(filled.map(|part| (part.dbms.as_str(), part.table.as_str())));
         self.shared.room().await?;
+        turn.comes_to_memory().await;
         let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
         let permit =
             Arc::clone(&self.shared.memory).acquire_many_owned(wanted).await.map_err(|_| SinkError::NotRunning)?;
+        turn.holds_memory();
         let received = self.shared.now();
         let origin: Arc<str> = Arc::from(group.origin.as_str());
         let (parts, mut refused) = self.prepare(group, received).await?;
@@ -530,7 +540,7 @@ impl RowSink for Store {
             })
             .collect();
         let databases: BTreeSet<String> = counts.iter().map(|(dbms, _, _)| dbms.clone()).collect();
-        let receiver = self.send(parts, received, &origin, permit).await?;
+        let receiver = self.send(turn, parts, received, &origin, permit).await?;
         let late = self.wait(receiver, &databases).await?;
         for (dbms, table, rows) in counts {
             let immediate = self.shared.thresholds.read().of(&dbms, &table).immediate;
