@@ -33,7 +33,7 @@
 //!     rows: vec![r#"{"timestamp": "2026-11-23T05:22:00Z", "value": 3.5}"#.into()],
 //!     ..TableRows::default()
 //! };
-//! let receipt = slot.append(RowGroup { parts: vec![rows], origin: "doc".into(), patient: false }).await.unwrap();
+//! let receipt = slot.append(RowGroup { parts: vec![rows], origin: "doc".into() }).await.unwrap();
 //! assert_eq!(receipt.stored(), 1);                                            // on disk, in the table
 //! operator.drain().await;
 //! # });
@@ -82,7 +82,7 @@
 //! | `tables`, `publish` | tables found or made; policies for the network |
 //! | [`quarantine`] | rows that cannot be stored, with the reasons |
 //! | [`thresholds`], [`stats`] | when segments are sealed; counters |
-//! | [`commands`](mod@commands) | all of it in the command language |
+//! | [`commands`] | all of it in the command language |
 
 pub mod archive;
 pub mod commands;

@@ -98,8 +98,7 @@ impl Stats {
     /// Why a database does not take rows at the moment.
     #[must_use]
     pub fn failing(&self, dbms: &str) -> Option<DbmsError> {
-        let inner = self.0.lock();
-        if inner.failing.is_empty() { None } else { inner.failing.get(dbms).cloned() }
+        self.0.lock().failing.get(dbms).cloned()
     }
 
     pub(crate) fn error(&self, sql: bool, time: Timestamp, dbms: &str, table: &str, status: u16, text: &str) {
@@ -137,8 +136,6 @@ impl Stats {
 
     /// Starts counting anew.
     pub fn reset(&self) {
-        let mut inner = self.0.lock();
-        let failing = std::mem::take(&mut inner.failing);
-        *inner = Inner { failing, ..Inner::default() };
+        *self.0.lock() = Inner::default();
     }
 }
