@@ -82,7 +82,7 @@
 //! | `tables`, `publish` | tables found or made; policies for the network |
 //! | [`quarantine`] | rows that cannot be stored, with the reasons |
 //! | [`thresholds`], [`stats`] | when segments are sealed; counters |
-//! | [`commands`] | all of it in the command language |
+//! | [`commands`](mod@commands) | all of it in the command language |
 
 pub mod archive;
 pub mod commands;

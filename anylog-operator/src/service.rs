@@ -44,7 +44,7 @@ struct Running {
     stop: CancellationToken,
 }
 
-/// Stores the rows of a node. See the [crate](crate) for what it guarantees.
+/// Stores the rows of a node. See the [crate] page for what it guarantees.
 pub struct OperatorService {
     me: Weak<Self>,
     disk: Arc<dyn Disk>,
