@@ -12,7 +12,7 @@ use anylog_net::{GrpcPeers, PeerReply, PeerRequest, Peers};
 
 use crate::assembly::NodeApp;
 use crate::console::StandardOutput;
-use crate::terminal;
+use crate::terminal::{self, Input};
 
 /// The home directory: the argument, else `ANYLOG_HOME`, else `EDGELAKE_HOME`, else the working directory.
 #[must_use]
@@ -65,12 +65,14 @@ async fn start(app: &NodeApp, script: &Path, after: &[String]) -> Result<(), Com
 /// Reads the terminal when there is one, and otherwise waits; drains at the end.
 pub async fn stay(app: &NodeApp) -> ExitCode {
     if !app.node.shutdown.is_cancelled() {
-        if terminal::is_interactive() {
-            terminal::run(app).await;
-            app.node.shutdown.cancel();
-        } else {
+        match terminal::input() {
+            Input::Person => {
+                terminal::run(app).await;
+                app.node.shutdown.cancel();
+            }
             // Commands from a pipe or a file; the node runs on when they end.
-            terminal::run_piped(app).await;
+            Input::Piped => terminal::run_piped(app).await,
+            Input::Foreign => {}
         }
     }
     app.node.shutdown.cancelled().await;

@@ -1,18 +1,23 @@
 //! Commands typed by a person.
 
 use std::borrow::Cow;
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anylog_core::{Node, Reply};
+use anylog_core::language::script::Script;
+use anylog_core::{Node, Reply, Session};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Config, Context, Editor, Helper};
+use rustyline::{
+    Cmd, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler, Helper, KeyEvent,
+    Movement, RepeatCount,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::assembly::NodeApp;
@@ -21,24 +26,64 @@ use crate::program::terminal_session;
 /// Lines that the history keeps.
 const HISTORY: usize = 1000;
 
-/// True when a person sits at both ends.
-#[must_use]
-pub fn is_interactive() -> bool {
-    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+/// A command from a pipe that is longer, in bytes, runs as it is, complete or not.
+const LONGEST: usize = 16 * 1024 * 1024;
+
+/// How often a reader that is turned off looks whether it is turned on again.
+const OFF: Duration = Duration::from_millis(250);
+
+/// What a standard input is to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// A person sits at both ends.
+    Person,
+    /// A pipe or a file.
+    Piped,
+    /// A terminal that somebody else uses: the node runs in the background, or its output goes elsewhere.
+    Foreign,
 }
 
-/// A line that was typed, and the way to say that it ran.
+/// What the standard input of this program is.
+#[must_use]
+pub fn input() -> Input {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Input::Piped;
+    }
+    // A background job that touches its terminal is stopped by the system.
+    let foreground = rustix::termios::tcgetpgrp(&stdin).is_ok_and(|group| group == rustix::process::getpgrp());
+    if foreground && std::io::stdout().is_terminal() { Input::Person } else { Input::Foreign }
+}
+
+/// Text that was typed, and the way to say that it ran.
 type Typed = (String, oneshot::Sender<()>);
 
 /// Reads and runs commands of a person until the input ends or the node is to end.
 pub async fn run(app: &NodeApp) {
+    let before = rustix::termios::tcgetattr(std::io::stdin()).ok();
     let node = Arc::clone(&app.node);
     run_from(app, move |send| read_lines(&node, send)).await;
+    // A reader that still waits for a key left the terminal as it needs it, not as the shell does.
+    if app.node.shutdown.is_cancelled()
+        && let Some(before) = before
+    {
+        restore(&before);
+    }
+}
+
+/// Gives the terminal back as it was, with the pasting of text as the shell knows it.
+fn restore(before: &rustix::termios::Termios) {
+    let set = rustix::termios::tcsetattr(std::io::stdin(), rustix::termios::OptionalActions::Now, before);
+    let shown = std::io::stdout().lock().write_all(b"\x1b[?2004l\r\n").and_then(|()| std::io::stdout().flush());
+    if let (Err(error), _) | (_, Err(error)) = (set.map_err(std::io::Error::from), shown) {
+        tracing::debug!(%error, "The terminal was not restored");
+    }
 }
 
 /// Runs the commands of an input that is no terminal, one on a line, until it ends or the node is to end.
 pub async fn run_piped(app: &NodeApp) {
-    run_from(app, |send| read_piped(std::io::stdin().lock(), send)).await;
+    let node = Arc::clone(&app.node);
+    run_from(app, move |send| read_piped(&node, std::io::stdin().lock(), send)).await;
 }
 
 async fn run_from(app: &NodeApp, read: impl FnOnce(&mpsc::Sender<Typed>) + Send + 'static) {
@@ -51,28 +96,39 @@ async fn run_from(app: &NodeApp, read: impl FnOnce(&mpsc::Sender<Typed>) + Send 
     }
     let mut session = terminal_session(app);
     loop {
-        let (line, done) = tokio::select! {
+        let (text, done) = tokio::select! {
             next = typed.recv() => match next {
                 Some(next) => next,
                 None => return,
             },
             () = app.node.shutdown.cancelled() => return,
         };
-        let outcome = tokio::select! {
-            outcome = session.execute(&line) => outcome,
+        tokio::select! {
+            () = execute(&mut session, &text) => {}
             () = app.node.shutdown.cancelled() => return,
         };
-        match outcome {
-            Ok(reply) => show(&session, reply).await,
-            Err(error) => session.console.print(&error.to_string()),
-        }
         if done.send(()).is_err() {
             return;
         }
     }
 }
 
-async fn show(session: &anylog_core::Session, reply: Reply) {
+/// Runs what was typed: one command, or each of several that were pasted.
+async fn execute(session: &mut Session, text: &str) {
+    let script = match Script::typed(text) {
+        Ok(script) => script,
+        Err(error) => return session.console.print(&error.to_string()),
+    };
+    for (_, command) in script.commands() {
+        let outcome = session.execute(command).await;
+        match outcome {
+            Ok(reply) => show(session, reply).await,
+            Err(error) => session.console.print(&error.to_string()),
+        }
+    }
+}
+
+async fn show(session: &Session, reply: Reply) {
     match reply.into_text().await {
         Ok(text) if text.is_empty() => {}
         Ok(text) => session.console.print(text.trim_end_matches(['\r', '\n'])),
@@ -80,31 +136,55 @@ async fn show(session: &anylog_core::Session, reply: Reply) {
     }
 }
 
+/// Waits while reading is turned off (`set cli off`); false when the node ends meanwhile.
+fn reads(node: &Node) -> bool {
+    while !node.terminal() && !node.shutdown.is_cancelled() {
+        std::thread::sleep(OFF);
+    }
+    !node.shutdown.is_cancelled()
+}
+
+/// Ctrl-C drops the line that is being typed; on an empty one it ends the node, as Ctrl-D does.
+struct DropLine;
+
+impl ConditionalEventHandler for DropLine {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
+        Some(if context.line().is_empty() { Cmd::Interrupt } else { Cmd::Kill(Movement::WholeBuffer) })
+    }
+}
+
+fn editor(node: &Node) -> rustyline::Result<Editor<Language, FileHistory>> {
+    let config = Config::builder().max_history_size(HISTORY)?.build();
+    let mut editor = Editor::with_config(config)?;
+    editor.set_helper(Some(Language { keys: node.registry.keys() }));
+    editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(DropLine)));
+    Ok(editor)
+}
+
 /// Reads lines until the end of input or Ctrl-C on an empty line.
 fn read_lines(node: &Arc<Node>, send: &mpsc::Sender<Typed>) {
-    let config = Config::builder().max_history_size(HISTORY).map(rustyline::config::Builder::build);
-    let editor = config.and_then(Editor::<Language, FileHistory>::with_config);
-    let mut editor = match editor {
+    let mut editor = match editor(node) {
         Ok(editor) => editor,
         Err(error) => {
             tracing::error!(%error, "The terminal cannot be read");
             return;
         }
     };
-    editor.set_helper(Some(Language { keys: node.registry.keys() }));
     let history = history_file(node);
     if let Err(error) = editor.load_history(&history) {
         tracing::debug!(%error, "No history was loaded");
     }
-    loop {
+    while reads(node) {
         match editor.readline(&format!("AL {} > ", node.name())) {
             Ok(line) if line.trim().is_empty() => {}
             Ok(line) => {
+                // The directory may have been made by a command meanwhile.
+                let history = history_file(node);
                 let kept = editor.add_history_entry(line.as_str()).and_then(|_| editor.save_history(&history));
                 if let Err(error) = kept {
                     tracing::debug!(%error, "The history was not saved");
                 }
-                if !hand_over(send, joined(&line)) {
+                if !hand_over(send, line) {
                     return;
                 }
             }
@@ -118,57 +198,36 @@ fn read_lines(node: &Arc<Node>, send: &mpsc::Sender<Typed>) {
 }
 
 /// Reads lines; one that is not complete is followed by the next.
-fn read_piped(input: impl BufRead, send: &mpsc::Sender<Typed>) {
+fn read_piped(node: &Node, mut input: impl BufRead, send: &mpsc::Sender<Typed>) {
     let mut command = String::new();
-    for line in input.lines() {
-        let line = match line {
-            Ok(line) => line,
+    while reads(node) {
+        let mut line = Vec::new();
+        match input.read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) => command.push_str(&String::from_utf8_lossy(&line)),
             Err(error) => {
-                tracing::error!(%error, "The input cannot be read any more");
-                return;
+                // A service may be started without any standard input.
+                tracing::debug!(%error, "The input cannot be read any more");
+                break;
             }
-        };
-        command.push_str(&line);
-        command.push('\n');
-        if goes_on(&command) {
+        }
+        if Script::goes_on(&command) && command.len() < LONGEST {
             continue;
         }
-        let complete = joined(&std::mem::take(&mut command));
-        if !complete.is_empty() && !hand_over(send, complete) {
+        let complete = std::mem::take(&mut command);
+        if !complete.trim().is_empty() && !hand_over(send, complete) {
             return;
         }
     }
-    let rest = joined(&command);
-    if !rest.is_empty() {
-        hand_over(send, rest);
+    if !command.trim().is_empty() {
+        hand_over(send, command);
     }
 }
 
-/// Sends a command and waits until it ran; false when nobody runs commands any more.
-fn hand_over(send: &mpsc::Sender<Typed>, command: String) -> bool {
+/// Sends text and waits until it ran; false when nobody runs commands any more.
+fn hand_over(send: &mpsc::Sender<Typed>, text: String) -> bool {
     let (done, wait) = oneshot::channel();
-    send.blocking_send((command, done)).is_ok() && wait.blocking_recv().is_ok()
-}
-
-/// Whether a command is to be continued on the next line: `<...>` or a JSON brace is open.
-fn goes_on(text: &str) -> bool {
-    let text = text.trim();
-    if text.starts_with('<') {
-        return !text.ends_with('>');
-    }
-    if text.starts_with('#') {
-        return false;
-    }
-    let (mut open, mut quoted) = (0_i32, false);
-    for c in text.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            '{' | '[' if !quoted => open += 1,
-            '}' | ']' if !quoted => open -= 1,
-            _ => {}
-        }
-    }
-    open > 0 && !quoted
+    send.blocking_send((text, done)).is_ok() && wait.blocking_recv().is_ok()
 }
 
 /// `<home>/AnyLog-Network/anylog/history`, or a file for temporary use when that directory is not there.
@@ -176,15 +235,6 @@ fn history_file(node: &Node) -> PathBuf {
     let directory = node.directories.directory(&node.dictionary, "id_dir");
     let writable = directory.metadata().is_ok_and(|metadata| !metadata.permissions().readonly());
     if writable { directory.join("history") } else { std::env::temp_dir().join("anylog-node-history") }
-}
-
-/// A command over several lines as one: lines trimmed and joined, the `<...>` around it taken off.
-fn joined(text: &str) -> String {
-    let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    match line.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')) {
-        Some(inner) => inner.trim().to_owned(),
-        None => line,
-    }
 }
 
 /// Completion from the declared commands, and lines that go on while `<...>` or a brace is open.
@@ -219,7 +269,7 @@ fn completions(keys: &[String], typed: &str) -> Vec<Pair> {
 
 impl Validator for Language {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        Ok(if goes_on(context.input()) { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
+        Ok(if Script::goes_on(context.input()) { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }
 
@@ -240,20 +290,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_goes_on_while_something_is_open() {
-        for (text, open) in [
-            ("<a = {\"x\": 1}", true),
-            ("<a = {\"x\": 1}>", false),
-            ("a = {\"x\": [1,", true),
-            ("a = {\"x\": [1,\n2]}", false),
-            ("print \"{\"", false),
-            ("# {", false),
-        ] {
-            assert_eq!(goes_on(text), open, "{text}");
-        }
-    }
-
-    #[test]
     fn completion_goes_word_by_word() {
         let keys: Vec<String> = ["get status", "get streaming", "get rest calls", "set x"].map(str::to_owned).to_vec();
         let texts =
@@ -262,11 +298,5 @@ mod tests {
         assert_eq!(texts("get s"), ["get status", "get streaming"]);
         assert_eq!(texts("get r"), ["get rest"]);
         assert_eq!(texts("get status"), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_block_of_lines_is_one_command() {
-        assert_eq!(joined("<a = {\n \"b\": 1\n}>"), "a = { \"b\": 1 }");
-        assert_eq!(joined("get status"), "get status");
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::super::condition::unquoted;
-use super::super::lexer::scan;
+use super::super::lexer::{Flaw, Unfinished, scan};
 use crate::{CommandError, Status};
 
 /// One command of a script.
@@ -39,12 +39,22 @@ impl Script {
     /// # Errors
     /// A label that stands twice, a block `<` or a brace that is not closed before the end; the message names the line.
     pub fn parse(name: &str, text: &str) -> Result<Self, CommandError> {
-        let mut loader = Loader { script: Script { name: name.to_owned(), ..Script::default() }, open: None };
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        for (index, line) in text.lines().enumerate() {
-            loader.line(index + 1, line.trim())?;
-        }
-        loader.finish()
+        Loader::new(name, false).read(text)?.finish()
+    }
+
+    /// The commands of a text that a person typed or pasted. Other than in a file, a command also goes on in the next line while
+    /// a `(` is open, as there is somebody to see it.
+    ///
+    /// # Errors
+    /// As [`Script::parse`].
+    pub fn typed(text: &str) -> Result<Self, CommandError> {
+        Loader::new("terminal", true).read(text)?.finish()
+    }
+
+    /// Whether a text that is being typed goes on in the next line: a block `<`, a brace, a bracket or a parenthesis is open.
+    #[must_use]
+    pub fn goes_on(typed: &str) -> bool {
+        Loader::new("terminal", true).read(typed).is_ok_and(|loader| loader.open.is_some())
     }
 
     /// A script from a list of commands; quotes around a command are dropped.
@@ -93,9 +103,23 @@ struct Open {
 struct Loader {
     script: Script,
     open: Option<Open>,
+    // Whether an open parenthesis continues a command.
+    parentheses: bool,
 }
 
 impl Loader {
+    fn new(name: &str, parentheses: bool) -> Self {
+        Self { script: Script { name: name.to_owned(), ..Script::default() }, open: None, parentheses }
+    }
+
+    fn read(mut self, text: &str) -> Result<Self, CommandError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        for (index, line) in text.lines().enumerate() {
+            self.line(index + 1, line.trim())?;
+        }
+        Ok(self)
+    }
+
     fn error(&self, status: Status, number: usize, what: &str) -> CommandError {
         CommandError::new(status, format!("In script '{}' at line {number}: {what}", self.script.name))
     }
@@ -160,7 +184,10 @@ impl Loader {
             text.push('\n');
         }
         text.push_str(line);
-        if scan(&text).is_err_and(|unfinished| unfinished.may_continue()) {
+        let parentheses = self.parentheses;
+        let open =
+            |unfinished: Unfinished| unfinished.may_continue() || (parentheses && unfinished.flaw == Flaw::Parenthesis);
+        if scan(&text).is_err_and(open) {
             self.open = Some(Open { kind: Kind::Json, number, text });
             return Ok(());
         }
@@ -309,6 +336,28 @@ print \"a # b\" # c
     fn variables_name_the_arguments_and_the_start() {
         let script = Script::parse("test.al", "never\nvariables (a, !b)\nprint !a").unwrap();
         assert_eq!((script.variables.as_slice(), script.start), (&["a".to_owned(), "b".to_owned()][..], 1));
+    }
+
+    #[test]
+    fn typed_commands_go_on_while_something_is_open() {
+        for (text, open) in [
+            ("<a = {\"x\": 1}", true),
+            ("<a = {\"x\": 1}>", false),
+            ("a = {\"x\": [1,", true),
+            ("a = {\"x\": [1,\n2]}", false),
+            ("run msg client where topic = (name = a and", true),
+            ("print \"{\"", false),
+            ("print it's", false),
+            ("print \"a (b\" and (", true),
+            ("# {", false),
+            ("get status", false),
+            ("", false),
+        ] {
+            assert_eq!(Script::goes_on(text), open, "{text}");
+        }
+        let pasted = Script::typed("get status\nx = (a,\nb)\n\n!x\n").unwrap();
+        assert_eq!(pasted.commands().map(|(_, text)| text).collect::<Vec<_>>(), ["get status", "x = (a,\nb)", "!x"]);
+        assert!(Script::parse("file.al", "x = (a\nb)").unwrap().len() == 2, "in a file the line itself is wrong");
     }
 
     #[test]
