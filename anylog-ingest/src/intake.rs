@@ -254,6 +254,7 @@ impl Mapped<'_> {
     fn rows(&self) -> Result<RowGroup, MappingError> {
         let mut group = self.mapper.map(self.topic, self.payload, self.now)?;
         group.origin = format!("mqtt topic {}", self.topic);
+        group.patient = true;
         Ok(group)
     }
 }

@@ -236,7 +236,7 @@ impl Mapper {
                 }
             }
         }
-        Ok(RowGroup { parts: parts.0, origin: String::new() })
+        Ok(RowGroup { parts: parts.0, ..RowGroup::default() })
     }
 }
 

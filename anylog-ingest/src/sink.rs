@@ -34,6 +34,9 @@ pub struct RowGroup {
     pub parts: Vec<TableRows>,
     /// Where they came from, for the quarantine: `mqtt topic a/b`, `rest 10.0.0.7`.
     pub origin: String,
+    /// Whether the sender waits as long as storing takes once the rows are on stable storage, instead of being told after a
+    /// while that it failed: a message client, which would send the same rows again.
+    pub patient: bool,
 }
 
 /// A row that was not stored but put into the quarantine.

@@ -317,6 +317,9 @@ impl OperatorService {
         let shared = blocking(move || service.shared()).await?;
         let settings = self.settle(&shared, &config, own.as_ref()).await?;
         let state = OperatorState { registered: settings.tsd.is_some(), config, own, started: self.node.clock.now() };
+        if let Some(own) = &state.own {
+            self.catalog.set_member_id(own.member.unsigned_abs());
+        }
         *shared.settings.write() = Arc::new(settings);
         let stop = CancellationToken::new();
         *self.running.lock() = Some(Running { state, stop: stop.clone() });

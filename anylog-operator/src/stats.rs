@@ -98,7 +98,8 @@ impl Stats {
     /// Why a database does not take rows at the moment.
     #[must_use]
     pub fn failing(&self, dbms: &str) -> Option<DbmsError> {
-        self.0.lock().failing.get(dbms).cloned()
+        let inner = self.0.lock();
+        if inner.failing.is_empty() { None } else { inner.failing.get(dbms).cloned() }
     }
 
     pub(crate) fn error(&self, sql: bool, time: Timestamp, dbms: &str, table: &str, status: u16, text: &str) {
@@ -136,6 +137,8 @@ impl Stats {
 
     /// Starts counting anew.
     pub fn reset(&self) {
-        *self.0.lock() = Inner::default();
+        let mut inner = self.0.lock();
+        let failing = std::mem::take(&mut inner.failing);
+        *inner = Inner { failing, ..Inner::default() };
     }
 }

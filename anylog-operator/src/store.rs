@@ -41,6 +41,8 @@ pub(crate) const DISK_FLOOR: u64 = 32 << 20;
 const DISK_PERIOD: Duration = Duration::from_millis(500);
 /// How long a sender waits for room, or for a database that does not answer, before it is asked to try again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a database that fails is looked at by who waits for it.
+const FAILING_PERIOD: Duration = Duration::from_millis(50);
 const OPENING_LOCKS: usize = 64;
 
 /// What a running operator was told.
@@ -257,6 +259,29 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Waits a while for databases that fail. Their rows do not go into the journal meanwhile, nor take memory: a database that
+    /// is away for a day must not stop the others.
+    async fn databases_work(&self, group: &RowGroup) -> Result<(), SinkError> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let Some(error) = group.parts.iter().find_map(|part| self.stats.failing(&part.dbms)) else { return Ok(()) };
+            if tokio::time::Instant::now() >= deadline || self.ending.load(Ordering::Relaxed) {
+                return Err(failing(&error));
+            }
+            tokio::time::sleep(FAILING_PERIOD).await;
+        }
+    }
+}
+
+/// What a sender is told of a database that takes no rows at the moment.
+fn failing(error: &DbmsError) -> SinkError {
+    match error {
+        DbmsError::DiskFull { .. } => SinkError::DiskFull,
+        error => SinkError::Failed { reason: error.to_string() },
+    }
+}
+
 /// The hash of a segment in `tsd_info` while it is open.
 pub(crate) fn placeholder(segment: SegmentId) -> String {
     format!("open:{segment}")
@@ -407,15 +432,17 @@ impl Store {
         &self,
         mut receiver: oneshot::Receiver<Answer>,
         databases: &BTreeSet<String>,
+        patient: bool,
     ) -> Result<Vec<RefusedRow>, SinkError> {
         loop {
             match tokio::time::timeout(PATIENCE, &mut receiver).await {
                 Ok(Ok(result)) => return Ok(result?),
                 Ok(Err(_)) => return Err(SinkError::NotRunning),
-                // The rows are in the journal and will be applied; the sender learns that this takes longer.
+                // The rows are in the journal and will be applied. Who would send them again, and so have them twice, waits.
+                Err(_) if patient => {}
+                // Who cannot wait learns that this takes longer.
                 Err(_) => match databases.iter().find_map(|dbms| self.shared.stats.failing(dbms)) {
-                    Some(DbmsError::DiskFull { .. }) => return Err(SinkError::DiskFull),
-                    Some(error) => return Err(SinkError::Failed { reason: error.to_string() }),
+                    Some(error) => return Err(failing(&error)),
                     None => {}
                 },
             }
@@ -520,6 +547,7 @@ impl RowSink for Store {
         let filled = group.parts.iter().filter(|part| !part.rows.is_empty());
         let turn = self.shared.order.turn(filled.map(|part| (part.dbms.as_str(), part.table.as_str())));
         self.shared.room().await?;
+        self.shared.databases_work(&group).await?;
         turn.comes_to_memory().await;
         let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
         let permit =
@@ -527,6 +555,7 @@ impl RowSink for Store {
         turn.holds_memory();
         let received = self.shared.now();
         let origin: Arc<str> = Arc::from(group.origin.as_str());
+        let patient = group.patient;
         let (parts, mut refused) = self.prepare(group, received).await?;
         let rows: usize = parts.iter().flat_map(|part| &part.fitted.runs).map(|run| run.rows.len()).sum();
         if rows == 0 {
@@ -541,7 +570,7 @@ impl RowSink for Store {
             .collect();
         let databases: BTreeSet<String> = counts.iter().map(|(dbms, _, _)| dbms.clone()).collect();
         let receiver = self.send(turn, parts, received, &origin, permit).await?;
-        let late = self.wait(receiver, &databases).await?;
+        let late = self.wait(receiver, &databases, patient).await?;
         for (dbms, table, rows) in counts {
             let immediate = self.shared.thresholds.read().of(&dbms, &table).immediate;
             self.shared.stats.table(&dbms, &table, |stats| {

@@ -58,7 +58,8 @@ impl RestServer {
             Mode::Streaming => {
                 let whole = TableRows { dbms, table, source, instructions, declared: Vec::new(), rows };
                 let parts = mapped.unwrap_or_else(|| vec![whole]);
-                let receipt = self.slot.append(RowGroup { parts, origin }).await.map_err(CommandError::from)?;
+                let receipt =
+                    self.slot.append(RowGroup { parts, origin, patient: false }).await.map_err(CommandError::from)?;
                 answer::of_receipt("0", &receipt)
             }
             Mode::File => {

@@ -225,3 +225,36 @@ async fn a_dropped_partition_is_made_again_for_new_rows() {
     node.operator.flush().await.unwrap();
     assert_eq!(node.integers("t", "n"), [2], "sealing does not bring dropped rows back");
 }
+
+// The first rows of a table wait until it is made, and those around a segment's end until the next is registered: later ones
+// must not overtake them.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_keep_the_order_in_which_they_were_handed_over() {
+    use futures_util::StreamExt;
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate().partitioned("insert_timestamp");
+    let mut sending = futures_util::stream::FuturesUnordered::new();
+    for n in 0..600 {
+        sending.push(node.slot.append(rows("t", numbered(n..n + 1))));
+        if n % 20 == 19 {
+            // A client with 20 messages in flight sends the next when one is acknowledged.
+            let _ = sending.next().await.unwrap().unwrap();
+        }
+        if n % 200 == 199 {
+            node.operator.flush().await.unwrap();
+        }
+    }
+    while let Some(receipt) = sending.next().await {
+        let _ = receipt.unwrap();
+    }
+    let target = node.targets("t").pop().unwrap();
+    let sql = format!("SELECT n FROM {} ORDER BY row_id", target.physical());
+    let mut stored = Vec::new();
+    let mut visit = |_: &[String], mut row: Vec<SqlValue>| {
+        stored.push(row.remove(0));
+        std::ops::ControlFlow::Continue(())
+    };
+    node.catalog.get("d").unwrap().dbms().query(Some(&target), &sql, &mut visit).unwrap();
+    assert_eq!(stored, (0..600).map(SqlValue::Int).collect::<Vec<_>>());
+}
