@@ -441,10 +441,11 @@ impl Store {
                 // The rows are in the journal and will be applied. Who would send them again, and so have them twice, waits.
                 Err(_) if patient => {}
                 // Who cannot wait learns that this takes longer.
-                Err(_) => match databases.iter().find_map(|dbms| self.shared.stats.failing(dbms)) {
-                    Some(error) => return Err(failing(&error)),
-                    None => {}
-                },
+                Err(_) => {
+                    if let Some(error) = databases.iter().find_map(|dbms| self.shared.stats.failing(dbms)) {
+                        return Err(failing(&error));
+                    }
+                }
             }
         }
     }
