@@ -41,7 +41,9 @@
 //! # Guarantees
 //! * A server that was started is bound: the next command finds it. A server that was stopped has freed its port.
 //! * Connections, pieces, messages and answers are bounded; a slow or silent peer costs a bounded time.
-//! * A command that came over the network runs to its end, also when the caller has gone.
+//! * A command that was called over the network runs to its end, also when the caller has gone.
+//! * An answer that is streamed ([`Peers::stream`](peers::Peers::stream)) takes bounded memory at both ends whatever its
+//!   length, and the work for it ends when the caller drops it.
 //!
 //! # Non-guarantees
 //! * No encryption and no proof of identity between nodes: rights follow the address of the caller. Use a private
@@ -68,4 +70,4 @@ pub use address::ServerAddress;
 pub use commands::{commands, register_processes};
 pub use grpc::GrpcPeers;
 pub use listener::{ConnectionHandler, Listeners, Protocol, RunningServer, ServerKind, server_declaration};
-pub use peers::{LocalPeers, PeerError, PeerReply, PeerRequest, PeerService, Peers};
+pub use peers::{LocalPeers, PeerError, PeerReply, PeerRequest, PeerService, PeerStream, Peers, StreamDeadlines};

@@ -5,12 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anylog_core::reply::Chunks;
 use anylog_core::{CommandError, Status};
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::RwLock;
 
-/// What a node asks of another.
+/// What a node asks of another. More questions may come; a node that does not know one refuses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PeerRequest {
     /// Run a command there.
     Command {
@@ -26,6 +30,7 @@ pub enum PeerRequest {
 
 /// What another node answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PeerReply {
     /// The text of a command's answer.
     Text(String),
@@ -87,11 +92,57 @@ impl From<PeerError> for CommandError {
     }
 }
 
+/// How long a streamed answer may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamDeadlines {
+    /// From the question to the first piece, or to the end of an answer without pieces.
+    pub first: Duration,
+    /// From the moment at which the caller asks for a further piece to that piece, or to the end.
+    pub next: Duration,
+}
+
+impl StreamDeadlines {
+    /// The same time for each piece.
+    #[must_use]
+    pub fn each(deadline: Duration) -> Self {
+        Self { first: deadline, next: deadline }
+    }
+}
+
+/// The pieces of an answer in order, as they arrive. It ends after the last piece or after the first error. An answer of any
+/// length takes bounded memory: the other node is held up while no piece is asked for. Dropping it cancels the work there.
+pub type PeerStream = BoxStream<'static, Result<Bytes, PeerError>>;
+
 /// The way to other nodes.
 #[async_trait]
 pub trait Peers: Send + Sync + std::fmt::Debug {
     /// Asks the node at `address` (`host:port` of its TCP server) and waits at most `deadline`.
+    ///
+    /// A command that began runs to its end, also when the caller gives up.
     async fn call(&self, address: &str, request: PeerRequest, deadline: Duration) -> Result<PeerReply, PeerError>;
+
+    /// Asks a node for an answer of any length: the pieces of a command's reply as the command makes them.
+    ///
+    /// Returns with the first piece or the end of an empty answer at hand, so that an error before that is an error here and the
+    /// question can be put to another node. The boundaries of pieces mean nothing. Dropping the future or the stream
+    /// cancels the command, so this is for commands that read.
+    ///
+    /// Ways to other nodes that hold only whole answers may leave this out: the answer then comes as one piece.
+    ///
+    /// # Errors
+    /// What happened before the first piece; later errors end the stream.
+    async fn stream(
+        &self,
+        address: &str,
+        request: PeerRequest,
+        deadlines: StreamDeadlines,
+    ) -> Result<PeerStream, PeerError> {
+        match self.call(address, request, deadlines.first).await? {
+            PeerReply::Text(text) if text.is_empty() => Ok(stream::empty().boxed()),
+            PeerReply::Text(text) => Ok(stream::iter([Ok(Bytes::from(text))]).boxed()),
+            _ => Err(not_text(address)),
+        }
+    }
 }
 
 /// What a node answers to others; implemented where the node is put together.
@@ -99,6 +150,52 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
 pub trait PeerService: Send + Sync {
     /// Answers one request from `from`.
     async fn answer(&self, from: SocketAddr, request: PeerRequest) -> Result<PeerReply, CommandError>;
+
+    /// Answers one request with pieces of any number. The future and the pieces are dropped when the caller gives up, and
+    /// pieces are asked for only as fast as the caller takes them.
+    async fn stream(&self, from: SocketAddr, request: PeerRequest) -> Result<Chunks, CommandError> {
+        match self.answer(from, request).await? {
+            PeerReply::Text(text) => Ok(stream::iter([Ok(Bytes::from(text))]).boxed()),
+            _ => Err(CommandError::process("Only the answer of a command can be streamed")),
+        }
+    }
+}
+
+pub(crate) fn not_text(address: &str) -> PeerError {
+    PeerError::Refused { address: address.to_owned(), error: CommandError::process("It answered another question") }
+}
+
+/// Takes the first piece, then gives all of them, each within its deadline. Empty pieces are left out.
+///
+/// # Errors
+/// The first error when it comes before the first piece.
+pub(crate) async fn begun(
+    address: &str,
+    pieces: PeerStream,
+    deadlines: StreamDeadlines,
+) -> Result<PeerStream, PeerError> {
+    let mut pieces = pieces.filter(|piece| std::future::ready(!matches!(piece, Ok(piece) if piece.is_empty()))).boxed();
+    let late = |after: Duration| PeerError::TimeOut { address: address.to_owned(), after };
+    let first = match tokio::time::timeout(deadlines.first, pieces.next()).await {
+        Err(_) => return Err(late(deadlines.first)),
+        Ok(None) => return Ok(stream::empty().boxed()),
+        Ok(Some(first)) => first?,
+    };
+    let late = late(deadlines.next);
+    let rest = stream::unfold(Some(pieces), move |pieces| {
+        let late = late.clone();
+        async move {
+            // After an error there is nothing to ask for.
+            let mut pieces = pieces?;
+            match tokio::time::timeout(deadlines.next, pieces.next()).await {
+                Err(_) => Some((Err(late), None)),
+                Ok(None) => None,
+                Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
+                Ok(Some(Err(error))) => Some((Err(error), None)),
+            }
+        }
+    });
+    Ok(stream::iter([Ok(first)]).chain(rest).boxed())
 }
 
 /// Other nodes in the same process: for tests and simulations.
@@ -135,6 +232,14 @@ impl LocalPeers {
     }
 }
 
+impl LocalPeers {
+    fn member(&self, address: &str) -> Result<Member, PeerError> {
+        let member = self.nodes.read().get(address).filter(|member| member.reachable).cloned();
+        let nobody = || PeerError::Unreachable { address: address.to_owned(), reason: "nobody listens there".into() };
+        member.ok_or_else(nobody)
+    }
+}
+
 impl std::fmt::Debug for LocalPeers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.nodes.read().keys()).finish()
@@ -144,11 +249,8 @@ impl std::fmt::Debug for LocalPeers {
 #[async_trait]
 impl Peers for LocalPeers {
     async fn call(&self, address: &str, request: PeerRequest, deadline: Duration) -> Result<PeerReply, PeerError> {
-        let member = self.nodes.read().get(address).filter(|member| member.reachable).cloned();
+        let member = self.member(address)?;
         let address = address.to_owned();
-        let Some(member) = member else {
-            return Err(PeerError::Unreachable { address, reason: "nobody listens there".into() });
-        };
         let from = SocketAddr::from(([127, 0, 0, 1], 0));
         // In a task of its own, as over a network: a caller that gives up does not stop the command.
         let answering = tokio::spawn(async move { member.service.answer(from, request).await });
@@ -159,6 +261,27 @@ impl Peers for LocalPeers {
                 address,
                 error: CommandError::process(format!("it ended abnormally: {error}")),
             }),
+        }
+    }
+
+    async fn stream(
+        &self,
+        address: &str,
+        request: PeerRequest,
+        deadlines: StreamDeadlines,
+    ) -> Result<PeerStream, PeerError> {
+        let member = self.member(address)?;
+        let from = SocketAddr::from(([127, 0, 0, 1], 0));
+        let to = address.to_owned();
+        let refused = move |error| PeerError::Refused { address: to.clone(), error };
+        let beginning = async {
+            let pieces = member.service.stream(from, request).await.map_err(&refused)?;
+            let pieces = pieces.map(move |piece| piece.map_err(&refused)).boxed();
+            begun(address, pieces, deadlines).await
+        };
+        match tokio::time::timeout(deadlines.first, beginning).await {
+            Ok(begun) => begun,
+            Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadlines.first }),
         }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anylog_core::command::DuplicateCommand;
-use anylog_core::{Caller, CommandError, Node, Session, Surface};
+use anylog_core::reply::Chunks;
+use anylog_core::{Caller, CommandError, Node, Reply, Session, Surface};
 use anylog_dbms::Catalog;
 use anylog_ingest::{Ingest, SinkSlot};
 use anylog_ledger::Ledger;
@@ -15,6 +16,8 @@ use anylog_net::{Listeners, PeerReply, PeerRequest, PeerService, Peers};
 use anylog_operator::OperatorService;
 use anylog_query::QueryService;
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
 
 use crate::console::Collected;
 use crate::rest::{self, RestServer};
@@ -145,15 +148,42 @@ impl PeerService for Answering {
                 answer.unwrap_or_else(|error| Err(CommandError::process(format!("The ledger was not read: {error}"))))
             }
             PeerRequest::Command { text } => {
-                let caller = Caller::network(Surface::Peer, from, self.node.remote_admin());
-                let console = Arc::new(Collected::default());
-                let mut session = Session::new(Arc::clone(&self.node), caller).with_console(Arc::clone(&console) as _);
-                session.thread = "peer".to_owned();
-                let reply = session.execute(&text).await?.into_text().await?;
-                let printed = console.take();
+                let (reply, printed) = self.execute(from, &text).await?;
+                let reply = reply.into_text().await?;
                 let both = !reply.is_empty() && !printed.is_empty();
                 Ok(PeerReply::Text(if both { format!("{printed}\n{reply}") } else { printed + &reply }))
             }
+            _ => Err(unknown_question()),
         }
     }
+
+    async fn stream(&self, from: SocketAddr, request: PeerRequest) -> Result<Chunks, CommandError> {
+        let PeerRequest::Command { text } = request else { return Err(unknown_question()) };
+        let (reply, printed) = self.execute(from, &text).await?;
+        let printed = stream::iter((!printed.is_empty()).then(|| Ok(Bytes::from(printed + "\n"))));
+        Ok(match reply {
+            Reply::Stream { chunks, .. } => printed.chain(chunks).boxed(),
+            whole => {
+                let whole = whole.into_text().await?;
+                printed.chain(stream::iter([Ok(Bytes::from(whole))])).boxed()
+            }
+        })
+    }
+}
+
+impl Answering {
+    /// Runs a command of another node: its reply, and what it printed.
+    async fn execute(&self, from: SocketAddr, text: &str) -> Result<(Reply, String), CommandError> {
+        let caller = Caller::network(Surface::Peer, from, self.node.remote_admin());
+        let console = Arc::new(Collected::default());
+        let mut session = Session::new(Arc::clone(&self.node), caller).with_console(Arc::clone(&console) as _);
+        session.thread = "peer".to_owned();
+        let reply = session.execute(text).await?;
+        Ok((reply, console.take()))
+    }
+}
+
+fn unknown_question() -> CommandError {
+    CommandError::process("This node does not know what the other node asks of it")
+        .hint("bring both nodes to one version")
 }

@@ -1,7 +1,7 @@
 //! What the subcommands of the program do.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,6 @@ use anylog_net::{GrpcPeers, PeerReply, PeerRequest, Peers};
 use crate::assembly::NodeApp;
 use crate::console::StandardOutput;
 use crate::terminal::{self, Input};
-
-/// The home directory: the argument, else `ANYLOG_HOME`, else `EDGELAKE_HOME`, else the working directory.
-#[must_use]
-pub fn home(argument: Option<PathBuf>) -> PathBuf {
-    let of_environment = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    argument
-        .or_else(|| of_environment("ANYLOG_HOME"))
-        .or_else(|| of_environment("EDGELAKE_HOME"))
-        .unwrap_or_else(|| PathBuf::from("."))
-}
 
 /// A session of the person who started the program.
 #[must_use]
@@ -90,7 +80,7 @@ pub async fn exec(address: &str, command: &str, deadline: Duration) -> ExitCode 
             }
             ExitCode::SUCCESS
         }
-        Ok(PeerReply::Ledger { .. }) => ExitCode::FAILURE,
+        Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             report(&CommandError::from(error));
             ExitCode::FAILURE

@@ -136,7 +136,7 @@ impl Ledger {
         }
         match answer {
             Ok(PeerReply::Text(text)) => Ok(text),
-            Ok(PeerReply::Ledger { .. }) => Ok(String::new()),
+            Ok(_) => Ok(String::new()),
             Err(PeerError::Refused { error, .. }) if is_verdict(error.status) => {
                 Err(LedgerError::Refused { master: master.to_owned(), error })
             }

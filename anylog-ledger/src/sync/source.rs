@@ -81,7 +81,7 @@ impl LedgerSource for MasterSource {
             Ok(PeerReply::Ledger { version, policies }) => {
                 Ok(Fetched { version, incoming: policies.map(|lines| read_lines(&lines)) })
             }
-            Ok(PeerReply::Text(_)) => Err(LedgerError::NoVerdict {
+            Ok(_) => Err(LedgerError::NoVerdict {
                 master: self.address.clone(),
                 reason: "it answered with something else than its ledger".to_owned(),
             }),

@@ -52,6 +52,7 @@ impl Peers for Wires {
                 let reply = session.execute(&text).await.map_err(refused)?;
                 Ok(PeerReply::Text(reply.into_text().await.map_err(refused)?))
             }
+            other => panic!("{other:?}"),
         }
     }
 }

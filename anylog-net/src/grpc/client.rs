@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use anylog_core::CommandError;
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::proto::node_client::NodeClient;
-use super::proto::{ExecuteRequest, LedgerRequest, execute_reply, ledger_reply};
+use super::proto::{ExecuteRequest, LedgerRequest, execute_reply, ledger_reply, stream_reply};
 use super::{ANSWER_BYTES, MESSAGE_BYTES};
-use crate::peers::{PeerError, PeerReply, PeerRequest, Peers};
+use crate::peers::{PeerError, PeerReply, PeerRequest, PeerStream, Peers, StreamDeadlines, begun};
 
 /// Peers whose connections are kept; the one unused for longest leaves first.
 const POOL_SIZE: usize = 256;
@@ -107,10 +109,63 @@ impl Peers for GrpcPeers {
             Ok(outcome) => outcome.map_err(|failure| failure.at(address, deadline)),
             Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadline }),
         };
-        let reached = !matches!(outcome, Err(PeerError::Unreachable { .. } | PeerError::TimeOut { .. }));
+        let reached = !matches!(outcome, Err(PeerError::Unreachable { .. }));
         self.note(address, reached);
         outcome
     }
+
+    async fn stream(
+        &self,
+        address: &str,
+        request: PeerRequest,
+        deadlines: StreamDeadlines,
+    ) -> Result<PeerStream, PeerError> {
+        let PeerRequest::Command { text } = request else {
+            return Err(PeerError::Refused { address: address.to_owned(), error: not_streamed() });
+        };
+        let (client, pause_until) = self.client(address)?;
+        let beginning = async {
+            if let Some(until) = pause_until {
+                tokio::time::sleep_until(until).await;
+            }
+            let pieces = pieces(client, text, address, deadlines).await?;
+            begun(address, pieces, deadlines).await
+        };
+        let outcome = match tokio::time::timeout(deadlines.first, beginning).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadlines.first }),
+        };
+        let reached = !matches!(outcome, Err(PeerError::Unreachable { .. }));
+        self.note(address, reached);
+        outcome
+    }
+}
+
+fn not_streamed() -> CommandError {
+    CommandError::process("Only the answer of a command can be streamed")
+}
+
+/// Sends a command and gives the pieces of its answer.
+async fn pieces(
+    mut client: NodeClient<Channel>,
+    command: String,
+    address: &str,
+    deadlines: StreamDeadlines,
+) -> Result<PeerStream, PeerError> {
+    let address = address.to_owned();
+    let replies = client.stream(Request::new(ExecuteRequest { command })).await;
+    let replies = replies.map_err(|status| Failure::Transport(status).at(&address, deadlines.first))?.into_inner();
+    let pieces = replies.map(move |reply| match reply {
+        Ok(reply) => match reply.piece {
+            Some(stream_reply::Piece::Data(data)) => Ok(data),
+            Some(stream_reply::Piece::Failure(failure)) => {
+                Err(PeerError::Refused { address: address.clone(), error: failure.into() })
+            }
+            None => Ok(Bytes::new()),
+        },
+        Err(status) => Err(Failure::Transport(status).at(&address, deadlines.next)),
+    });
+    Ok(pieces.boxed())
 }
 
 fn open(address: &str) -> Result<NodeClient<Channel>, PeerError> {

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anylog_core::CommandError;
+use anylog_core::reply::Chunks;
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tower::ServiceExt;
 
 use super::proto::node_server::{Node, NodeServer};
-use super::proto::{ExecuteReply, ExecuteRequest, Ledger, LedgerReply, LedgerRequest, execute_reply, ledger_reply};
+use super::proto::{
+    ExecuteReply, ExecuteRequest, Ledger, LedgerReply, LedgerRequest, StreamReply, execute_reply, ledger_reply,
+    stream_reply,
+};
 use super::{MESSAGE_BYTES, PIECE_BYTES};
 use crate::listener::ConnectionHandler;
 use crate::peers::{PeerReply, PeerRequest, PeerService};
@@ -30,6 +34,12 @@ const STREAMS_PER_CONNECTION: u32 = 128;
 
 /// Requests at work at once, from all peers together; further ones are refused and may come again.
 const MOST_AT_WORK: usize = 256;
+
+/// How long a caller may leave a piece of a streamed answer untaken before the work for it is given up.
+const STALLED: Duration = Duration::from_secs(120);
+
+/// Pieces of a streamed answer that wait for the caller.
+const PIECES_AHEAD: usize = 4;
 
 /// Serves `service` over gRPC to the connections of a listener.
 #[must_use]
@@ -82,12 +92,18 @@ struct Answering {
 }
 
 impl Answering {
+    fn place(&self) -> Result<OwnedSemaphorePermit, CommandError> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            CommandError::new(anylog_core::Status::OVERLOADED, "The node works on too many requests of peers")
+                .hint("send the same request again later")
+        })
+    }
+
     /// Answers in a task of its own: a caller that goes away does not stop a command half-way.
     async fn answer(&self, from: SocketAddr, request: PeerRequest) -> Result<Result<PeerReply, CommandError>, Status> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let error =
-                CommandError::new(anylog_core::Status::OVERLOADED, "The node works on too many requests of peers");
-            return Ok(Err(error.hint("send the same request again later")));
+        let place = match self.place() {
+            Ok(place) => place,
+            Err(error) => return Ok(Err(error)),
         };
         let service = Arc::clone(&self.service);
         let work = async move {
@@ -116,11 +132,42 @@ impl Node for Answering {
         let command = PeerRequest::Command { text: request.into_inner().command };
         let pieces = match self.answer(from, command).await? {
             Ok(PeerReply::Text(text)) => pieces(&text).into_iter().map(execute_reply::Piece::Text).collect(),
-            Ok(PeerReply::Ledger { .. }) => return Err(unexpected()),
+            Ok(_) => return Err(unexpected()),
             Err(error) => vec![execute_reply::Piece::Failure(error.into())],
         };
         let replies = pieces.into_iter().map(|piece| Ok(ExecuteReply { piece: Some(piece) }));
         Ok(Response::new(stream::iter(replies).boxed()))
+    }
+
+    type StreamStream = BoxStream<'static, Result<StreamReply, Status>>;
+
+    async fn stream(&self, request: Request<ExecuteRequest>) -> Result<Response<Self::StreamStream>, Status> {
+        let from = caller(&request)?;
+        let command = PeerRequest::Command { text: request.into_inner().command };
+        // Not in a task of its own: when the caller goes away this future is dropped, and the command with it.
+        let begun = match self.place() {
+            Ok(place) => self.service.stream(from, command).await.map(|chunks| (place, chunks)),
+            Err(error) => Err(error),
+        };
+        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+        match begun {
+            Ok((place, chunks)) => {
+                tokio::spawn(async move {
+                    let _place = place;
+                    // A caller that has gone ends the work also while the next piece is being made.
+                    tokio::select! {
+                        () = sender.closed() => {}
+                        () = send_pieces(chunks, &sender) => {}
+                    }
+                });
+            }
+            Err(error) => {
+                let failure = stream_reply::Piece::Failure(error.into());
+                return Ok(Response::new(stream::iter([Ok(StreamReply { piece: Some(failure) })]).boxed()));
+            }
+        }
+        let pieces = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+        Ok(Response::new(pieces.map(|piece| Ok(StreamReply { piece: Some(piece) })).boxed()))
     }
 
     async fn ledger(&self, request: Request<LedgerRequest>) -> Result<Response<LedgerReply>, Status> {
@@ -132,10 +179,32 @@ impl Node for Answering {
                 changed: policies.is_some(),
                 policies: policies.unwrap_or_default(),
             }),
-            Ok(PeerReply::Text(_)) => return Err(unexpected()),
+            Ok(_) => return Err(unexpected()),
             Err(error) => ledger_reply::Outcome::Failure(error.into()),
         };
         Ok(Response::new(LedgerReply { outcome: Some(outcome) }))
+    }
+}
+
+/// Passes pieces on, cut to [`PIECE_BYTES`], as fast as they are taken.
+async fn send_pieces(mut chunks: Chunks, to: &mpsc::Sender<stream_reply::Piece>) {
+    while let Some(chunk) = chunks.next().await {
+        let mut rest = match chunk {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let failure = stream_reply::Piece::Failure(error.into());
+                // A caller that is gone needs no reason.
+                to.send_timeout(failure, STALLED).await.ok();
+                return;
+            }
+        };
+        while !rest.is_empty() {
+            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+            if to.send_timeout(stream_reply::Piece::Data(piece), STALLED).await.is_err() {
+                tracing::debug!("A caller took no more of a streamed answer");
+                return;
+            }
+        }
     }
 }
 

@@ -148,7 +148,7 @@ fn joined(nodes: &[String], answers: Vec<Result<PeerReply, PeerError>>, partial:
     for (node, answer) in nodes.iter().zip(answers) {
         let text = match answer {
             Ok(PeerReply::Text(text)) => text,
-            Ok(PeerReply::Ledger { .. }) => {
+            Ok(_) => {
                 return Err(CommandError::process(format!("node {node} gave another answer")));
             }
             Err(error) if partial => CommandError::from(error).to_string(),
