@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::assembly::NodeApp;
 use crate::console::StandardOutput;
-use crate::program;
+use crate::{home, program};
 
 /// The script that the demo runs: the eleven steps.
 pub const OPERATOR_SCRIPT: &str = include_str!("../../examples/operator.al");
@@ -60,7 +60,7 @@ pub async fn run(home: Option<PathBuf>, limit: Option<Duration>) -> ExitCode {
 
 async fn show(home: &Path, limit: Option<Duration>) -> Result<(), CommandError> {
     let io = |error: std::io::Error| CommandError::process(format!("The demo cannot start: {error}"));
-    std::fs::create_dir_all(home).map_err(io)?;
+    let _lock = home::lock(home)?;
     let script = home.join("operator.al");
     std::fs::write(&script, OPERATOR_SCRIPT).map_err(io)?;
     let [tcp, rest] = free_ports().map_err(io)?;

@@ -20,6 +20,7 @@
 //! # Guarantees
 //! * A node that was built runs nothing: every server and process is started by a command.
 //! * SIGTERM and Ctrl-C drain: nothing acknowledged is lost, the program ends within five seconds (OPS-2).
+//! * One home directory belongs to one running program; a second is refused.
 //! * An HTTP reply is 2xx only for what succeeded.
 //!
 //! # Non-guarantees
@@ -31,6 +32,7 @@
 //! |---|---|
 //! | [`assembly`] | a whole node out of its parts |
 //! | [`rest`] | the REST server |
+//! | [`home`] | the home directory and its lock |
 //! | [`program`] | what the program's subcommands do |
 //! | [`terminal`] | commands typed by a person |
 //! | [`demo`] | a whole operator with plant data, on loopback |
@@ -39,6 +41,7 @@
 pub mod assembly;
 pub mod console;
 pub mod demo;
+pub mod home;
 pub mod program;
 pub mod rest;
 pub mod terminal;

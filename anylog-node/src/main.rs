@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anylog_core::CommandError;
-use anylog_node::{NodeApp, demo, program};
+use anylog_node::{NodeApp, demo, home, program};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// An edge-data node: takes data in over MQTT and REST, keeps it in partitioned local databases, answers SQL.
@@ -82,15 +82,15 @@ async fn act(action: Action, home: Option<PathBuf>) -> ExitCode {
             program::exec(&connect, &command.join(" "), Duration::from_secs(timeout)).await
         }
         Action::Demo { seconds } => demo::run(home, seconds.map(Duration::from_secs)).await,
-        Action::Process { file, after } => match start(home) {
-            Ok(app) => {
+        Action::Process { file, after } => match start_alone(home) {
+            Ok((app, _lock)) => {
                 let after = program::commands_of(&after, &app.node.registry);
                 program::process(&app, &file, &after).await
             }
             Err(code) => code,
         },
-        Action::Shell => match start(home) {
-            Ok(app) => program::stay(&app).await,
+        Action::Shell => match start_alone(home) {
+            Ok((app, _lock)) => program::stay(&app).await,
             Err(code) => code,
         },
         Action::Commands => match start(home) {
@@ -101,9 +101,19 @@ async fn act(action: Action, home: Option<PathBuf>) -> ExitCode {
 }
 
 fn start(home: Option<PathBuf>) -> Result<Arc<NodeApp>, ExitCode> {
-    let app = NodeApp::build(program::home(home)).map_err(|error| failed(&error.to_string()))?;
+    let app = NodeApp::build(home::home(home)).map_err(|error| failed(&error.to_string()))?;
     program::end_on_signals(&app).map_err(|error| failed(&format!("Signals cannot be received: {error}")))?;
     Ok(app)
+}
+
+/// A node that has its home directory for itself.
+fn start_alone(home: Option<PathBuf>) -> Result<(Arc<NodeApp>, home::HomeLock), ExitCode> {
+    let home = home::home(home);
+    let lock = home::lock(&home).map_err(|error| {
+        program::report(&error);
+        ExitCode::FAILURE
+    })?;
+    Ok((start(Some(home))?, lock))
 }
 
 /// Two threads at least, so that one busy command does not stop the others; few, because edge machines are small.

@@ -161,6 +161,21 @@ fn a_script_or_command_may_end_the_node() {
 }
 
 #[test]
+fn a_home_belongs_to_one_node() {
+    let home = tempfile::tempdir().expect("a home");
+    let port = free_port();
+    let mut first = Running::start(home.path(), &tcp_server(port), port);
+    let second = program(home.path()).arg("process").arg(home.path().join("start.al")).output().expect("it runs");
+    let told = text(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("process {}", first.0.id())) && told.contains("--home"), "{told}");
+    // A node that was killed leaves no lock behind.
+    first.signal("-KILL");
+    first.ended();
+    drop(Running::start(home.path(), &tcp_server(port), port));
+}
+
+#[test]
 fn commands_come_from_a_pipe() {
     use std::io::Write;
     let home = tempfile::tempdir().expect("a home");
