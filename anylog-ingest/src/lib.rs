@@ -67,4 +67,6 @@ pub mod topic;
 pub use broker::{Broker, Router};
 pub use commands::commands;
 pub use ingest::Ingest;
-pub use sink::{FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, TableRows};
+pub use sink::{
+    Delivery, FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, TableRows,
+};

@@ -37,6 +37,19 @@ pub struct RowGroup {
     /// Whether the sender waits as long as storing takes once the rows are on stable storage, instead of being told after a
     /// while that it failed: a message client, which would send the same rows again.
     pub patient: bool,
+    /// The QoS 2 packets that the rows came in. They are stored in one piece with the rows: both are there after a crash, or
+    /// neither. A group may hold the rows of many messages, and of messages that gave no rows.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// A QoS 2 packet of a client whose session outlives its connection. From PUBLISH to PUBREL its id means this one message, and
+/// the message is stored once however often it is sent (MQTT-4.3.3-2).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Delivery {
+    /// The client identifier.
+    pub client: Arc<str>,
+    /// The packet id.
+    pub packet: u16,
 }
 
 /// A row that was not stored but put into the quarantine.
@@ -196,6 +209,27 @@ pub trait RowSink: Send + Sync {
 
     /// Stores a file. Returns when it is on stable storage and registered by its hash.
     async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError>;
+
+    /// Whether a QoS 2 packet was stored, by this run or one before, and not released. A store that keeps no deliveries knows
+    /// none: then exactly once ends with the process.
+    fn holds(&self, _delivery: &Delivery) -> bool {
+        false
+    }
+
+    /// All QoS 2 packets that were stored and not released, by client and packet id.
+    fn deliveries(&self) -> Vec<Delivery> {
+        Vec::new()
+    }
+
+    /// The client released these packets: their ids mean other messages from now on. Returns when that is on stable storage.
+    async fn release(&self, _deliveries: Vec<Delivery>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// The session of a client ended, and its packet ids with it. Returns when that is on stable storage.
+    async fn forget(&self, _client: &str) -> Result<(), SinkError> {
+        Ok(())
+    }
 }
 
 /// The place where a node's store is mounted. Sources hold the slot and see a store come and go.

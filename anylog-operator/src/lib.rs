@@ -33,7 +33,7 @@
 //!     rows: vec![r#"{"timestamp": "2026-11-23T05:22:00Z", "value": 3.5}"#.into()],
 //!     ..TableRows::default()
 //! };
-//! let receipt = slot.append(RowGroup { parts: vec![rows], origin: "doc".into(), patient: false }).await.unwrap();
+//! let receipt = slot.append(RowGroup { parts: vec![rows], ..RowGroup::default() }).await.unwrap();
 //! assert_eq!(receipt.stored(), 1);                                            // on disk, in the table
 //! operator.drain().await;
 //! # });

@@ -59,7 +59,7 @@ impl RestServer {
                 let whole = TableRows { dbms, table, source, instructions, declared: Vec::new(), rows };
                 let parts = mapped.unwrap_or_else(|| vec![whole]);
                 let receipt =
-                    self.slot.append(RowGroup { parts, origin, patient: false }).await.map_err(CommandError::from)?;
+                    self.slot.append(RowGroup { parts, origin, ..RowGroup::default() }).await.map_err(CommandError::from)?;
                 answer::of_receipt("0", &receipt)
             }
             Mode::File => {

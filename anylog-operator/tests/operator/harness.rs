@@ -204,7 +204,7 @@ pub(crate) fn rows(table: &str, rows: impl IntoIterator<Item = String>) -> RowGr
             rows: rows.into_iter().collect(),
         }],
         origin: "test".into(),
-        patient: false,
+        ..RowGroup::default()
     }
 }
 
