@@ -30,6 +30,7 @@ pub fn commands(server: &Arc<RestServer>) -> Vec<Arc<dyn Command>> {
         .returns("a table with one row for each caller and method");
     let timeout = Declaration::new("set rest timeout", "Limits how long a command may take until its answer begins.")
         .rest("time", true, "seconds, or a number with a unit; 0 is unlimited")
+        .returns("nothing; shown by 'get rest server info'")
         .example("set rest timeout 60 seconds");
     let test = Declaration::new("test node", "Tests the node's ledger and its own TCP and REST servers.")
         .reads()

@@ -19,22 +19,29 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
             Declaration::new("set debug", "Shows each command of the scripts of a thread.")
                 .positional(modes)
                 .optional_word("thread", "another thread than this one")
+                .returns("nothing; each command is shown before it runs")
                 .example("set debug on"),
             set_debug
         ),
         flow!(
             Declaration::new("next", "Runs the next command of a thread that is debugged.")
-                .optional_word("thread", "needed when several are debugged"),
+                .optional_word("thread", "needed when several are debugged")
+                .returns("nothing; an error when no thread waits")
+                .example("next"),
             next
         ),
         flow!(
             Declaration::new("continue", "Runs the remaining commands of a thread that is debugged.")
-                .optional_word("thread", "needed when several are debugged"),
+                .optional_word("thread", "needed when several are debugged")
+                .returns("nothing; an error when no thread waits")
+                .example("continue"),
             continue_
         ),
         flow!(
             Declaration::new("stop", "Ends the script of a thread that is debugged.")
-                .optional_word("thread", "the thread, or all"),
+                .optional_word("thread", "the thread, or all")
+                .returns("nothing; an error when no thread waits")
+                .example("stop"),
             stop
         ),
     ]

@@ -25,28 +25,51 @@ pub(super) fn commands() -> Vec<Arc<dyn Command>> {
                 .example("thread !local_scripts/watch.al"),
             thread
         ),
-        flow!(open("goto", "Continues a script after a label.").grammar("<label>").example("goto retry"), goto),
+        flow!(
+            open("goto", "Continues a script after a label.")
+                .grammar("<label>")
+                .returns("nothing; an error when the script has no such label")
+                .example("goto retry"),
+            goto
+        ),
         flow!(
             open("call", "Continues a script after a label, until 'return'.")
                 .grammar("<label>")
+                .returns("nothing; an error when the script has no such label")
                 .example("call cleanup"),
             call_label
         ),
-        flow!(open("return", "Comes back to the line after the last 'call'; without one ends the script."), return_),
-        flow!(open("end script", "Ends this script with success.").alias("end_script").alias("end-script"), end_script),
         flow!(
-            Declaration::new("exit scripts", "Ends this script, its callers, and all scripts that run on the node."),
+            open("return", "Comes back to the line after the last 'call'; without one ends the script.")
+                .returns("nothing")
+                .example("return"),
+            return_
+        ),
+        flow!(
+            open("end script", "Ends this script with success.")
+                .alias("end_script")
+                .alias("end-script")
+                .returns("nothing")
+                .example("end script"),
+            end_script
+        ),
+        flow!(
+            Declaration::new("exit scripts", "Ends this script, its callers, and all scripts that run on the node.")
+                .returns("nothing")
+                .example("exit scripts"),
             exit_scripts
         ),
         flow!(
             open("on error", "Decides what a script does after a failing command.")
                 .grammar("ignore | goto <label> | call <label> | end script")
+                .returns("nothing; it counts until the script ends or the next 'on error'")
                 .example("on error goto failed"),
             on_error
         ),
         flow!(
             open("variables", "Names the arguments of a script; stands before its first command.")
                 .grammar("(<name>, <name>)")
+                .returns("nothing; the names are in the dictionary while the script runs")
                 .example("variables (dbms, table)"),
             variables
         ),
