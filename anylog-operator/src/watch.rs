@@ -57,14 +57,33 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 fn watcher(directory: &Path, changed: Arc<Notify>) -> Option<notify::RecommendedWatcher> {
-    let started = notify::recommended_watcher(move |_| changed.notify_one())
-        .and_then(|mut watcher| watcher.watch(directory, notify::RecursiveMode::NonRecursive).map(|()| watcher));
+    let started = notify::recommended_watcher(move |event| {
+        if tells(&event) {
+            changed.notify_one();
+        }
+    })
+    .and_then(|mut watcher| watcher.watch(directory, notify::RecursiveMode::NonRecursive).map(|()| watcher));
     match started {
         Ok(watcher) => Some(watcher),
         Err(error) => {
             tracing::warn!(directory = %directory.display(), %error, "No notice of changes in the watch directory; it is read from time to time");
             None
         }
+    }
+}
+
+/// Whether a notice may mean a new file. Reading the directory makes notices of its own: heeding them would be an endless loop.
+fn tells(event: &notify::Result<notify::Event>) -> bool {
+    use notify::EventKind;
+    use notify::event::{AccessKind, AccessMode};
+    match event {
+        Ok(event) => match event.kind {
+            EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+            EventKind::Remove(_) => false,
+            _ => true,
+        },
+        // Notices were lost: the directory is read.
+        Err(_) => true,
     }
 }
 
@@ -145,4 +164,37 @@ fn move_aside(directory: &Path, path: &Path, status: u16, unique: i64) -> Result
     let target = directory.join(format!("{stem}.err_{status}.{unique}.{kind}"));
     std::fs::rename(path, &target).map_err(file_error(path))?;
     Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn looking_into_the_directory_is_no_notice() {
+        let directory = tempfile::tempdir().unwrap();
+        let (heard, ignored) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (one, other) = (Arc::clone(&heard), Arc::clone(&ignored));
+        let mut watcher = notify::recommended_watcher(move |event| {
+            if tells(&event) { &one } else { &other }.fetch_add(1, Ordering::SeqCst);
+        })
+        .unwrap();
+        watcher.watch(directory.path(), notify::RecursiveMode::NonRecursive).unwrap();
+        let until = |count: &AtomicUsize, least: usize| {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while count.load(Ordering::SeqCst) < least {
+                assert!(Instant::now() < deadline, "no notice came");
+                std::thread::yield_now();
+            }
+        };
+        for _ in 0..10 {
+            assert!(scan(directory.path()).is_empty());
+        }
+        until(&ignored, 1);
+        assert_eq!(heard.load(Ordering::SeqCst), 0);
+        std::fs::write(directory.path().join("d.t.json"), "{}").unwrap();
+        until(&heard, 1);
+    }
 }
