@@ -9,6 +9,10 @@ use anylog_core::CommandError;
 use anylog_node::{NodeApp, demo, home, program};
 use clap::{CommandFactory, Parser, Subcommand};
 
+/// Rows are many small allocations that one thread makes and another frees.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An edge-data node: takes data in over MQTT and REST, keeps it in partitioned local databases, answers SQL.
 #[derive(Debug, Parser)]
 #[command(name = "anylog-node", version)]
