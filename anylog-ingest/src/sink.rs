@@ -4,10 +4,11 @@
 //! a [`Receipt`], and an acknowledgement to the sender (PUBACK, PUBREC, 200) needs one. Only a store can make a receipt: the
 //! [`Issuer`] that it takes is handed out in one place, when the store is mounted ([`SinkSlot::mount`]).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use anylog_core::{CommandError, Status};
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::RwLock;
 
 /// Rows for one table, each a JSON object on one line.
@@ -40,20 +41,76 @@ pub struct RowGroup {
     /// The QoS 2 packets that the rows came in. They are stored in one piece with the rows: both are there after a crash, or
     /// neither. A group may hold the rows of many messages, and of messages that gave no rows.
     pub deliveries: Vec<Delivery>,
+    /// The messages that the rows were mapped from, for rows that go to the quarantine: they can be mapped again by a better
+    /// mapping. Empty when the rows came as they are.
+    pub messages: Vec<MessageRows>,
+}
+
+/// A message as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The broker that it came from, as its client names it: `local`, `rest`, `host:port`; `policy` for rows that came with the
+    /// id of a mapping policy.
+    pub broker: Arc<str>,
+    /// The subscribed topic that it was mapped by; the id of a mapping policy.
+    pub filter: Arc<str>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Its bytes, or those of one element when it is a list.
+    pub payload: Bytes,
+}
+
+/// The rows of one part of a group that came of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageRows {
+    /// Which part of the group, from 0.
+    pub part: usize,
+    /// Its first row in the part, from 0.
+    pub first: usize,
+    /// How many rows.
+    pub count: usize,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+/// A message, or an element of one, that gives no rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmapped {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Where it came from: `mqtt topic a/b`, `rest 10.0.0.7`.
+    pub origin: String,
+    /// Which element of the message, from 0.
+    pub position: usize,
+    /// What kind of failure it is, in one word: `not_json`, `mapping`, `table`.
+    pub kind: &'static str,
+    /// The column that could not be made; empty when it is not about one.
+    pub column: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Maps messages as their topics are mapped now.
+pub trait Remap: Send + Sync {
+    /// The rows of a message that was set aside.
+    ///
+    /// # Errors
+    /// Why it still gives none.
+    fn remap(&self, message: &Message) -> Result<RowGroup, Unmapped>;
 }
 
 /// A QoS 2 packet of a client whose session outlives its connection. From PUBLISH to PUBREL its id means this one message, and
 /// the message is stored once however often it is sent (MQTT-4.3.3-2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Delivery {
-    /// The client identifier.
+    /// The session: the client identifier, with something that tells the session from earlier ones of the same client.
     pub client: Arc<str>,
     /// The packet id.
     pub packet: u16,
 }
 
 /// A row that was not stored but put into the quarantine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RefusedRow {
     /// Which part of the group, from 0.
     pub part: usize,
@@ -61,6 +118,14 @@ pub struct RefusedRow {
     pub row: usize,
     /// Why.
     pub reason: String,
+    /// What kind of failure it is, in one word: `type`, `time_window`, `partition_limit`.
+    pub kind: &'static str,
+    /// The column that the reason is about; empty when it is not about one.
+    pub column: String,
+    /// What the column takes; empty when it is not about a column.
+    pub expected: String,
+    /// What the row holds, shortened; empty when it is not about a column.
+    pub actual: String,
 }
 
 /// A file of rows that arrives whole. Deduplicated by content.
@@ -161,6 +226,14 @@ pub enum SinkError {
     /// A queue is full; the same rows may be sent again.
     #[error("the node takes no more rows at the moment")]
     Overloaded,
+    /// The quarantine holds as much as it may. What would go there is not taken: it is neither stored nor lost.
+    #[error("the quarantine is full: {bytes} of {limit} bytes")]
+    QuarantineFull {
+        /// Bytes that it holds.
+        bytes: u64,
+        /// Bytes that it may hold.
+        limit: u64,
+    },
     /// The disk is full.
     #[error("not enough space on disk to store rows")]
     DiskFull,
@@ -176,7 +249,14 @@ impl SinkError {
     /// Whether the same rows may succeed later without anybody changing them.
     #[must_use]
     pub fn may_retry(&self) -> bool {
-        matches!(self, SinkError::NotRunning | SinkError::Overloaded | SinkError::DiskFull | SinkError::Failed { .. })
+        match self {
+            SinkError::NotRunning
+            | SinkError::Overloaded
+            | SinkError::QuarantineFull { .. }
+            | SinkError::DiskFull
+            | SinkError::Failed { .. } => true,
+            SinkError::UnknownDbms { .. } | SinkError::Table { .. } | SinkError::DuplicateFile { .. } => false,
+        }
     }
 }
 
@@ -192,6 +272,14 @@ impl From<SinkError> for CommandError {
             SinkError::Table { status, .. } => (*status, None),
             SinkError::DuplicateFile { .. } => (Status::DUPLICATE_FILE, None),
             SinkError::Overloaded => (Status::OVERLOADED, Some("send the same rows again later".into())),
+            SinkError::QuarantineFull { .. } => (
+                Status::OVERLOADED,
+                Some(
+                    "look with: get quarantine; empty it with: retry quarantine, or: delete quarantine; or give it room with: \
+                     set quarantine where limit = 1GB"
+                        .into(),
+                ),
+            ),
             SinkError::DiskFull => (Status::DISK_FULL, Some("free space, or drop old partitions".into())),
             SinkError::Failed { .. } => (Status::PROCESS_FAILURE, None),
         };
@@ -206,6 +294,10 @@ pub trait RowSink: Send + Sync {
     /// Stores the rows of one message. Returns when they are on stable storage; in immediate mode, when they can be
     /// queried as well.
     async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError>;
+
+    /// Puts a message aside that gives no rows, so that it can be acknowledged: nobody will send a better one. Returns when it is
+    /// on stable storage.
+    async fn set_aside(&self, unmapped: Unmapped) -> Result<Receipt, SinkError>;
 
     /// Stores a file. Returns when it is on stable storage and registered by its hash.
     async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError>;
@@ -236,6 +328,7 @@ pub trait RowSink: Send + Sync {
 #[derive(Default)]
 pub struct SinkSlot {
     sink: RwLock<Option<Arc<dyn RowSink>>>,
+    mapping: RwLock<Option<Weak<dyn Remap>>>,
     changed: tokio::sync::Notify,
 }
 
@@ -274,6 +367,25 @@ impl SinkSlot {
                 return sink;
             }
             changed.await;
+        }
+    }
+
+    /// Says who maps messages, for a store that tries them again.
+    pub fn set_mapping(&self, mapping: Weak<dyn Remap>) {
+        *self.mapping.write() = Some(mapping);
+    }
+
+    /// Who maps messages.
+    #[must_use]
+    pub fn mapping(&self) -> Option<Arc<dyn Remap>> {
+        self.mapping.read().as_ref()?.upgrade()
+    }
+
+    /// Puts a message aside, or says that no store is mounted.
+    pub async fn set_aside(&self, unmapped: Unmapped) -> Result<Receipt, SinkError> {
+        match self.get() {
+            Some(sink) => sink.set_aside(unmapped).await,
+            None => Err(SinkError::NotRunning),
         }
     }
 

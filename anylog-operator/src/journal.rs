@@ -16,6 +16,8 @@
 //!    lives at least as long as any row that it concerns.
 //! 5. The applied marks of a sealed segment are forgotten when the last file with its rows goes, not earlier. So even the loss
 //!    of its *sealed* entry repeats no row.
+//! 6. A QoS 2 packet that is stored and not released is in a file: before its file goes, it is written again into the
+//!    current one. Releases follow what they release, so none is lost before it has done its work.
 //!
 //! # Group commit
 //!
@@ -67,6 +69,11 @@ impl Position {
     fn new(file: u32, offset: usize, length: usize) -> Self {
         let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         Self { file, offset: narrow(offset), length: narrow(length) }
+    }
+
+    /// The number of the file.
+    pub(crate) fn file(&self) -> u32 {
+        self.file
     }
 }
 
@@ -136,6 +143,13 @@ pub struct Removable {
     number: u32,
     /// Sealed segments and their databases.
     pub forget: Vec<(SegmentId, String)>,
+}
+
+impl Removable {
+    /// The number of the file.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
 }
 
 struct Item {

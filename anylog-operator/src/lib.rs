@@ -55,6 +55,8 @@
 //! * A receipt is given when the rows, or their places in the quarantine, are on stable storage; in immediate mode they are
 //!   in the database as well, from the first row of an unknown table on.
 //! * After a crash or power loss every acknowledged row is in its table once. Rows without an acknowledgement may be there.
+//! * The id of a QoS 2 packet is stored with the rows of its message, until its client releases it; so a message that is sent again
+//!   after a crash is known.
 //! * A message is stored whole, save rows that are refused one by one and named in the receipt.
 //! * A damaged byte in the journal costs the message that it is in, which is put aside and named, and never the start.
 //! * A full disk stops acknowledgements; when there is space again everything goes on without a restart.
@@ -75,6 +77,7 @@
 //! | [`service`], [`config`] | the operator started, flushed, ended; what it is told |
 //! | [`journal`], [`disk`] | records, group commit, recovery; the seam to stable storage |
 //! | `store`, `fit`, `segments` | the road of a message; rows made ready; open segments |
+//! | `deliveries` | QoS 2 packets that are stored and not released |
 //! | `apply` | rows into databases: one writing thread each, marks, isolation of bad rows |
 //! | `seal`, [`archive`] | from a segment to a source file |
 //! | `replay` | the journal inside `connect dbms`; tombstones of dropped partitions |
@@ -97,6 +100,7 @@ pub mod stats;
 pub mod thresholds;
 
 mod apply;
+mod deliveries;
 mod fit;
 mod incoming;
 mod order;

@@ -30,6 +30,8 @@ use crate::tables::TableState;
 
 /// How often open segments are looked at.
 const PERIOD: Duration = Duration::from_millis(100);
+/// How many of these looks go by between two for journal files that nobody needs.
+const PRUNE_TURNS: u32 = 10;
 /// Pauses between attempts to seal a segment.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -42,6 +44,7 @@ const AT_ONCE: usize = 3;
 pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::CancellationToken) {
     let room = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
     let mut started: Vec<SegmentId> = Vec::new();
+    let mut turns = 0u32;
     loop {
         let now = shared.now();
         let closing = {
@@ -56,6 +59,12 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::Cancellatio
             }
             started.push(segment.header.id);
             tokio::spawn(seal_until_done(Arc::clone(&shared), segment, stop.clone(), Arc::clone(&room)));
+        }
+        // Files without rows - packet ids, dropped partitions - go without a seal.
+        turns = turns.wrapping_add(1);
+        if turns.is_multiple_of(PRUNE_TURNS) && !shared.journal.removable().is_empty() {
+            let shared = Arc::clone(&shared);
+            tokio::task::spawn_blocking(move || prune(&shared));
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -356,6 +365,10 @@ pub(crate) fn prune(shared: &Shared) {
                 tracing::debug!(dbms, %error, "Applied marks stay for now, and with them a journal file");
                 return;
             }
+        }
+        if let Err(error) = shared.deliveries.carry(&shared.journal, file.number()) {
+            tracing::debug!(%error, "QoS 2 packets stay where they are for now, and with them a journal file");
+            return;
         }
         shared.journal.remove(&file);
     }

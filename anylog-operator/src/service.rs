@@ -540,6 +540,7 @@ fn start(flag: &AtomicBool) -> Result<(), OperatorError> {
 
 fn adopt(shared: &Arc<Shared>, recovery: Recovery) {
     *shared.tombstones.write() = recovery.tombstones;
+    shared.deliveries.adopt(recovery.deliveries);
     let mut recovered = shared.recovered.lock();
     for segment in recovery.segments {
         let dbms = segment.header.dbms.clone();

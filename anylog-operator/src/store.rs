@@ -11,7 +11,7 @@ use anylog_core::Node;
 use anylog_core::time::stored;
 use anylog_dbms::{Catalog, DbmsError, NewFile, SegmentId, TsdStore};
 use anylog_ingest::sink::{Issuer, TableRows};
-use anylog_ingest::{FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile};
+use anylog_ingest::{Delivery, FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::OperatorError;
 use crate::apply::{Applier, Batch, BatchRow};
+use crate::deliveries::Deliveries;
 use crate::disk::Disk;
 use crate::fit::{Fitted, Run};
 use crate::journal::record::{Entries, Place, SegmentHeader};
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) thresholds: Arc<RwLock<Thresholds>>,
     pub(crate) settings: RwLock<Arc<Settings>>,
     pub(crate) tombstones: RwLock<Tombstones>,
+    pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) segments: Mutex<Segments>,
     /// Segments of the run before, by database, until an operator finishes them.
     pub(crate) recovered: Mutex<HashMap<String, Vec<(RecoveredSegment, bool)>>>,
@@ -112,6 +114,7 @@ impl Shared {
             thresholds,
             settings: RwLock::default(),
             tombstones: RwLock::default(),
+            deliveries: Arc::default(),
             segments: Mutex::default(),
             recovered: Mutex::default(),
             appliers: Mutex::default(),
@@ -299,6 +302,8 @@ type Answer = Result<Vec<RefusedRow>, OperatorError>;
 
 /// Collects what becomes of a message, and answers when nothing is under way.
 struct Completion {
+    /// The QoS 2 packets in the frame.
+    deliveries: Vec<Delivery>,
     remaining: AtomicUsize,
     refused: Mutex<Vec<RefusedRow>>,
     error: Mutex<Option<OperatorError>>,
@@ -375,6 +380,7 @@ impl Store {
         mut parts: Vec<Part>,
         received: Timestamp,
         origin: &Arc<str>,
+        deliveries: Vec<Delivery>,
         permit: OwnedSemaphorePermit,
     ) -> Result<oneshot::Receiver<Answer>, OperatorError> {
         turn.comes_to_journal().await;
@@ -413,8 +419,10 @@ impl Store {
                     travelling.push(Travelling { part: part.index, segment: Arc::clone(&segment), rows, bytes, apply });
                 }
             }
+            entries.delivered(&deliveries);
             let (sender, receiver) = oneshot::channel();
             let completion = Arc::new(Completion {
+                deliveries,
                 remaining: AtomicUsize::new(travelling.len()),
                 refused: Mutex::default(),
                 error: Mutex::default(),
@@ -426,6 +434,15 @@ impl Store {
                 .submit(entries, Box::new(move |result| arrived(&shared, travelling, result, &completion)));
             return Ok(receiver);
         }
+    }
+
+    /// The receipt of a message of which no row goes into the journal; that it came does, when it may come again.
+    async fn without_rows(&self, deliveries: Vec<Delivery>, refused: Vec<RefusedRow>) -> Result<Receipt, SinkError> {
+        if !deliveries.is_empty() {
+            self.shared.room().await?;
+            self.shared.deliveries.note(&self.shared.journal, deliveries).await.map_err(OperatorError::from)?;
+        }
+        Ok(Receipt::issue(&self.issuer, 0, refused))
     }
 
     async fn wait(
@@ -493,6 +510,7 @@ fn arrived(
             return completion.finish(travelling.len());
         }
     };
+    shared.deliveries.written(&completion.deliveries, written.position);
     for run in travelling {
         run.segment.written(written.position, run.rows, run.bytes);
         if run.segment.size().1 > run.segment.threshold.volume {
@@ -531,13 +549,13 @@ fn arrived(
 
 #[async_trait]
 impl RowSink for Store {
-    async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
+    async fn append(&self, mut group: RowGroup) -> Result<Receipt, SinkError> {
         if self.shared.ending.load(Ordering::Relaxed) {
             return Err(SinkError::NotRunning);
         }
         let bytes: usize = group.parts.iter().flat_map(|part| &part.rows).map(|row| row.len() + 64).sum();
         if bytes == 0 {
-            return Ok(Receipt::issue(&self.issuer, 0, Vec::new()));
+            return self.without_rows(group.deliveries, Vec::new()).await;
         }
         if bytes > crate::journal::record::MAX_BODY_BYTES / 2 {
             return Err(SinkError::Failed {
@@ -556,11 +574,11 @@ impl RowSink for Store {
         turn.holds_memory();
         let received = self.shared.now();
         let origin: Arc<str> = Arc::from(group.origin.as_str());
-        let patient = group.patient;
+        let (patient, deliveries) = (group.patient, std::mem::take(&mut group.deliveries));
         let (parts, mut refused) = self.prepare(group, received).await?;
         let rows: usize = parts.iter().flat_map(|part| &part.fitted.runs).map(|run| run.rows.len()).sum();
         if rows == 0 {
-            return Ok(Receipt::issue(&self.issuer, 0, refused));
+            return self.without_rows(deliveries, refused).await;
         }
         let counts: Vec<(String, String, u64)> = parts
             .iter()
@@ -570,7 +588,7 @@ impl RowSink for Store {
             })
             .collect();
         let databases: BTreeSet<String> = counts.iter().map(|(dbms, _, _)| dbms.clone()).collect();
-        let receiver = self.send(turn, parts, received, &origin, permit).await?;
+        let receiver = self.send(turn, parts, received, &origin, deliveries, permit).await?;
         let late = self.wait(receiver, &databases, patient).await?;
         for (dbms, table, rows) in counts {
             let immediate = self.shared.thresholds.read().of(&dbms, &table).immediate;
@@ -596,5 +614,23 @@ impl RowSink for Store {
         let stored = crate::incoming::put(&self.shared, file).await?;
         let refused = stored.refused.into_iter().map(|(row, reason)| RefusedRow { part: 0, row, reason }).collect();
         Ok(FileReceipt { hash: stored.hash, receipt: Receipt::issue(&self.issuer, stored.rows, refused) })
+    }
+
+    fn holds(&self, delivery: &Delivery) -> bool {
+        self.shared.deliveries.contains(delivery)
+    }
+
+    fn deliveries(&self) -> Vec<Delivery> {
+        self.shared.deliveries.all()
+    }
+
+    async fn release(&self, deliveries: Vec<Delivery>) -> Result<(), SinkError> {
+        let released = self.shared.deliveries.release(&self.shared.journal, deliveries).await;
+        released.map_err(|error| OperatorError::from(error).into())
+    }
+
+    async fn forget(&self, client: &str) -> Result<(), SinkError> {
+        let forgotten = self.shared.deliveries.forget(&self.shared.journal, client).await;
+        forgotten.map_err(|error| OperatorError::from(error).into())
     }
 }

@@ -8,7 +8,7 @@
 //! body     version     1   1
 //!          sequence    8   place in the journal, counted over all files
 //!          entries         until the end of the body
-//! entry    kind        1   1 rows, 2 sealed, 3 partition dropped
+//! entry    kind        1   1 rows, 2 sealed, 3 partition dropped, 4 delivered, 5 released, 6 forgotten
 //! rows     segment    16   random
 //!          file id     8   of tsd_info, 0 when none
 //!          opened      8   microseconds since 1970, UTC
@@ -19,6 +19,10 @@
 //!          count       4   then each row: length 4 and text
 //! sealed   segment    16
 //! dropped  dbms, table, partition                                 each length 4 and text
+//! delivered, released
+//!          client          length 4 and text
+//!          count       4   then each packet id of QoS 2: 2
+//! forgotten client         length 4 and text
 //! ```
 //!
 //! A frame is one message: its rows are there together or not at all. A rows entry names its segment in full, so that the
@@ -28,6 +32,7 @@
 use std::sync::Arc;
 
 use anylog_dbms::SegmentId;
+use anylog_ingest::Delivery;
 use jiff::Timestamp;
 
 /// The first bytes of a frame.
@@ -40,6 +45,9 @@ const VERSION: u8 = 1;
 const KIND_ROWS: u8 = 1;
 const KIND_SEALED: u8 = 2;
 const KIND_DROPPED: u8 = 3;
+const KIND_DELIVERED: u8 = 4;
+const KIND_RELEASED: u8 = 5;
+const KIND_FORGOTTEN: u8 = 6;
 
 /// What all rows of a segment share. A segment is the run of rows of one key between two thresholds: one source file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +103,12 @@ pub enum Entry {
         /// The partition's full name.
         partition: String,
     },
+    /// QoS 2 packets of a client whose messages are stored: with the rows of this frame, or without rows.
+    Delivered(Arc<str>, Vec<u16>),
+    /// Packets of a client that it released: their ids mean other messages behind this.
+    Released(Arc<str>, Vec<u16>),
+    /// The session of a client ended: none of its packets before this counts any more.
+    Forgotten(Arc<str>),
 }
 
 /// A decoded frame.
@@ -189,6 +203,31 @@ impl Entries {
         }
     }
 
+    /// Says that QoS 2 packets are stored.
+    pub fn delivered(&mut self, deliveries: &[Delivery]) {
+        self.packets(KIND_DELIVERED, deliveries);
+    }
+
+    /// Says that QoS 2 packets were released.
+    pub fn released(&mut self, deliveries: &[Delivery]) {
+        self.packets(KIND_RELEASED, deliveries);
+    }
+
+    /// Says that the session of a client ended.
+    pub fn forgotten(&mut self, client: &str) {
+        self.bytes.push(KIND_FORGOTTEN);
+        put_text(&mut self.bytes, client);
+    }
+
+    fn packets(&mut self, kind: u8, deliveries: &[Delivery]) {
+        for run in deliveries.chunk_by(|a, b| a.client == b.client) {
+            self.bytes.push(kind);
+            put_text(&mut self.bytes, &run[0].client);
+            put_length(&mut self.bytes, run.len());
+            self.bytes.extend(run.iter().flat_map(|delivery| delivery.packet.to_le_bytes()));
+        }
+    }
+
     /// The segments whose rows are in it.
     #[must_use]
     pub fn segments(&self) -> &[Arc<SegmentHeader>] {
@@ -279,6 +318,13 @@ impl<'a> Cursor<'a> {
         Timestamp::from_microsecond(self.i64()?).ok()
     }
 
+    fn packets(&mut self) -> Option<(Arc<str>, Vec<u16>)> {
+        let client = Arc::from(self.text()?);
+        let count = usize::try_from(self.u32()?).ok()?;
+        let ids = self.take(count.checked_mul(2)?)?;
+        Some((client, ids.chunks_exact(2).map(|id| u16::from_le_bytes([id[0], id[1]])).collect()))
+    }
+
     fn text(&mut self) -> Option<String> {
         let length = usize::try_from(self.u32()?).ok()?;
         String::from_utf8(self.take(length)?.to_vec()).ok()
@@ -297,6 +343,9 @@ fn read_body(body: &[u8]) -> Option<Frame> {
             KIND_ROWS => Entry::Rows(read_rows(&mut cursor)?),
             KIND_SEALED => Entry::Sealed(cursor.segment()?),
             KIND_DROPPED => Entry::Dropped { dbms: cursor.text()?, table: cursor.text()?, partition: cursor.text()? },
+            KIND_DELIVERED => cursor.packets().map(|(client, ids)| Entry::Delivered(client, ids))?,
+            KIND_RELEASED => cursor.packets().map(|(client, ids)| Entry::Released(client, ids))?,
+            KIND_FORGOTTEN => Entry::Forgotten(Arc::from(cursor.text()?)),
             _ => return None,
         });
     }
@@ -362,7 +411,16 @@ mod tests {
                 table,
                 partition
             }),
+            ("\\PC{1,5}", proptest::collection::vec(any::<u16>(), 1..5))
+                .prop_map(|(client, ids)| Entry::Delivered(client.into(), ids)),
+            ("\\PC{1,5}", proptest::collection::vec(any::<u16>(), 1..5))
+                .prop_map(|(client, ids)| Entry::Released(client.into(), ids)),
+            "\\PC{1,5}".prop_map(|client| Entry::Forgotten(client.into())),
         ]
+    }
+
+    fn deliveries(client: &Arc<str>, ids: &[u16]) -> Vec<Delivery> {
+        ids.iter().map(|packet| Delivery { client: Arc::clone(client), packet: *packet }).collect()
     }
 
     fn encode(sequence: u64, entries: &[Entry]) -> Vec<u8> {
@@ -377,6 +435,9 @@ mod tests {
                 ),
                 Entry::Sealed(id) => encoded.sealed(*id),
                 Entry::Dropped { dbms, table, partition } => encoded.dropped(dbms, table, partition),
+                Entry::Delivered(client, ids) => encoded.delivered(&deliveries(client, ids)),
+                Entry::Released(client, ids) => encoded.released(&deliveries(client, ids)),
+                Entry::Forgotten(client) => encoded.forgotten(client),
             }
         }
         let mut bytes = Vec::new();

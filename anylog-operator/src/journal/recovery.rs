@@ -11,6 +11,7 @@ use anylog_dbms::SegmentId;
 
 use super::record::{Entry, Frame, FrameError, MARKER, SegmentHeader, read_frame};
 use super::{FileUse, Position, file_name, file_number};
+use crate::deliveries::Held;
 use crate::disk::Disk;
 
 /// A place in a journal file that holds no frame.
@@ -70,6 +71,8 @@ pub struct Recovery {
     pub segments: Vec<RecoveredSegment>,
     /// Dropped partitions.
     pub tombstones: Tombstones,
+    /// QoS 2 packets that were stored and not released.
+    pub deliveries: Held,
     /// What was damaged.
     pub damages: Vec<Damage>,
     pub(super) next_sequence: u64,
@@ -170,6 +173,15 @@ impl Scan {
                 }
                 Entry::Dropped { dbms, table, partition } => {
                     self.recovery.tombstones.add(&dbms, &table, &partition, frame.sequence);
+                }
+                Entry::Delivered(client, packets) => {
+                    packets.iter().for_each(|packet| self.recovery.deliveries.add(&client, *packet, position.file));
+                }
+                Entry::Released(client, packets) => packets.iter().for_each(|packet| {
+                    self.recovery.deliveries.remove(&client, *packet);
+                }),
+                Entry::Forgotten(client) => {
+                    self.recovery.deliveries.forget(&client);
                 }
                 Entry::Rows(rows) => {
                     let id = rows.segment.id;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::let_underscore_must_use)]
 
 mod commands;
+mod deliveries;
 mod files;
 mod harness;
 mod restart;

@@ -1,0 +1,220 @@
+//! The QoS 2 packets that were stored and not released: what makes exactly once outlive the process.
+//!
+//! A packet id is in the journal in the same frame as the rows of its message, so both are there after a crash or neither.
+//! It leaves by a *released* or *forgotten* entry behind it. Journal files go oldest first, so such an entry lives at least as
+//! long as the ids that it concerns; an id that is not released when its file goes is written again into the current file first.
+//!
+//! The order of entries in the journal is the order of the changes here: both happen under one lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anylog_ingest::Delivery;
+use parking_lot::Mutex;
+
+use crate::journal::record::Entries;
+use crate::journal::{Journal, JournalError, Position, Written};
+
+/// Packet ids by client, each with the number of the journal file that it is in.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Held(HashMap<Arc<str>, BTreeMap<u16, u32>>);
+
+impl Held {
+    /// A packet is in a file.
+    pub(crate) fn add(&mut self, client: &Arc<str>, packet: u16, file: u32) {
+        match self.0.get_mut(client) {
+            Some(packets) => drop(packets.insert(packet, file)),
+            None => drop(self.0.entry(Arc::clone(client)).or_default().insert(packet, file)),
+        }
+    }
+
+    /// A packet was released; returns the file that it was in.
+    pub(crate) fn remove(&mut self, client: &str, packet: u16) -> Option<u32> {
+        let packets = self.0.get_mut(client)?;
+        let file = packets.remove(&packet);
+        if packets.is_empty() {
+            self.0.remove(client);
+        }
+        file
+    }
+
+    /// A session ended; returns what it held.
+    pub(crate) fn forget(&mut self, client: &str) -> Option<(Arc<str>, BTreeMap<u16, u32>)> {
+        self.0.remove_entry(client)
+    }
+
+    /// Whether a packet is held.
+    #[must_use]
+    pub fn contains(&self, client: &str, packet: u16) -> bool {
+        self.0.get(client).is_some_and(|packets| packets.contains_key(&packet))
+    }
+
+    /// All packets, by client and id.
+    #[must_use]
+    pub fn all(&self) -> Vec<Delivery> {
+        let mut all: Vec<Delivery> = self.0.iter().flat_map(|(client, packets)| of(client, packets.keys())).collect();
+        all.sort();
+        all
+    }
+
+    /// The packets in files up to this one.
+    fn up_to(&self, file: u32) -> Vec<Delivery> {
+        let old = |packets: &BTreeMap<u16, u32>| -> Vec<u16> {
+            packets.iter().filter(|(_, known)| **known <= file).map(|(packet, _)| *packet).collect()
+        };
+        self.0.iter().flat_map(|(client, packets)| of(client, old(packets).iter()).collect::<Vec<_>>()).collect()
+    }
+}
+
+fn of<'p>(client: &Arc<str>, packets: impl Iterator<Item = &'p u16>) -> impl Iterator<Item = Delivery> {
+    packets.map(|packet| Delivery { client: Arc::clone(client), packet: *packet })
+}
+
+/// The packets of a running store.
+#[derive(Debug, Default)]
+pub(crate) struct Deliveries {
+    /// Held from a change to the hand-over of its entry. Not `held`: a journal that is closed answers at once.
+    order: Mutex<()>,
+    held: Mutex<Held>,
+    /// Releases that are not on stable storage yet.
+    leaving: AtomicUsize,
+}
+
+impl Deliveries {
+    /// Takes over what the run before held.
+    pub(crate) fn adopt(&self, held: Held) {
+        *self.held.lock() = held;
+    }
+
+    pub(crate) fn contains(&self, delivery: &Delivery) -> bool {
+        self.held.lock().contains(&delivery.client, delivery.packet)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Delivery> {
+        self.held.lock().all()
+    }
+
+    /// The frame with these packets is written.
+    pub(crate) fn written(&self, deliveries: &[Delivery], position: Position) {
+        if deliveries.is_empty() {
+            return;
+        }
+        let mut held = self.held.lock();
+        for delivery in deliveries {
+            held.add(&delivery.client, delivery.packet, position.file());
+        }
+    }
+
+    /// Writes packets whose messages gave no rows. Returns when they are on stable storage.
+    pub(crate) async fn note(
+        self: &Arc<Self>,
+        journal: &Journal,
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), JournalError> {
+        let mut entries = Entries::default();
+        entries.delivered(&deliveries);
+        let me = Arc::clone(self);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let done = move |result: Result<Written, JournalError>| {
+            if let Ok(written) = &result {
+                me.written(&deliveries, written.position);
+            }
+            // A waiter that went away does not mind.
+            drop(sender.send(result.map(|_| ())));
+        };
+        journal.submit(entries, Box::new(done));
+        receiver.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Releases packets. Returns when that is on stable storage; after an error they are held as before.
+    pub(crate) async fn release(
+        self: &Arc<Self>,
+        journal: &Journal,
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), JournalError> {
+        let written = {
+            let _in_order = self.order.lock();
+            let mut held = self.held.lock();
+            let file = |held: &mut Held, delivery: &Delivery| held.remove(&delivery.client, delivery.packet);
+            let known: Vec<(Delivery, u32)> =
+                deliveries.into_iter().filter_map(|one| file(&mut held, &one).map(|file| (one, file))).collect();
+            drop(held);
+            // Who releases a packet twice must not overtake the first release.
+            if known.is_empty() && self.leaving.load(Ordering::SeqCst) == 0 {
+                return Ok(());
+            }
+            let mut entries = Entries::default();
+            let released: Vec<Delivery> = known.iter().map(|(delivery, _)| delivery.clone()).collect();
+            entries.released(&released);
+            self.leave(journal, entries, known)
+        };
+        written.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Releases all packets of a client. Returns when that is on stable storage; after an error they are held as before.
+    pub(crate) async fn forget(self: &Arc<Self>, journal: &Journal, client: &str) -> Result<(), JournalError> {
+        let written = {
+            let _in_order = self.order.lock();
+            let Some((client, packets)) = self.held.lock().forget(client) else { return Ok(()) };
+            let mut entries = Entries::default();
+            entries.forgotten(&client);
+            let known = packets.into_iter();
+            let known = known.map(|(packet, file)| (Delivery { client: Arc::clone(&client), packet }, file)).collect();
+            self.leave(journal, entries, known)
+        };
+        written.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Hands a release to the journal. When it cannot be written the packets come back, also if nobody waits any more.
+    fn leave(
+        self: &Arc<Self>,
+        journal: &Journal,
+        entries: Entries,
+        known: Vec<(Delivery, u32)>,
+    ) -> tokio::sync::oneshot::Receiver<Result<(), JournalError>> {
+        self.leaving.fetch_add(1, Ordering::SeqCst);
+        let me = Arc::clone(self);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let done = move |result: Result<Written, JournalError>| {
+            if result.is_err() {
+                let mut held = me.held.lock();
+                for (delivery, file) in &known {
+                    held.add(&delivery.client, delivery.packet, *file);
+                }
+            }
+            me.leaving.fetch_sub(1, Ordering::SeqCst);
+            // A waiter that went away does not mind.
+            drop(sender.send(result.map(|_| ())));
+        };
+        journal.submit(entries, Box::new(done));
+        receiver
+    }
+
+    /// Writes the packets of files up to this one again, because those files go. Blocks until it is on stable storage.
+    pub(crate) fn carry(&self, journal: &Journal, file: u32) -> Result<(), JournalError> {
+        let (written, old) = {
+            let _in_order = self.order.lock();
+            let old = self.held.lock().up_to(file);
+            if old.is_empty() {
+                return Ok(());
+            }
+            let mut entries = Entries::default();
+            entries.delivered(&old);
+            (submit(journal, entries), old)
+        };
+        let written = written.blocking_recv().unwrap_or(Err(JournalError::Closed))?;
+        let mut held = self.held.lock();
+        for delivery in old.iter().filter(|old| held.contains(&old.client, old.packet)).collect::<Vec<_>>() {
+            held.add(&delivery.client, delivery.packet, written.position.file());
+        }
+        Ok(())
+    }
+}
+
+fn submit(journal: &Journal, entries: Entries) -> tokio::sync::oneshot::Receiver<Result<Written, JournalError>> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // A waiter that went away does not mind.
+    journal.submit(entries, Box::new(move |result| drop(sender.send(result))));
+    receiver
+}
