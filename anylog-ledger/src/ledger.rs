@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use anylog_core::{CommandError, Node};
+use anylog_core::Node;
 use anylog_dbms::{Catalog, TableSource};
-use anylog_net::{PeerReply, Peers};
+use anylog_net::Peers;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
@@ -51,8 +51,9 @@ pub struct Ledger {
     // One write at a time, across the master's verdict.
     gate: tokio::sync::Mutex<()>,
     // One change of the master's table at a time.
-    table_gate: Mutex<()>,
-    exported: Mutex<Option<master::Export>>,
+    published: Mutex<master::Published>,
+    // Counts changes of what this node tells those that follow it.
+    notices: tokio::sync::watch::Sender<u64>,
     silent_masters: Mutex<HashMap<String, Instant>>,
     own_operator: RwLock<Option<String>>,
     statuses: RwLock<HashMap<String, NodeStatus>>,
@@ -79,8 +80,8 @@ impl Ledger {
             state: Mutex::default(),
             snapshot: RwLock::default(),
             gate: tokio::sync::Mutex::default(),
-            table_gate: Mutex::default(),
-            exported: Mutex::default(),
+            published: Mutex::default(),
+            notices: tokio::sync::watch::Sender::default(),
             silent_masters: Mutex::default(),
             own_operator: RwLock::default(),
             statuses: RwLock::default(),
@@ -233,7 +234,12 @@ impl Ledger {
                 return Err(error.clone());
             }
             let result = change(&state.file, &mut state.contents);
-            *ledger.snapshot.write() = None;
+            let mut snapshot = ledger.snapshot.write();
+            let same = snapshot.as_ref().is_some_and(|(_, snapshot)| snapshot.is_of(&state.contents.policies));
+            if !same {
+                *snapshot = None;
+                ledger.notices.send_modify(|count| *count = count.wrapping_add(1));
+            }
             result
         })
         .await
@@ -269,7 +275,9 @@ impl Ledger {
                         tracing::error!(%damage, "The local copy of the ledger was damaged");
                         self.node.errors.add(self.node.clock.now(), "ledger", "Blockchain", damage.clone());
                     }
-                    (loaded.contents, None)
+                    let mut contents = loaded.contents;
+                    contents.arrange();
+                    (contents, None)
                 }
                 Err(error) => {
                     tracing::error!(%error, "The local copy of the ledger cannot be read");
@@ -319,16 +327,5 @@ impl TableSource for Tables {
         let of_dbms = |policy: &Arc<Policy>| policy.text("dbms").is_some_and(|name| name.eq_ignore_ascii_case(dbms));
         let snapshot = ledger.snapshot();
         snapshot.of_kind("table").filter(|policy| of_dbms(policy)).filter_map(|policy| policy.shown("name")).collect()
-    }
-}
-
-impl Ledger {
-    /// What the node answers to another that asks for the ledger: the master's table when this node has one, else the part of
-    /// the local copy that is known to the master. Deletions follow as `{"deleted": {"id": X, "date": D}}`. Blocks.
-    ///
-    /// # Errors
-    /// What the master's database refuses.
-    pub fn answer(&self, known_version: &str) -> Result<PeerReply, CommandError> {
-        Ok(self.export(known_version)?)
     }
 }

@@ -3,17 +3,28 @@
 pub mod id;
 pub mod python_text;
 
+use std::cmp::Ordering;
+use std::sync::OnceLock;
+
 use anylog_core::reply::json;
+use md5::{Digest, Md5};
 use serde_json::{Map, Value};
 
 use crate::LedgerError;
 
 /// A policy: its type and the object under it. Attributes keep their order, because ids depend on it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     root: Value,
     kind: String,
     id: String,
+    digest: OnceLock<[u8; 16]>,
+}
+
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        self.root == other.root
+    }
 }
 
 impl Policy {
@@ -44,7 +55,7 @@ impl Policy {
             Some(other) => other.to_string(),
         };
         let kind = kind.clone();
-        Ok(Self { root, kind, id })
+        Ok(Self { root, kind, id, digest: OnceLock::new() })
     }
 
     /// A policy of this type with this content.
@@ -57,7 +68,7 @@ impl Policy {
             Some(other) => other.to_string(),
         };
         let root = Value::Object(Map::from_iter([(kind.clone(), Value::Object(inner))]));
-        Self { root, kind, id }
+        Self { root, kind, id, digest: OnceLock::new() }
     }
 
     /// A policy from its JSON text, strictly read.
@@ -119,6 +130,20 @@ impl Policy {
     #[must_use]
     pub fn to_json_text(&self) -> String {
         json::text(&self.root)
+    }
+
+    /// MD5 of the text on one line: equal for equal texts. Computed once.
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 16] {
+        self.digest.get_or_init(|| Md5::digest(self.to_json_text().as_bytes()).into())
+    }
+
+    /// The order of policies in the ledger: by date, then by id. It depends on the policies alone, so that all nodes agree.
+    #[must_use]
+    pub fn order(&self, other: &Policy) -> Ordering {
+        let mine = self.text("date").unwrap_or_default();
+        let theirs = other.text("date").unwrap_or_default();
+        mine.cmp(theirs).then_with(|| self.id.cmp(&other.id))
     }
 
     /// The same policy with another value of an attribute, appended when it is new. Its id follows an `id`.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use md5::{Digest, Md5};
 use serde_json::Value;
 
+use crate::sync::edition::version_of;
 use crate::{Policy, View};
 
 /// That a policy was deleted, and when.
@@ -33,6 +33,24 @@ impl Contents {
     #[must_use]
     pub fn policy(&self, id: &str) -> Option<&Arc<Policy>> {
         self.policies.iter().find(|policy| policy.id() == id)
+    }
+
+    /// Puts the policies into the order of the ledger: those that a master knows first, then the local ones as they were written.
+    pub(crate) fn arrange(&mut self) {
+        self.policies.sort_by(|a, b| match (a.is_local(), b.is_local()) {
+            (false, false) => a.order(b),
+            (a, b) => a.cmp(&b),
+        });
+    }
+
+    /// Puts a policy where it belongs.
+    pub(crate) fn place(&mut self, policy: Arc<Policy>) {
+        let before = |known: &Arc<Policy>| match (known.is_local(), policy.is_local()) {
+            (false, false) => known.order(&policy).is_lt(),
+            (known, _) => !known,
+        };
+        let at = if policy.is_local() { self.policies.len() } else { self.policies.partition_point(before) };
+        self.policies.insert(at, policy);
     }
 }
 
@@ -73,6 +91,11 @@ impl Snapshot {
         &self.stored
     }
 
+    /// Whether this is the state of just these policies.
+    pub(crate) fn is_of(&self, policies: &[Arc<Policy>]) -> bool {
+        self.stored.len() == policies.len() && self.stored.iter().zip(policies).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
     /// The policy of this id.
     #[must_use]
     pub fn policy(&self, id: &str) -> Option<&Arc<Policy>> {
@@ -91,21 +114,11 @@ impl Snapshot {
         Arc::clone(self.view.get_or_init(|| Arc::new(View::build(&self.policies))))
     }
 
-    /// MD5 over the stored policies, one JSON text a line. Two nodes with equal versions have equal ledgers.
+    /// MD5 over the digests of the stored policies. Two nodes with equal versions have equal ledgers.
     #[must_use]
     pub fn version(&self) -> String {
-        self.version.get_or_init(|| version_of(self.stored.iter().map(|policy| policy.to_json_text()))).clone()
+        self.version.get_or_init(|| version_of(&self.stored)).clone()
     }
-}
-
-/// MD5 over lines, each ended by a line feed.
-pub(crate) fn version_of(lines: impl IntoIterator<Item = impl AsRef<str>>) -> String {
-    let mut hash = Md5::new();
-    for line in lines {
-        hash.update(line.as_ref().as_bytes());
-        hash.update(b"\n");
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Attributes that an overlay changes, and its date.

@@ -54,7 +54,11 @@ impl Master {
     fn answer(&self) -> Incoming {
         let there = |id: &str| self.policies.iter().any(|policy| policy.id() == id);
         let deleted = self.deleted.iter().filter(|note| !there(&note.id)).cloned().collect();
-        Incoming { policies: self.policies.clone(), deleted }
+        Incoming {
+            policies: Arc::new(self.policies.iter().cloned().map(Arc::new).collect()),
+            deleted,
+            ..Incoming::default()
+        }
     }
 }
 
@@ -82,6 +86,13 @@ fn step() -> impl Strategy<Value = Step> {
 /// One exchange of which only the first `reaches` messages arrive.
 fn exchange(node: &mut Contents, master: &mut Master, reaches: usize) -> bool {
     let merged = merge(node, &master.answer(), Trust::Same);
+    // What has to be written follows from what changed.
+    let by_id = |contents: &Contents| {
+        let mut contents = contents.clone();
+        contents.policies.sort_by(|a, b| a.id().cmp(b.id()));
+        contents
+    };
+    assert_eq!(merged.is_changed(), by_id(&merged.contents) != by_id(node));
     *node = merged.contents;
     for outgoing in merged.outgoing.iter().take(reaches) {
         master.take(outgoing);
@@ -188,8 +199,9 @@ proptest! {
                 contents.policies.push(Arc::new(policy));
             }
         }
-        let policies = theirs.into_iter().map(|(id, date, text)| policy(id, date, text, "global")).collect();
-        let incoming = Incoming { policies, deleted: Vec::new() };
+        let policies = theirs.into_iter().map(|(id, date, text)| Arc::new(policy(id, date, text, "global")));
+        let policies = Arc::new(policies.collect());
+        let incoming = Incoming { policies, ..Incoming::default() };
         let once = merge(&contents, &incoming, Trust::Same);
         let twice = merge(&once.contents, &incoming, Trust::Same);
         prop_assert_eq!(once.contents, twice.contents);
@@ -205,7 +217,7 @@ fn a_policy_stays_local_until_the_master_shows_it() {
     let merged = merge(&contents, &Incoming::default(), Trust::New);
     assert_eq!(merged.outgoing, [Outgoing::Push(own)]);
     assert!(merged.contents.policies[0].is_local());
-    let incoming = Incoming { policies: vec![policy(1, 1, 0, "global")], deleted: Vec::new() };
+    let incoming = Incoming { policies: Arc::new(vec![Arc::new(policy(1, 1, 0, "global"))]), ..Incoming::default() };
     let merged = merge(&merged.contents, &incoming, Trust::Same);
     assert!(merged.outgoing.is_empty() && !merged.contents.policies[0].is_local());
 }
@@ -216,7 +228,7 @@ fn the_policies_of_another_network_do_not_follow_a_node() {
         policies: vec![Arc::new(policy(1, 1, 0, "global")), Arc::new(policy(2, 1, 0, "local"))],
         ..Contents::default()
     };
-    let incoming = Incoming { policies: vec![policy(3, 1, 0, "global")], deleted: Vec::new() };
+    let incoming = Incoming { policies: Arc::new(vec![Arc::new(policy(3, 1, 0, "global"))]), ..Incoming::default() };
     let merged = merge(&contents, &incoming, Trust::New);
     let ids: Vec<&str> = merged.contents.policies.iter().map(|policy| policy.id()).collect();
     assert_eq!(ids, ["p3", "p2"]);
@@ -227,10 +239,14 @@ fn the_policies_of_another_network_do_not_follow_a_node() {
 fn a_policy_deleted_at_the_master_is_not_brought_back_by_a_node_that_held_it() {
     let contents = Contents { policies: vec![Arc::new(policy(1, 1, 0, "local"))], ..Contents::default() };
     let deleted = vec![Deletion { id: "p1".to_owned(), date: "2026-01-01T00:00:00.000002Z".to_owned() }];
-    let merged = merge(&contents, &Incoming { policies: Vec::new(), deleted: deleted.clone() }, Trust::Same);
+    let merged = merge(
+        &contents,
+        &Incoming { policies: Arc::default(), deleted: deleted.clone(), ..Incoming::default() },
+        Trust::Same,
+    );
     assert!(merged.contents.policies.is_empty() && merged.outgoing.is_empty());
     // One that was made again after the deletion is.
     let contents = Contents { policies: vec![Arc::new(policy(1, 3, 0, "local"))], ..Contents::default() };
-    let merged = merge(&contents, &Incoming { policies: Vec::new(), deleted }, Trust::Same);
+    let merged = merge(&contents, &Incoming { policies: Arc::default(), deleted, ..Incoming::default() }, Trust::Same);
     assert_eq!(merged.outgoing.len(), 1);
 }

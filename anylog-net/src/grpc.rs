@@ -5,6 +5,7 @@
 //! command's whole answer by [`ANSWER_BYTES`].
 
 mod client;
+mod ledger;
 mod server;
 
 pub use client::GrpcPeers;

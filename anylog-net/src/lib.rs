@@ -70,4 +70,7 @@ pub use address::ServerAddress;
 pub use commands::{commands, register_processes};
 pub use grpc::GrpcPeers;
 pub use listener::{ConnectionHandler, Listeners, Protocol, RunningServer, ServerKind, server_declaration};
-pub use peers::{LocalPeers, PeerError, PeerReply, PeerRequest, PeerService, PeerStream, Peers, StreamDeadlines};
+pub use peers::{
+    FOLLOW_SILENCE, LedgerBasis, LedgerDifference, LedgerQuestion, LocalPeers, PeerError, PeerReply, PeerRequest,
+    PeerService, PeerStream, Peers, StreamDeadlines,
+};

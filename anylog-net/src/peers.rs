@@ -26,6 +26,52 @@ pub enum PeerRequest {
         /// The version that the asking node holds; empty when it holds none.
         known_version: String,
     },
+    /// Give what is new in the ledger.
+    LedgerChanges(LedgerQuestion),
+    /// Say when the ledger changes. Only streamed: each piece means that there may be something new, some come to say that
+    /// the node is alive. Silence longer than [`FOLLOW_SILENCE`] means that it is not.
+    FollowLedger,
+}
+
+/// The longest time between two pieces of [`PeerRequest::FollowLedger`].
+pub const FOLLOW_SILENCE: Duration = Duration::from_secs(15);
+
+/// What a node that asks for [`PeerRequest::LedgerChanges`] holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerQuestion {
+    /// The version of its copy; empty when it holds nothing.
+    pub known_version: String,
+    /// Digests of the parts of its copy, parted by id into as many parts as there are digests; none when it sends them only if
+    /// the version is not known.
+    pub digests: Vec<u64>,
+    /// Whether it wants all policies, whatever it holds.
+    pub whole: bool,
+}
+
+/// What is new in a ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerDifference {
+    /// The version now.
+    pub version: String,
+    /// What the difference is to be put on.
+    pub basis: LedgerBasis,
+    /// Policies that are new or have new content, one JSON text each.
+    pub policies: Vec<String>,
+    /// Ids of policies that were deleted, each with the date of the deletion.
+    pub deleted: Vec<(String, String)>,
+}
+
+/// What a [`LedgerDifference`] is to be put on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerBasis {
+    /// The version that the asking node named: policies are added or exchanged, deleted ones taken away.
+    Known,
+    /// These parts of the asking node's copy, which are exchanged whole.
+    Parts(Vec<u32>),
+    /// Nothing: the difference is the whole ledger.
+    Whole,
+    /// There is no difference yet: the version is not known, and the digests of the parts are needed.
+    Unknown,
 }
 
 /// What another node answers.
@@ -41,6 +87,8 @@ pub enum PeerReply {
         /// The policies, one JSON text each.
         policies: Option<Vec<String>>,
     },
+    /// What is new in the ledger.
+    LedgerChanges(LedgerDifference),
 }
 
 /// Why another node gave no answer.
@@ -125,7 +173,7 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
     ///
     /// Returns with the first piece or the end of an empty answer at hand, so that an error before that is an error here and the
     /// question can be put to another node. The boundaries of pieces mean nothing. Dropping the future or the stream
-    /// cancels the command, so this is for commands that read.
+    /// cancels the command, so this is for commands that read, and for [`PeerRequest::FollowLedger`].
     ///
     /// Ways to other nodes that hold only whole answers may leave this out: the answer then comes as one piece.
     ///

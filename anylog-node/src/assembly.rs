@@ -153,12 +153,21 @@ impl PeerService for Answering {
                 let both = !reply.is_empty() && !printed.is_empty();
                 Ok(PeerReply::Text(if both { format!("{printed}\n{reply}") } else { printed + &reply }))
             }
+            PeerRequest::LedgerChanges(question) => {
+                let ledger = Arc::clone(&self.ledger);
+                let answer = tokio::task::spawn_blocking(move || ledger.answer_changes(&question)).await;
+                answer.unwrap_or_else(|error| Err(CommandError::process(format!("The ledger was not read: {error}"))))
+            }
             _ => Err(unknown_question()),
         }
     }
 
     async fn stream(&self, from: SocketAddr, request: PeerRequest) -> Result<Chunks, CommandError> {
-        let PeerRequest::Command { text } = request else { return Err(unknown_question()) };
+        let text = match request {
+            PeerRequest::Command { text } => text,
+            PeerRequest::FollowLedger => return Ok(self.ledger.follow()),
+            _ => return Err(unknown_question()),
+        };
         let (reply, printed) = self.execute(from, &text).await?;
         let printed = stream::iter((!printed.is_empty()).then(|| Ok(Bytes::from(printed + "\n"))));
         Ok(match reply {

@@ -11,7 +11,7 @@ use anylog_core::{
 use serde_json::Value;
 
 use super::{done, host, policies_argument, policy_argument};
-use crate::ledger::blocking;
+use crate::ledger::{Pushed, blocking};
 use crate::store::file::LedgerFile;
 use crate::{Ledger, LedgerError, Policy};
 
@@ -27,7 +27,7 @@ fn policies(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
             Declaration::new("blockchain push", "Takes a policy into the ledger database of this node, a master.")
                 .adds_data()
                 .grammar("[ignore|update] <policy>")
-                .returns("nothing; an error when the policy is refused")
+                .returns("nothing, or 'deleted' for a policy that is sent again and was deleted meanwhile; an error when the policy is refused")
                 .example("blockchain push !new_policy")
                 .example("blockchain push ignore !new_policy"),
             Arc::clone(ledger),
@@ -122,16 +122,20 @@ async fn push(ledger: &Ledger, session: &mut Session, call: Invocation) -> Comma
         session.require(Access::Admin, "blockchain push update")?;
     }
     let (ledger, host) = (ledger.shared(), host(session));
-    blocking(move || {
+    let deleted = blocking(move || {
+        let mut deleted = false;
         for policy in &policies {
             match how.as_deref() {
                 Some("update") => drop(ledger.replace_at_master(policy, &host)?),
-                how => drop(ledger.push(policy, &host, how == Some("ignore"))?),
+                how => deleted |= ledger.push(policy, &host, how == Some("ignore"))? == Pushed::Deleted,
             }
         }
-        Ok(())
+        Ok(deleted)
     })
     .await?;
+    if deleted && call.assign_to.is_none() {
+        return Ok(Reply::Text(crate::sync::source::DELETED.to_owned()));
+    }
     Ok(done(call.assign_to.is_some(), &[]))
 }
 

@@ -82,9 +82,10 @@ impl Ledger {
         }
         let text = format!("blockchain push {}", policy.marked("global").to_json_text());
         let mut warnings = Vec::new();
+        let mut accepted = false;
         for master in &to.masters {
             match self.ask_master(master, &text, to.local).await {
-                Ok(_) => {}
+                Ok(_) => accepted |= self.follows(master),
                 Err(LedgerError::Refused { error, .. }) if error.status == Status::DUPLICATE_OBJECT_ID => {
                     self.wake_sync();
                     return Err(LedgerError::DuplicateId { id: policy.id().to_owned() });
@@ -99,10 +100,15 @@ impl Ledger {
                 Err(error) => return Err(error),
             }
         }
-        let policy = if to.local { self.append(policy).await? } else { Arc::new(policy.marked("global")) };
+        let policy = if to.local { self.append(policy, accepted).await? } else { Arc::new(policy.marked("global")) };
         self.wake_sync();
         self.warn(&warnings);
         Ok(Written { policy, warnings })
+    }
+
+    /// Whether the synchroniser has merged the ledger of this master.
+    fn follows(&self, master: &str) -> bool {
+        self.sync_state().is_some_and(|state| state.source.connection() == master && state.stats.succeeded > 0)
     }
 
     fn cluster_is_local(&self, policy: &Policy) -> bool {
@@ -152,16 +158,20 @@ impl Ledger {
         self.insert(policy, &Destinations::local()).await
     }
 
-    /// Appends a validated policy to the local copy. One that synchronisation brought meanwhile is taken as it is.
-    async fn append(&self, policy: Policy) -> Result<Arc<Policy>, LedgerError> {
-        let policy = Arc::new(policy.marked("local"));
+    /// Appends a validated policy to the local copy, as `global` when the master that this node follows has accepted it. One that
+    /// synchronisation brought meanwhile is taken as it is.
+    async fn append(&self, policy: Policy, accepted: bool) -> Result<Arc<Policy>, LedgerError> {
+        if accepted {
+            self.sync.accepted(policy.id());
+        }
+        let policy = Arc::new(policy.marked(if accepted { "global" } else { "local" }));
         self.change(move |file, contents| {
             if let Some(known) = contents.policy(policy.id()) {
                 return Ok(Arc::clone(known));
             }
             file.append(&policy)?;
             contents.deleted.retain(|note| note.id != policy.id());
-            contents.policies.push(Arc::clone(&policy));
+            contents.place(Arc::clone(&policy));
             Ok(policy)
         })
         .await

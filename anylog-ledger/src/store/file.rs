@@ -202,6 +202,24 @@ impl LedgerFile {
         self.append_line(&policy.to_json_text(), policy.id())
     }
 
+    /// Appends policies and returns when all are on stable storage.
+    ///
+    /// # Errors
+    /// What the operating system refuses; as for [`Self::append`].
+    pub fn append_all(&self, policies: &[Arc<Policy>]) -> Result<(), LedgerError> {
+        let mut text = String::new();
+        let mut checks = String::new();
+        for policy in policies {
+            let line = policy.to_json_text();
+            checks.push_str(&check_line(&line, policy.id()));
+            text.push_str(&line);
+            text.push('\n');
+        }
+        self.make_directory()?;
+        append(&self.path, text.as_bytes()).map_err(|error| self.failed(&error))?;
+        append(&self.beside(".check"), checks.as_bytes()).map_err(|error| self.failed(&error))
+    }
+
     /// Appends the note that a policy was deleted here.
     ///
     /// # Errors

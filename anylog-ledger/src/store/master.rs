@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use anylog_dbms::{Catalog, Dbms, DbmsError, Engine, SqlValue};
 
-use crate::snapshot::{Deletion, version_of};
+use crate::snapshot::Deletion;
 use crate::{LedgerError, Policy};
 
 /// The logical database of a master.
@@ -128,12 +128,6 @@ impl MasterTable {
         Ok(policies)
     }
 
-    /// The version of these policies; equal to that of a local copy with the same content.
-    #[must_use]
-    pub fn version(policies: &[Policy]) -> String {
-        version_of(policies.iter().map(Policy::to_json_text))
-    }
-
     /// Adds a row when the table is still as `mark` says. Returns whether it was.
     ///
     /// # Errors
@@ -232,6 +226,22 @@ impl MasterTable {
             ControlFlow::Continue(())
         })?;
         Ok(deletions)
+    }
+
+    /// When the policy of an id was deleted; none when it was not, or is there again.
+    ///
+    /// # Errors
+    /// What the database refuses.
+    pub fn deleted_at(&self, id: &str) -> Result<Option<String>, LedgerError> {
+        let mut date = None;
+        let sql = format!("SELECT date FROM {DELETED} WHERE policy_id = {}", quoted(id));
+        self.dbms.query(None, &sql, &mut |_, row| {
+            if let [SqlValue::Text(text)] = row.as_slice() {
+                date = Some(text.clone());
+            }
+            ControlFlow::Break(())
+        })?;
+        Ok(date)
     }
 
     /// The ids that came from a host.

@@ -1,25 +1,32 @@
 //! The synchroniser: a loop of exchanges with a source.
 //!
-//! One exchange asks the source for its ledger, merges it into the local copy, and tells the source what it does not know. The loop waits for its
-//! period, shorter after a failure, and less when it is woken. A policy that the source refuses is named in `get synchronizer` and sent
-//! again with each exchange; it never holds up the others.
+//! One exchange asks the source for what is new, merges it into the local copy, and tells the source what it does not know. The loop waits for
+//! its period, shorter after a failure, and is woken by a write here and by the source, which tells of its changes. A policy that the
+//! source refuses is named in `get synchronizer` and sent again with each exchange; it never holds up the others.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anylog_core::node::processes::ProcessState;
+use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::merge::{Merged, Outgoing, Trust, merge, pending};
-use super::source::LedgerSource;
+use super::edition::Edition;
+use super::merge::{Incoming, Merged, Outgoing, Trust, merge};
+use super::source::{Delivered, LedgerSource};
 use crate::ledger::blocking;
-use crate::{Ledger, LedgerError};
+use crate::snapshot::Deletion;
+use crate::{Ledger, LedgerError, Policy};
 
 /// The wait after the first of several failures.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// The longest wait after a failure: a source that is back is noticed within this time.
+const LONGEST_RETRY: Duration = Duration::from_secs(2);
 /// How long `run blockchain sync` waits for the first exchange.
 pub const FIRST_EXCHANGE: Duration = Duration::from_secs(5);
 
@@ -34,6 +41,8 @@ pub struct SyncStats {
     pub succeeded: u64,
     /// Exchanges that failed.
     pub failed: u64,
+    /// Whether the source tells of changes at once.
+    pub following: bool,
     /// When the local copy changed last.
     pub updated: Option<jiff::Timestamp>,
     /// Why the last exchange failed; none when it succeeded.
@@ -59,7 +68,17 @@ pub struct SyncState {
 struct Running {
     state: SyncState,
     stop: CancellationToken,
-    known_version: String,
+    /// The edition of the source that was merged last; without version before the first exchange.
+    known: Edition,
+    /// Cancelled when another source is followed.
+    switched: CancellationToken,
+}
+
+/// What came of telling the source.
+#[derive(Debug, Default)]
+struct Told {
+    count: usize,
+    deleted: Vec<Deletion>,
 }
 
 /// The synchroniser of a ledger.
@@ -69,12 +88,56 @@ pub(crate) struct Synchronizer {
     // Counts exchanges, so that a waiter can tell one that began after it asked.
     exchanges: tokio::sync::watch::Sender<u64>,
     wake: Notify,
+    // Tells what was accepted by the source after it gave an answer from what was accepted before.
+    clock: AtomicU64,
+    accepted: Mutex<HashMap<String, u64>>,
 }
 
 impl Synchronizer {
     pub(crate) fn wake(&self) {
         if self.running.lock().is_some() {
             self.wake.notify_one();
+        }
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// The source accepted a policy: an answer that it gave before does not show it.
+    pub(crate) fn accepted(&self, id: &str) {
+        let now = self.tick();
+        self.accepted.lock().insert(id.to_owned(), now);
+    }
+
+    /// What the source accepted after an answer that was asked for at `began`.
+    fn accepted_since(&self, began: u64) -> HashSet<String> {
+        let mut accepted = self.accepted.lock();
+        accepted.retain(|_, at| *at >= began);
+        accepted.keys().cloned().collect()
+    }
+
+    /// The source to follow, and what ends that.
+    fn followed(&self) -> Option<(Arc<dyn LedgerSource>, CancellationToken)> {
+        let running = self.running.lock();
+        let running = running.as_ref()?;
+        Some((Arc::clone(&running.state.source), running.switched.clone()))
+    }
+
+    /// The source's ledger has this version.
+    fn heard(&self, version: &str) {
+        let mut running = self.running.lock();
+        let Some(running) = running.as_mut() else { return };
+        running.state.stats.following = true;
+        if running.known.version != version {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The source is not heard any more.
+    fn lost(&self) {
+        if let Some(running) = self.running.lock().as_mut() {
+            running.state.stats.following = false;
         }
     }
 
@@ -112,11 +175,13 @@ impl Ledger {
                 return Err(LedgerError::SyncRunning { details: describe(&running.state) });
             }
             let state = SyncState { source, period, to_dbms, stats: SyncStats::default() };
-            *running = Some(Running { state, stop: stop.clone(), known_version: String::new() });
+            let switched = stop.child_token();
+            *running = Some(Running { state, stop: stop.clone(), known: Edition::default(), switched });
         }
         let mut exchanges = self.sync.exchanges.subscribe();
         exchanges.mark_unchanged();
-        tokio::spawn(run(Arc::downgrade(&self.shared()), stop));
+        tokio::spawn(run(Arc::downgrade(&self.shared()), stop.clone()));
+        tokio::spawn(follow(Arc::downgrade(&self.shared()), stop));
         if tokio::time::timeout(FIRST_EXCHANGE, exchanges.changed()).await.is_ok_and(|changed| changed.is_ok()) {
             return Ok(None);
         }
@@ -151,7 +216,9 @@ impl Ledger {
             let mut running = self.sync.running.lock();
             let running = running.as_mut().ok_or(LedgerError::SyncNotRunning)?;
             running.state.source = source;
-            running.known_version.clear();
+            running.known = Edition::default();
+            running.switched.cancel();
+            running.switched = running.stop.child_token();
         }
         self.wake_sync();
         Ok(())
@@ -173,20 +240,17 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::SyncNotRunning`], what the source answered, what the local copy refuses.
     pub async fn exchange(&self) -> Result<(), LedgerError> {
-        let (source, known, to_dbms) = {
+        let source = {
             let running = self.sync.running.lock();
-            let running = running.as_ref().ok_or(LedgerError::SyncNotRunning)?;
-            (Arc::clone(&running.state.source), running.known_version.clone(), running.state.to_dbms)
+            Arc::clone(&running.as_ref().ok_or(LedgerError::SyncNotRunning)?.state.source)
         };
-        // With something to tell the whole ledger is needed: it says what became of what was told before.
-        let known = if pending(&self.contents()).is_empty() { known } else { String::new() };
-        let mut outgoing = self.fetch_and_merge(source.as_ref(), &known, to_dbms).await?;
+        let mut outgoing = self.fetch_and_merge(source.as_ref(), Vec::new()).await?;
         let mut refused = Vec::new();
         if !outgoing.is_empty() {
             let told = self.deliver(source.as_ref(), &outgoing, &mut refused).await?;
-            if told > 0 {
-                outgoing = self.fetch_and_merge(source.as_ref(), "", to_dbms).await?;
-                tracing::debug!(told, left = outgoing.len(), "The master was told what it did not know");
+            if told.count > 0 {
+                outgoing = self.fetch_and_merge(source.as_ref(), told.deleted).await?;
+                tracing::debug!(told = told.count, left = outgoing.len(), "The master was told what it did not know");
             }
         }
         if let Some(running) = self.sync.running.lock().as_mut() {
@@ -203,21 +267,22 @@ impl Ledger {
         source: &dyn LedgerSource,
         outgoing: &[Outgoing],
         refused: &mut Vec<String>,
-    ) -> Result<usize, LedgerError> {
-        let mut told = 0;
+    ) -> Result<Told, LedgerError> {
+        let mut told = Told::default();
         for one in outgoing {
-            match source.deliver(one).await {
-                Ok(()) => told += 1,
-                Err(error @ LedgerError::NoVerdict { .. }) => return Err(error),
-                Err(error) => {
-                    let what = match one {
-                        Outgoing::Push(policy) | Outgoing::Replace(policy) => {
-                            format!("{} {}", policy.kind(), policy.id())
-                        }
-                        Outgoing::Drop(id) => format!("deletion of {id}"),
-                    };
-                    refused.push(format!("{what}: {error}"));
+            match (source.deliver(one).await, one) {
+                (Ok(Delivered::Deleted), Outgoing::Push(policy) | Outgoing::Replace(policy)) => {
+                    told.count += 1;
+                    // It goes as long as it is not written again meanwhile.
+                    let date = policy.text("date").unwrap_or_default().to_owned();
+                    told.deleted.push(Deletion { id: policy.id().to_owned(), date });
                 }
+                (Ok(_), _) => told.count += 1,
+                (Err(error @ LedgerError::NoVerdict { .. }), _) => return Err(error),
+                (Err(error), Outgoing::Push(policy) | Outgoing::Replace(policy)) => {
+                    refused.push(format!("{} {}: {error}", policy.kind(), policy.id()));
+                }
+                (Err(error), Outgoing::Drop(id)) => refused.push(format!("deletion of {id}: {error}")),
             }
         }
         for text in refused.iter() {
@@ -226,45 +291,72 @@ impl Ledger {
         Ok(told)
     }
 
+    /// The edition of the source that was merged last. After a start it is what the copy shows of it, when it follows this source.
+    fn known_edition(&self, source: &dyn LedgerSource) -> Edition {
+        let connection = source.connection();
+        if let Some(running) = self.sync.running.lock().as_ref()
+            && running.state.source.connection() == connection
+            && !running.known.version.is_empty()
+        {
+            return running.known.clone();
+        }
+        let file = crate::store::file::LedgerFile::new(self.path());
+        if read_source(&file).is_none_or(|followed| followed != connection) {
+            return Edition::default();
+        }
+        let contents = self.contents();
+        let theirs = |policy: &Arc<Policy>| {
+            // Of what was changed here the source has other content.
+            !policy.is_local() && !contents.replaced.iter().any(|id| id == policy.id())
+        };
+        Edition::new(contents.policies.iter().filter(|policy| theirs(policy)).cloned().collect())
+    }
+
+    /// Fetches the source's ledger and merges it. `deleted` are deletions that the source told of before. Returns what the source has to be told.
     async fn fetch_and_merge(
         &self,
         source: &dyn LedgerSource,
-        known: &str,
-        to_dbms: bool,
+        deleted: Vec<Deletion>,
     ) -> Result<Vec<Outgoing>, LedgerError> {
-        let fetched = source.fetch(known).await?;
-        self.heard_from(&source.connection());
-        let Some(incoming) = fetched.incoming else {
-            return Ok(pending(&self.contents()));
-        };
+        let known = self.known_edition(source);
+        let began = self.sync.tick();
+        let fetched = source.fetch(&known).await?;
         let connection = source.connection();
-        let (merged, changed) = self
+        self.heard_from(&connection);
+        let edition = fetched.edition.clone();
+        let deleted = [fetched.deleted, deleted].concat();
+        let to = connection.clone();
+        let shared = self.shared();
+        let merged = self
             .change(move |file, contents| {
-                let followed = read_source(file).is_some_and(|followed| followed == connection);
+                let followed = read_source(file).is_some_and(|followed| followed == to);
                 let trust = if followed { Trust::Same } else { Trust::New };
+                let accepted = shared.sync.accepted_since(began);
+                let incoming = Incoming { policies: Arc::clone(&fetched.edition.policies), deleted, accepted };
                 let merged = merge(contents, &incoming, trust);
-                let changed = merged.contents != *contents;
-                if changed {
-                    file.rewrite(&merged.contents)?;
-                    *contents = merged.contents.clone();
+                match (merged.rewritten, merged.added.as_slice()) {
+                    (true, _) => file.rewrite(&merged.contents)?,
+                    (false, []) => {}
+                    (false, added) => file.append_all(added)?,
                 }
+                *contents = merged.contents.clone();
                 if !followed {
-                    crate::store::file::LedgerFile::export(&file.sibling("source"), [connection])?;
+                    crate::store::file::LedgerFile::export(&file.sibling("source"), [to])?;
                 }
-                Ok((merged, changed))
+                Ok(merged)
             })
             .await?;
         self.report(&merged);
+        let changed = merged.is_changed();
+        let to_dbms = self.sync_state().is_some_and(|state| state.to_dbms);
         if changed && to_dbms {
             let (ledger, policies) = (self.shared(), merged.contents.policies.clone());
             let host = self.node().address();
             blocking(move || ledger.import_to_table(&policies, &host)).await?;
         }
         let mut running = self.sync.running.lock();
-        if let Some(running) =
-            running.as_mut().filter(|running| running.state.source.connection() == source.connection())
-        {
-            running.known_version = fetched.version;
+        if let Some(running) = running.as_mut().filter(|running| running.state.source.connection() == connection) {
+            running.known = edition;
             if changed {
                 running.state.stats.loads += 1;
                 running.state.stats.updated = Some(self.node().clock.now());
@@ -332,7 +424,7 @@ async fn run(ledger: std::sync::Weak<Ledger>, stop: CancellationToken) {
             Err(error) => {
                 tracing::warn!(%error, "The ledger was not synchronised");
                 let wait = retry.min(period);
-                retry = (retry * 2).min(period.max(FIRST_RETRY));
+                retry = (retry * 2).min(LONGEST_RETRY);
                 wait
             }
         };
@@ -342,5 +434,37 @@ async fn run(ledger: std::sync::Weak<Ledger>, stop: CancellationToken) {
             () = ledger.sync.wake.notified() => tokio::time::sleep(took).await,
             () = tokio::time::sleep(wait) => {}
         }
+    }
+}
+
+/// Hears of changes from the source and wakes the loop.
+async fn follow(ledger: std::sync::Weak<Ledger>, stop: CancellationToken) {
+    let mut pause = FIRST_RETRY;
+    loop {
+        let followed = ledger.upgrade().and_then(|ledger| ledger.sync.followed());
+        let Some((source, switched)) = followed else { return };
+        let following = tokio::select! {
+            () = switched.cancelled() => Err(LedgerError::SyncNotRunning),
+            versions = source.follow() => versions,
+        };
+        if let Ok(mut versions) = following {
+            loop {
+                let version = tokio::select! {
+                    () = switched.cancelled() => break,
+                    version = versions.next() => version,
+                };
+                let (Some(ledger), Some(Ok(version))) = (ledger.upgrade(), version) else { break };
+                pause = FIRST_RETRY;
+                ledger.sync.heard(&version);
+            }
+        }
+        if let Some(ledger) = ledger.upgrade() {
+            ledger.sync.lost();
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(LONGEST_RETRY);
     }
 }

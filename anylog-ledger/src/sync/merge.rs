@@ -26,9 +26,11 @@ pub enum Trust {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Incoming {
     /// Its policies in order.
-    pub policies: Vec<Policy>,
+    pub policies: Arc<Vec<Arc<Policy>>>,
     /// What was deleted there.
     pub deleted: Vec<Deletion>,
+    /// Ids of policies that it accepted after it gave this answer.
+    pub accepted: HashSet<String>,
 }
 
 /// Something that the master has to be told.
@@ -51,6 +53,18 @@ pub struct Merged {
     pub outgoing: Vec<Outgoing>,
     /// Ids of `global` policies that the master had lost.
     pub lost_at_master: Vec<String>,
+    /// The policies that the copy did not hold.
+    pub added: Vec<Arc<Policy>>,
+    /// Whether something else changed than that policies were added.
+    pub rewritten: bool,
+}
+
+impl Merged {
+    /// Whether the merged copy differs from the one before.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.rewritten || !self.added.is_empty()
+    }
 }
 
 /// Merges the copy with what the master answered.
@@ -62,7 +76,7 @@ pub fn merge(current: &Contents, incoming: &Incoming, trust: Trust) -> Merged {
         incoming.deleted.iter().map(|note| (note.id.as_str(), note.date.as_str())).collect();
     let mut merged = Merged::default();
     let mut seen: HashSet<&str> = HashSet::new();
-    for theirs in &incoming.policies {
+    for theirs in incoming.policies.iter() {
         if theirs.id().is_empty() || !seen.insert(theirs.id()) {
             continue;
         }
@@ -71,6 +85,7 @@ pub fn merge(current: &Contents, incoming: &Incoming, trust: Trust) -> Merged {
         {
             merged.contents.deleted.push((*note).clone());
             merged.outgoing.push(Outgoing::Drop(note.id.clone()));
+            merged.rewritten |= mine.contains_key(theirs.id());
             continue;
         }
         match mine.get(theirs.id()) {
@@ -80,22 +95,39 @@ pub fn merge(current: &Contents, incoming: &Incoming, trust: Trust) -> Merged {
                 merged.outgoing.push(Outgoing::Replace(Arc::clone(own)));
             }
             // The same text is kept, not copied, so that what holds it need not change.
-            Some(own) if own.value() == theirs.value() => merged.contents.policies.push(Arc::clone(own)),
-            _ => merged.contents.policies.push(Arc::new(theirs.marked("global"))),
+            Some(own) if own.digest() == theirs.digest() => merged.contents.policies.push(Arc::clone(own)),
+            known => {
+                let theirs = match theirs.text("ledger") {
+                    Some("global") => Arc::clone(theirs),
+                    _ => Arc::new(theirs.marked("global")),
+                };
+                match known {
+                    Some(_) => merged.rewritten = true,
+                    None => merged.added.push(Arc::clone(&theirs)),
+                }
+                merged.contents.policies.push(theirs);
+            }
         }
     }
     for own in current.policies.iter().filter(|own| !seen.contains(own.id())) {
         let gone = deleted_there.get(own.id()).is_some_and(|deleted| date(own) <= *deleted);
         if gone || (!own.is_local() && trust == Trust::New) {
+            merged.rewritten = true;
+            continue;
+        }
+        if !own.is_local() && incoming.accepted.contains(own.id()) {
+            merged.contents.policies.push(Arc::clone(own));
             continue;
         }
         if !own.is_local() {
             merged.lost_at_master.push(own.id().to_owned());
+            merged.rewritten = true;
         }
         let own = if own.is_local() { Arc::clone(own) } else { Arc::new(own.marked("local")) };
         merged.outgoing.push(Outgoing::Push(Arc::clone(&own)));
         merged.contents.policies.push(own);
     }
+    merged.rewritten |= merged.contents.deleted != current.deleted || merged.contents.replaced != current.replaced;
     merged
 }
 

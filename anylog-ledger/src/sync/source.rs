@@ -3,25 +3,45 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use anylog_net::{PeerError, PeerReply, PeerRequest, Peers};
+use anylog_net::{
+    FOLLOW_SILENCE, LedgerBasis, LedgerDifference, LedgerQuestion, PeerError, PeerReply, PeerRequest, Peers,
+    StreamDeadlines,
+};
 use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
 
+use super::edition::{Edition, apply};
 use super::merge::{Incoming, Outgoing};
-use crate::ledger::{blocking, dropping, replacement};
+use crate::ledger::{Pushed, blocking, dropping, replacement};
 use crate::snapshot::Deletion;
 use crate::{Ledger, LedgerError, Policy};
 
 /// How long a source may take to answer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// What a master answers to a policy that is sent again and was deleted meanwhile.
+pub(crate) const DELETED: &str = "deleted";
+
 /// What a source answered.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Fetched {
-    /// The version of the source's ledger now.
-    pub version: String,
-    /// The ledger; none when the version is the one that was known.
-    pub incoming: Option<Incoming>,
+    /// The source's ledger now.
+    pub edition: Edition,
+    /// What was deleted there, as far as it matters since the edition that was known.
+    pub deleted: Vec<Deletion>,
 }
+
+/// What became of something that a source was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// The source's ledger shows it now.
+    Taken,
+    /// The policy was deleted there after it was written here.
+    Deleted,
+}
+
+/// Versions of a source's ledger, as they come to be; also the present one from time to time.
+pub type Versions = BoxStream<'static, Result<String, LedgerError>>;
 
 /// A holder of the ledger that all nodes follow.
 #[async_trait]
@@ -32,11 +52,16 @@ pub trait LedgerSource: Send + Sync + std::fmt::Debug {
     /// Where it is, for people and to tell one ledger from another: `10.0.0.1:32048`.
     fn connection(&self) -> String;
 
-    /// Gives the ledger, unless it still has this version; an empty text is no version.
-    async fn fetch(&self, known_version: &str) -> Result<Fetched, LedgerError>;
+    /// Gives the ledger, to one who knows this edition of it.
+    async fn fetch(&self, known: &Edition) -> Result<Fetched, LedgerError>;
 
     /// Tells the source what it does not know yet.
-    async fn deliver(&self, outgoing: &Outgoing) -> Result<(), LedgerError>;
+    async fn deliver(&self, outgoing: &Outgoing) -> Result<Delivered, LedgerError>;
+
+    /// Tells of changes. A source that cannot never says anything, and is asked from time to time.
+    async fn follow(&self) -> Result<Versions, LedgerError> {
+        Ok(stream::pending().boxed())
+    }
 }
 
 /// A master node.
@@ -52,12 +77,26 @@ impl MasterSource {
         Self { peers, address: address.into() }
     }
 
-    async fn command(&self, text: String) -> Result<(), LedgerError> {
+    async fn command(&self, text: String) -> Result<String, LedgerError> {
         match self.peers.call(&self.address, PeerRequest::Command { text }, DEADLINE).await {
-            Ok(_) => Ok(()),
+            Ok(PeerReply::Text(text)) => Ok(text),
+            Ok(_) => Err(self.strange()),
             Err(PeerError::Refused { error, .. }) => Err(LedgerError::Refused { master: self.address.clone(), error }),
             Err(error) => Err(self.silent(&error)),
         }
+    }
+
+    async fn changes(&self, question: LedgerQuestion) -> Result<LedgerDifference, LedgerError> {
+        match self.peers.call(&self.address, PeerRequest::LedgerChanges(question), DEADLINE).await {
+            Ok(PeerReply::LedgerChanges(difference)) => Ok(difference),
+            Ok(_) => Err(self.strange()),
+            Err(error) => Err(self.silent(&error)),
+        }
+    }
+
+    fn strange(&self) -> LedgerError {
+        let reason = "it answered with something else than its ledger".to_owned();
+        LedgerError::NoVerdict { master: self.address.clone(), reason }
     }
 
     fn silent(&self, error: &PeerError) -> LedgerError {
@@ -75,53 +114,74 @@ impl LedgerSource for MasterSource {
         self.address.clone()
     }
 
-    async fn fetch(&self, known_version: &str) -> Result<Fetched, LedgerError> {
-        let request = PeerRequest::Ledger { known_version: known_version.to_owned() };
-        match self.peers.call(&self.address, request, DEADLINE).await {
-            Ok(PeerReply::Ledger { version, policies }) => {
-                Ok(Fetched { version, incoming: policies.map(|lines| read_lines(&lines)) })
-            }
-            Ok(_) => Err(LedgerError::NoVerdict {
-                master: self.address.clone(),
-                reason: "it answered with something else than its ledger".to_owned(),
-            }),
-            Err(error) => Err(self.silent(&error)),
+    async fn fetch(&self, known: &Edition) -> Result<Fetched, LedgerError> {
+        let mut question = LedgerQuestion { known_version: known.version.clone(), ..LedgerQuestion::default() };
+        let mut difference = self.changes(question.clone()).await?;
+        if difference.basis == LedgerBasis::Unknown {
+            question.digests = known.digests();
+            difference = self.changes(question.clone()).await?;
+        }
+        let mut edition = apply(known, &difference, question.digests.len());
+        if edition.is_none() {
+            tracing::warn!(master = %self.address, "A difference did not lead to the master's ledger, which is fetched whole");
+            difference = self.changes(LedgerQuestion { whole: true, ..LedgerQuestion::default() }).await?;
+            edition = apply(&Edition::default(), &difference, 0);
+        }
+        let edition = edition.ok_or_else(|| self.strange())?;
+        let deleted = difference.deleted.into_iter().filter(|(_, date)| !date.is_empty());
+        Ok(Fetched { edition, deleted: deleted.map(|(id, date)| Deletion { id, date }).collect() })
+    }
+
+    async fn deliver(&self, outgoing: &Outgoing) -> Result<Delivered, LedgerError> {
+        let text = |policy: &Policy| policy.marked("global").to_json_text();
+        let push = |policy: &Policy| format!("blockchain push ignore {}", text(policy));
+        let pushed = |answer: String| if answer == DELETED { Delivered::Deleted } else { Delivered::Taken };
+        match outgoing {
+            Outgoing::Push(policy) => self.command(push(policy)).await.map(pushed),
+            Outgoing::Replace(policy) => match self.command(replacement(policy)).await {
+                Err(LedgerError::Refused { error, .. }) if error.status == anylog_core::Status::NO_POLICY => {
+                    self.command(push(policy)).await.map(pushed)
+                }
+                result => result.map(|_| Delivered::Taken),
+            },
+            Outgoing::Drop(id) => match self.command(dropping(id)).await {
+                Err(LedgerError::Refused { error, .. }) if error.status == anylog_core::Status::NO_POLICY => {
+                    Ok(Delivered::Taken)
+                }
+                result => result.map(|_| Delivered::Taken),
+            },
         }
     }
 
-    async fn deliver(&self, outgoing: &Outgoing) -> Result<(), LedgerError> {
-        let text = |policy: &Policy| policy.marked("global").to_json_text();
-        let push = |policy: &Policy| format!("blockchain push ignore {}", text(policy));
-        match outgoing {
-            Outgoing::Push(policy) => self.command(push(policy)).await,
-            Outgoing::Replace(policy) => match self.command(replacement(policy)).await {
-                Err(LedgerError::Refused { error, .. }) if error.status == anylog_core::Status::NO_POLICY => {
-                    self.command(push(policy)).await
-                }
-                result => result,
-            },
-            Outgoing::Drop(id) => match self.command(dropping(id)).await {
-                Err(LedgerError::Refused { error, .. }) if error.status == anylog_core::Status::NO_POLICY => Ok(()),
-                result => result,
-            },
-        }
+    async fn follow(&self) -> Result<Versions, LedgerError> {
+        let deadlines = StreamDeadlines { first: DEADLINE, next: FOLLOW_SILENCE };
+        let pieces = self.peers.stream(&self.address, PeerRequest::FollowLedger, deadlines).await;
+        let pieces = pieces.map_err(|error| self.silent(&error))?;
+        let master = self.address.clone();
+        let versions = pieces.map(move |piece| match piece {
+            Ok(version) => Ok(String::from_utf8_lossy(&version).into_owned()),
+            Err(error) => Err(LedgerError::NoVerdict { master: master.clone(), reason: error.to_string() }),
+        });
+        Ok(versions.boxed())
     }
 }
 
 /// The lines of a master's answer: policies, then deletions. A line that is neither is left out with a warning.
 pub(crate) fn read_lines(lines: &[String]) -> Incoming {
     let mut incoming = Incoming::default();
+    let mut policies = Vec::with_capacity(lines.len());
     for line in lines {
         match Policy::from_json_text(line) {
             Ok(policy) if policy.kind() == "deleted" => incoming.deleted.push(Deletion {
                 id: policy.id().to_owned(),
                 date: policy.text("date").unwrap_or_default().to_owned(),
             }),
-            Ok(policy) if !policy.id().is_empty() => incoming.policies.push(policy),
+            Ok(policy) if !policy.id().is_empty() => policies.push(Arc::new(policy)),
             Ok(_) => tracing::warn!("The master sent a policy without id"),
             Err(error) => tracing::warn!(%error, "The master sent what is no policy"),
         }
     }
+    incoming.policies = Arc::new(policies);
     incoming
 }
 
@@ -153,30 +213,29 @@ impl LedgerSource for DbmsSource {
         "local dbms".to_owned()
     }
 
-    async fn fetch(&self, known_version: &str) -> Result<Fetched, LedgerError> {
-        let (ledger, known) = (self.ledger()?, known_version.to_owned());
-        blocking(move || {
-            let (policies, deleted) = ledger.incoming_from_table()?;
-            let version = crate::store::master::MasterTable::version(&policies);
-            let incoming = (version != known).then_some(Incoming { policies, deleted });
-            Ok(Fetched { version, incoming })
-        })
-        .await
+    async fn fetch(&self, _: &Edition) -> Result<Fetched, LedgerError> {
+        let ledger = self.ledger()?;
+        let (edition, deleted) = blocking(move || ledger.edition_of_table()).await?;
+        Ok(Fetched { edition, deleted })
     }
 
-    async fn deliver(&self, outgoing: &Outgoing) -> Result<(), LedgerError> {
+    async fn deliver(&self, outgoing: &Outgoing) -> Result<Delivered, LedgerError> {
         let (ledger, outgoing) = (self.ledger()?, outgoing.clone());
+        let pushed = |pushed: Pushed| match pushed {
+            Pushed::Deleted => Delivered::Deleted,
+            Pushed::Added(_) | Pushed::Known => Delivered::Taken,
+        };
         blocking(move || {
             let host = ledger.node().address();
             match &outgoing {
-                Outgoing::Push(policy) => ledger.push(policy, &host, true).map(|_| ()),
+                Outgoing::Push(policy) => ledger.push(policy, &host, true).map(pushed),
                 Outgoing::Replace(policy) => match ledger.replace_at_master(policy, &host) {
-                    Err(LedgerError::NotFound { .. }) => ledger.push(policy, &host, true).map(|_| ()),
-                    result => result.map(|_| ()),
+                    Err(LedgerError::NotFound { .. }) => ledger.push(policy, &host, true).map(pushed),
+                    result => result.map(|_| Delivered::Taken),
                 },
                 Outgoing::Drop(id) => match ledger.drop_at_master(std::slice::from_ref(id)) {
-                    Err(LedgerError::NotFound { .. }) => Ok(()),
-                    result => result,
+                    Err(LedgerError::NotFound { .. }) => Ok(Delivered::Taken),
+                    result => result.map(|()| Delivered::Taken),
                 },
             }
         })

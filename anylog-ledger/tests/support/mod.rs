@@ -7,8 +7,9 @@ use std::time::Duration;
 use anylog_core::{Caller, CommandError, Node, Session};
 use anylog_dbms::{Catalog, catalog::ConnectRequest};
 use anylog_ledger::{Ledger, Policy, commands};
-use anylog_net::{PeerError, PeerReply, PeerRequest, Peers};
+use anylog_net::{PeerError, PeerReply, PeerRequest, PeerStream, Peers, StreamDeadlines};
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt};
 use parking_lot::RwLock;
 use serde_json::Value;
 
@@ -16,17 +17,18 @@ use serde_json::Value;
 #[derive(Debug, Default)]
 pub(crate) struct Wires {
     nodes: RwLock<HashMap<String, Arc<Ledger>>>,
-    cut: RwLock<Vec<String>>,
+    cut: tokio::sync::watch::Sender<Vec<String>>,
 }
 
 impl Wires {
     /// Cuts a node off, or connects it again.
     pub(crate) fn cut(&self, address: &str, cut: bool) {
-        let mut all = self.cut.write();
-        all.retain(|known| known != address);
-        if cut {
-            all.push(address.to_owned());
-        }
+        self.cut.send_modify(|all| {
+            all.retain(|known| known != address);
+            if cut {
+                all.push(address.to_owned());
+            }
+        });
     }
 }
 
@@ -34,7 +36,7 @@ impl Wires {
 impl Peers for Wires {
     async fn call(&self, address: &str, request: PeerRequest, _: Duration) -> Result<PeerReply, PeerError> {
         let ledger = self.nodes.read().get(address).cloned();
-        let ledger = ledger.filter(|_| !self.cut.read().iter().any(|cut| cut == address));
+        let ledger = ledger.filter(|_| !self.cut.borrow().iter().any(|cut| cut == address));
         let Some(ledger) = ledger else {
             return Err(PeerError::Unreachable {
                 address: address.to_owned(),
@@ -52,8 +54,30 @@ impl Peers for Wires {
                 let reply = session.execute(&text).await.map_err(refused)?;
                 Ok(PeerReply::Text(reply.into_text().await.map_err(refused)?))
             }
+            PeerRequest::LedgerChanges(question) => {
+                let answer = tokio::task::spawn_blocking(move || ledger.answer_changes(&question)).await.unwrap();
+                answer.map_err(refused)
+            }
             other => panic!("{other:?}"),
         }
+    }
+
+    async fn stream(&self, address: &str, request: PeerRequest, _: StreamDeadlines) -> Result<PeerStream, PeerError> {
+        assert_eq!(request, PeerRequest::FollowLedger);
+        let unreachable =
+            PeerError::Unreachable { address: address.to_owned(), reason: "connection refused".to_owned() };
+        let is_cut = |cut: &[String]| cut.iter().any(|cut| cut == address);
+        let mut cuts = self.cut.subscribe();
+        let ledger = self.nodes.read().get(address).cloned().filter(|_| !is_cut(&cuts.borrow()));
+        let ledger = ledger.ok_or_else(|| unreachable.clone())?;
+        let address = address.to_owned();
+        let cut = async move {
+            // The wires of a test live as long as its nodes.
+            cuts.wait_for(|cut| cut.contains(&address)).await.map(|_| ()).unwrap_or_default();
+            Err(unreachable)
+        };
+        let pieces = ledger.follow().map(|piece| Ok(piece.unwrap()));
+        Ok(stream::select(pieces, stream::once(cut)).boxed())
     }
 }
 

@@ -14,7 +14,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::proto::node_client::NodeClient;
-use super::proto::{ExecuteRequest, LedgerRequest, execute_reply, ledger_reply, stream_reply};
+use super::proto::{
+    ExecuteRequest, FollowLedgerRequest, LedgerChangesRequest, LedgerRequest, execute_reply, ledger_changes_reply,
+    ledger_reply, stream_reply,
+};
 use super::{ANSWER_BYTES, MESSAGE_BYTES};
 use crate::peers::{PeerError, PeerReply, PeerRequest, PeerStream, Peers, StreamDeadlines, begun};
 
@@ -120,15 +123,12 @@ impl Peers for GrpcPeers {
         request: PeerRequest,
         deadlines: StreamDeadlines,
     ) -> Result<PeerStream, PeerError> {
-        let PeerRequest::Command { text } = request else {
-            return Err(PeerError::Refused { address: address.to_owned(), error: not_streamed() });
-        };
         let (client, pause_until) = self.client(address)?;
         let beginning = async {
             if let Some(until) = pause_until {
                 tokio::time::sleep_until(until).await;
             }
-            let pieces = pieces(client, text, address, deadlines).await?;
+            let pieces = pieces(client, request, address, deadlines).await?;
             begun(address, pieces, deadlines).await
         };
         let outcome = match tokio::time::timeout(deadlines.first, beginning).await {
@@ -145,15 +145,19 @@ fn not_streamed() -> CommandError {
     CommandError::process("Only the answer of a command can be streamed")
 }
 
-/// Sends a command and gives the pieces of its answer.
+/// Asks, and gives the pieces of the answer.
 async fn pieces(
     mut client: NodeClient<Channel>,
-    command: String,
+    request: PeerRequest,
     address: &str,
     deadlines: StreamDeadlines,
 ) -> Result<PeerStream, PeerError> {
     let address = address.to_owned();
-    let replies = client.stream(Request::new(ExecuteRequest { command })).await;
+    let replies = match request {
+        PeerRequest::Command { text } => client.stream(Request::new(ExecuteRequest { command: text })).await,
+        PeerRequest::FollowLedger => client.follow_ledger(Request::new(FollowLedgerRequest {})).await,
+        _ => return Err(PeerError::Refused { address, error: not_streamed() }),
+    };
     let replies = replies.map_err(|status| Failure::Transport(status).at(&address, deadlines.first))?.into_inner();
     let pieces = replies.map(move |reply| match reply {
         Ok(reply) => match reply.piece {
@@ -250,6 +254,19 @@ async fn ask(mut client: NodeClient<Channel>, request: PeerRequest) -> Result<Pe
                 Some(ledger_reply::Outcome::Failure(failure)) => Err(Failure::Command(failure.into())),
                 None => Err(Failure::Command(CommandError::process("The node answered without a ledger"))),
             }
+        }
+        PeerRequest::LedgerChanges(question) => {
+            let request = LedgerChangesRequest::from(question);
+            match client.ledger_changes(Request::new(request)).await?.into_inner().outcome {
+                Some(ledger_changes_reply::Outcome::Difference(difference)) => {
+                    Ok(PeerReply::LedgerChanges(difference.try_into().map_err(Failure::Command)?))
+                }
+                Some(ledger_changes_reply::Outcome::Failure(failure)) => Err(Failure::Command(failure.into())),
+                None => Err(Failure::Command(CommandError::process("The node answered without a difference"))),
+            }
+        }
+        PeerRequest::FollowLedger => {
+            Err(Failure::Command(CommandError::process("The ledger is followed by a stream only")))
         }
     }
 }

@@ -18,8 +18,8 @@ use tower::ServiceExt;
 
 use super::proto::node_server::{Node, NodeServer};
 use super::proto::{
-    ExecuteReply, ExecuteRequest, Ledger, LedgerReply, LedgerRequest, StreamReply, execute_reply, ledger_reply,
-    stream_reply,
+    ExecuteReply, ExecuteRequest, FollowLedgerRequest, Ledger, LedgerChangesReply, LedgerChangesRequest, LedgerReply,
+    LedgerRequest, StreamReply, execute_reply, ledger_changes_reply, ledger_reply, stream_reply,
 };
 use super::{MESSAGE_BYTES, PIECE_BYTES};
 use crate::listener::ConnectionHandler;
@@ -41,12 +41,19 @@ const STALLED: Duration = Duration::from_secs(120);
 /// Pieces of a streamed answer that wait for the caller.
 const PIECES_AHEAD: usize = 4;
 
+/// Nodes that are told of changes of the ledger at once.
+const MOST_FOLLOWERS: usize = 4096;
+
 /// Serves `service` over gRPC to the connections of a listener.
 #[must_use]
 pub fn node_service(service: Arc<dyn PeerService>) -> Arc<dyn ConnectionHandler> {
-    let node = NodeServer::new(Answering { service, places: Arc::new(Semaphore::new(MOST_AT_WORK)) })
-        .max_decoding_message_size(MESSAGE_BYTES)
-        .max_encoding_message_size(MESSAGE_BYTES);
+    let node = NodeServer::new(Answering {
+        service,
+        places: Arc::new(Semaphore::new(MOST_AT_WORK)),
+        followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
+    })
+    .max_decoding_message_size(MESSAGE_BYTES)
+    .max_encoding_message_size(MESSAGE_BYTES);
     Arc::new(GrpcHandler { router: tonic::service::Routes::new(node).prepare().into_axum_router() })
 }
 
@@ -58,11 +65,17 @@ struct GrpcHandler {
 #[derive(Clone, Copy)]
 struct From(SocketAddr);
 
+/// Ends what would otherwise never end when the server stops.
+#[derive(Clone)]
+struct Stop(CancellationToken);
+
 #[async_trait]
 impl ConnectionHandler for GrpcHandler {
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+        let asked_to_stop = stop.clone();
         let service = self.router.clone().map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(From(peer));
+            request.extensions_mut().insert(Stop(asked_to_stop.clone()));
             request
         });
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -89,19 +102,20 @@ impl ConnectionHandler for GrpcHandler {
 struct Answering {
     service: Arc<dyn PeerService>,
     places: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+}
+
+fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, CommandError> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| {
+        CommandError::new(anylog_core::Status::OVERLOADED, "The node works on too many requests of peers")
+            .hint("send the same request again later")
+    })
 }
 
 impl Answering {
-    fn place(&self) -> Result<OwnedSemaphorePermit, CommandError> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            CommandError::new(anylog_core::Status::OVERLOADED, "The node works on too many requests of peers")
-                .hint("send the same request again later")
-        })
-    }
-
     /// Answers in a task of its own: a caller that goes away does not stop a command half-way.
     async fn answer(&self, from: SocketAddr, request: PeerRequest) -> Result<Result<PeerReply, CommandError>, Status> {
-        let place = match self.place() {
+        let place = match place(&self.places) {
             Ok(place) => place,
             Err(error) => return Ok(Err(error)),
         };
@@ -145,29 +159,40 @@ impl Node for Answering {
         let from = caller(&request)?;
         let command = PeerRequest::Command { text: request.into_inner().command };
         // Not in a task of its own: when the caller goes away this future is dropped, and the command with it.
-        let begun = match self.place() {
+        let begun = match place(&self.places) {
             Ok(place) => self.service.stream(from, command).await.map(|chunks| (place, chunks)),
             Err(error) => Err(error),
         };
-        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-        match begun {
-            Ok((place, chunks)) => {
-                tokio::spawn(async move {
-                    let _place = place;
-                    // A caller that has gone ends the work also while the next piece is being made.
-                    tokio::select! {
-                        () = sender.closed() => {}
-                        () = send_pieces(chunks, &sender) => {}
-                    }
-                });
-            }
-            Err(error) => {
-                let failure = stream_reply::Piece::Failure(error.into());
-                return Ok(Response::new(stream::iter([Ok(StreamReply { piece: Some(failure) })]).boxed()));
-            }
-        }
-        let pieces = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
-        Ok(Response::new(pieces.map(|piece| Ok(StreamReply { piece: Some(piece) })).boxed()))
+        Ok(Response::new(streamed(begun, None)))
+    }
+
+    type FollowLedgerStream = BoxStream<'static, Result<StreamReply, Status>>;
+
+    async fn follow_ledger(
+        &self,
+        request: Request<FollowLedgerRequest>,
+    ) -> Result<Response<Self::FollowLedgerStream>, Status> {
+        let from = caller(&request)?;
+        let stop = request.extensions().get::<Stop>().map(|stop| stop.0.clone());
+        let begun = match place(&self.followers) {
+            Ok(place) => self.service.stream(from, PeerRequest::FollowLedger).await.map(|chunks| (place, chunks)),
+            Err(error) => Err(error),
+        };
+        Ok(Response::new(streamed(begun, stop)))
+    }
+
+    async fn ledger_changes(
+        &self,
+        request: Request<LedgerChangesRequest>,
+    ) -> Result<Response<LedgerChangesReply>, Status> {
+        let from = caller(&request)?;
+        let question = PeerRequest::LedgerChanges(request.into_inner().into());
+        let outcome = match self.answer(from, question).await? {
+            Ok(PeerReply::LedgerChanges(difference)) => ledger_changes_reply::Outcome::Difference(difference.into()),
+            Ok(_) => return Err(unexpected()),
+            Err(error) => ledger_changes_reply::Outcome::Failure(error.into()),
+        };
+        Ok(Response::new(LedgerChangesReply { outcome: Some(outcome) }))
     }
 
     async fn ledger(&self, request: Request<LedgerRequest>) -> Result<Response<LedgerReply>, Status> {
@@ -184,6 +209,38 @@ impl Node for Answering {
         };
         Ok(Response::new(LedgerReply { outcome: Some(outcome) }))
     }
+}
+
+/// The messages of an answer that is made piece by piece, until `stop`.
+fn streamed(
+    begun: Result<(OwnedSemaphorePermit, Chunks), CommandError>,
+    stop: Option<CancellationToken>,
+) -> BoxStream<'static, Result<StreamReply, Status>> {
+    let (place, chunks) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            let failure = stream_reply::Piece::Failure(error.into());
+            return stream::iter([Ok(StreamReply { piece: Some(failure) })]).boxed();
+        }
+    };
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    tokio::spawn(async move {
+        let _place = place;
+        let stopped = async {
+            match stop {
+                Some(stop) => stop.cancelled_owned().await,
+                None => std::future::pending().await,
+            }
+        };
+        // A caller that has gone ends the work also while the next piece is being made.
+        tokio::select! {
+            () = sender.closed() => {}
+            () = stopped => {}
+            () = send_pieces(chunks, &sender) => {}
+        }
+    });
+    let pieces = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+    pieces.map(|piece| Ok(StreamReply { piece: Some(piece) })).boxed()
 }
 
 /// Passes pieces on, cut to [`PIECE_BYTES`], as fast as they are taken.
