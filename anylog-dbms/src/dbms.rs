@@ -75,6 +75,28 @@ impl Target {
 /// Takes the rows of a result one at a time, each with the column names, and may stop.
 pub type Visit<'a> = &'a mut (dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()> + 'a);
 
+/// A row whose first values it shares with other rows: those of a batch have one time of arrival.
+#[derive(Debug, Clone, Copy)]
+pub struct RowRef<'a> {
+    /// The values of the first columns.
+    pub shared: &'a [SqlValue],
+    /// The values of the others.
+    pub own: &'a [SqlValue],
+}
+
+impl<'a> RowRef<'a> {
+    /// All values in column order.
+    pub fn values(self) -> impl Iterator<Item = &'a SqlValue> {
+        self.shared.iter().chain(self.own)
+    }
+
+    /// How many values it has.
+    #[must_use]
+    pub fn width(self) -> usize {
+        self.shared.len() + self.own.len()
+    }
+}
+
 /// A physical database. Calls block; asynchronous callers run them on a blocking thread. All calls may be made from
 /// several threads: an engine has one writer and readers beside it.
 pub trait Dbms: Send + Sync + std::fmt::Debug {
@@ -118,6 +140,18 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
         rows: &[Vec<SqlValue>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError>;
+
+    /// As [`Self::apply`], for rows that lie in several places.
+    fn apply_rows(
+        &self,
+        target: &Target,
+        columns: &[String],
+        rows: &[RowRef<'_>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError> {
+        let rows: Vec<Vec<SqlValue>> = rows.iter().map(|row| row.values().cloned().collect()).collect();
+        self.apply(target, columns, &rows, marks)
+    }
 
     /// The last ordinal of a segment that is settled in this target.
     fn applied(&self, target: &Target, segment: SegmentId) -> Result<Option<u64>, DbmsError>;

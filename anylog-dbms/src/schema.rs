@@ -7,7 +7,7 @@ mod instant;
 mod row;
 mod types;
 
-pub use convert::{ConvertedRow, RowConverter, RowProblem, TimeWindow};
+pub use convert::{ConvertedRow, Misfit, RowConverter, RowProblem, TimeWindow};
 pub use ddl::{create_text, parse_create};
 pub use infer::infer;
 pub use instant::{epoch, parse_time};

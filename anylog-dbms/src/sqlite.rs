@@ -36,7 +36,9 @@ use parking_lot::Mutex;
 use crate::dbms::Visit;
 use crate::partition::{partitions_of, without_partitions};
 use crate::schema::ddl::check_name;
-use crate::{ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, SegmentId, SqlValue, TableSchema, Target};
+use crate::{
+    ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, RowRef, SegmentId, SqlValue, TableSchema, Target,
+};
 use connection::Place;
 use layout::Layout;
 use reader::Readers;
@@ -191,6 +193,17 @@ impl Dbms for SqliteDbms {
         target: &Target,
         columns: &[String],
         rows: &[Vec<SqlValue>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError> {
+        let rows: Vec<RowRef<'_>> = rows.iter().map(|row| RowRef { shared: &[], own: row }).collect();
+        self.apply_rows(target, columns, &rows, marks)
+    }
+
+    fn apply_rows(
+        &self,
+        target: &Target,
+        columns: &[String],
+        rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
         let place = self.place(Some(target))?;

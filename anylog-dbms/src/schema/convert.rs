@@ -10,7 +10,7 @@ use anylog_core::time::stored;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::instant::{epoch, parse_time_or_day};
+use super::instant::{epoch, parse_time_or_day, usual};
 use super::row::{attributes, string};
 use super::{Column, ColumnType, TableSchema};
 use crate::SqlValue;
@@ -39,10 +39,39 @@ pub struct ConvertedRow {
     pub widen: Vec<usize>,
 }
 
+/// What kind of misfit a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// The row is not a JSON object.
+    NotObject,
+    /// A value is not of its column's type.
+    Type,
+    /// A time lies outside the window that is believed.
+    TimeWindow,
+    /// A value is missing that must be there.
+    Missing,
+}
+
+impl Misfit {
+    /// The kind in one word, as it is counted and filtered by.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Misfit::NotObject => "not_object",
+            Misfit::Type => "type",
+            Misfit::TimeWindow => "time_window",
+            Misfit::Missing => "missing",
+        }
+    }
+}
+
 /// Why a row does not fit its table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column '{column}': expected {expected}, got {actual}")]
 pub struct RowProblem {
+    /// What kind of misfit it is.
+    pub kind: Misfit,
     /// The column; empty when the row itself is not a JSON object.
     pub column: String,
     /// What the column takes.
@@ -78,6 +107,8 @@ pub struct RowConverter {
     columns: Vec<Column>,
     places: HashMap<String, usize>,
     zone: TimeZone,
+    /// Times without an offset are in UTC.
+    utc: bool,
     window: TimeWindow,
 }
 
@@ -87,7 +118,8 @@ impl RowConverter {
     pub fn new(schema: &TableSchema, naive_zone: TimeZone, window: TimeWindow) -> Self {
         let columns = schema.data_columns().to_vec();
         let places = columns.iter().enumerate().map(|(place, column)| (column.name.clone(), place)).collect();
-        Self { columns, places, zone: naive_zone, window }
+        let utc = naive_zone == TimeZone::UTC;
+        Self { columns, places, zone: naive_zone, utc, window }
     }
 
     /// Converts one row. `now` stands for `now()` in defaults, and the time window lies around it.
@@ -95,9 +127,41 @@ impl RowConverter {
     /// # Errors
     /// [`RowProblem`] with the first column that does not fit.
     pub fn convert(&self, row_json: &str, now: Timestamp) -> Result<ConvertedRow, RowProblem> {
-        let mut found: Vec<Option<(Fit, &str)>> = vec![None; self.columns.len()];
+        let mut row = ConvertedRow { values: Vec::with_capacity(self.columns.len()), widen: Vec::new() };
+        self.convert_into(row_json, now, &mut row)?;
+        Ok(row)
+    }
+
+    /// As [`Self::convert`], adding the values to those of other rows. Columns to be widened are added as well.
+    ///
+    /// # Errors
+    /// As [`Self::convert`]; nothing is added then.
+    pub fn convert_into(&self, row_json: &str, now: Timestamp, rows: &mut ConvertedRow) -> Result<(), RowProblem> {
+        let before = (rows.values.len(), rows.widen.len());
+        let converted = self.add_values(row_json, now, rows);
+        if converted.is_err() {
+            rows.values.truncate(before.0);
+            rows.widen.truncate(before.1);
+        }
+        converted
+    }
+
+    fn add_values(&self, row_json: &str, now: Timestamp, row: &mut ConvertedRow) -> Result<(), RowProblem> {
+        // Most tables are narrow: their attributes need no allocation.
+        let (mut narrow, mut wide) = ([None; 16], Vec::new());
+        let found: &mut [Option<(Fit, &str)>] = if self.columns.len() <= narrow.len() {
+            &mut narrow[..self.columns.len()]
+        } else {
+            wide.resize(self.columns.len(), None);
+            &mut wide
+        };
+        let mut next = 0;
         let read = attributes(row_json, |key, raw| {
-            if let Some((place, fit)) = self.place(&key) {
+            // Rows mostly have their attributes in the order of the columns.
+            let expected = self.columns.get(next).is_some_and(|column| column.name == *key);
+            let place = if expected { Some((next, Fit::Exact)) } else { self.place(&key) };
+            if let Some((place, fit)) = place {
+                next = place + 1;
                 let known = &mut found[place];
                 if known.is_none_or(|(known, _)| fit >= known) {
                     *known = Some((fit, raw));
@@ -105,13 +169,13 @@ impl RowConverter {
             }
         });
         read.map_err(|error| RowProblem {
+            kind: Misfit::NotObject,
             column: String::new(),
             expected: "a JSON object".into(),
             actual: format!("{} ({error})", shown(row_json)),
         })?;
-        let mut row = ConvertedRow { values: Vec::with_capacity(self.columns.len()), widen: Vec::new() };
-        for (place, (column, found)) in self.columns.iter().zip(found).enumerate() {
-            let value = match found {
+        for (place, (column, found)) in self.columns.iter().zip(found.iter()).enumerate() {
+            let value = match *found {
                 Some((_, raw)) if raw != "null" => self.value(column, raw, now)?,
                 _ => Converted::Fits(default_value(column, now)?),
             };
@@ -123,7 +187,7 @@ impl RowConverter {
                 }
             });
         }
-        Ok(row)
+        Ok(())
     }
 
     fn place(&self, key: &str) -> Option<(usize, Fit)> {
@@ -171,6 +235,15 @@ impl RowConverter {
         text: Option<&str>,
         now: Timestamp,
     ) -> Result<SqlValue, RowProblem> {
+        if let Some((time, stored)) = text.and_then(|text| usual(text, self.utc)) {
+            let now = now.as_microsecond();
+            let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+            let first = self.window.past.map_or(0, |past| now.saturating_sub(micros(past)).max(0));
+            // Outside the window the long way below makes the error.
+            if (first..=now.saturating_add(micros(self.window.future))).contains(&time) {
+                return Ok(SqlValue::Text(stored));
+            }
+        }
         let time = match text {
             Some("now" | "now()") => return Ok(SqlValue::Text(stored(now))),
             Some(text) if is_number(text.trim()) => epoch(text.trim()),
@@ -184,6 +257,7 @@ impl RowConverter {
         let last = now.checked_add(self.window.future).unwrap_or(Timestamp::MAX);
         if time < first || time > last {
             return Err(RowProblem {
+                kind: Misfit::TimeWindow,
                 column: column.name.clone(),
                 expected: format!("a time from {} to {}", stored(first), stored(last)),
                 actual: shown(raw),
@@ -200,7 +274,7 @@ enum Converted {
 }
 
 fn problem(column: &Column, raw: &str) -> RowProblem {
-    RowProblem { column: column.name.clone(), expected: column.kind.portable(), actual: shown(raw) }
+    RowProblem { kind: Misfit::Type, column: column.name.clone(), expected: column.kind.portable(), actual: shown(raw) }
 }
 
 /// The start of a value, for an error.
@@ -213,17 +287,18 @@ fn shown(raw: &str) -> String {
 }
 
 fn is_number(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
-        && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E'))
-        && text.parse::<f64>().is_ok()
+    float(text).is_some()
+}
+
+/// A number as JSON and people write it: no `inf`, no `nan`.
+fn float(text: &str) -> Option<f64> {
+    let begins = text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let digits = || text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E'));
+    if begins && digits() { text.parse().ok() } else { None }
 }
 
 fn number(text: &str) -> Option<f64> {
-    let text = text.trim();
-    if !is_number(text) {
-        return None;
-    }
-    text.parse::<f64>().ok().filter(|value| value.is_finite())
+    float(text.trim()).filter(|value| value.is_finite())
 }
 
 fn big_integer(text: &str) -> Option<Converted> {
@@ -294,6 +369,7 @@ fn default_value(column: &Column, now: Timestamp) -> Result<SqlValue, RowProblem
     };
     if value == SqlValue::Null && column.not_null {
         return Err(RowProblem {
+            kind: Misfit::Missing,
             column: column.name.clone(),
             expected: format!("{} NOT NULL", column.kind.portable()),
             actual: "null".into(),

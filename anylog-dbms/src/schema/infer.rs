@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::ddl::{bookkeeping, parse_column};
 use super::instant::{epoch, parse_time};
-use super::row::{attributes, string};
+use super::row::{every, string};
 use super::{Column, ColumnType, Index, TableSchema, is_bookkeeping};
 use crate::DbmsError;
 
@@ -129,7 +129,7 @@ fn observe(rows: &[&str]) -> Found {
     let mut places: HashMap<String, usize> = HashMap::new();
     for row in rows {
         let mut seen: Vec<(String, Seen)> = Vec::new();
-        let read = attributes(row, |key, raw| {
+        let read = every(row, |key, raw| {
             let name = normalize(&key);
             let kind = Seen::of(&name, raw);
             seen.push((name, kind));

@@ -26,6 +26,65 @@ pub fn parse_time(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     }
 }
 
+/// Reads the usual form in UTC, `YYYY-MM-DDTHH:MM:SS[.f][Z]` (a blank for the `T`, and no `Z` only when `utc` says that times
+/// without an offset are in UTC): microseconds since 1970, and the stored form. None for any other, which [`parse_time`] reads.
+pub(crate) fn usual(text: &str, utc: bool) -> Option<(i64, String)> {
+    let bytes = text.as_bytes();
+    let two = |at: usize| -> Option<i64> {
+        let (tens, ones) = (bytes[at].wrapping_sub(b'0'), bytes[at + 1].wrapping_sub(b'0'));
+        (tens < 10 && ones < 10).then_some(i64::from(tens * 10 + ones))
+    };
+    let marks = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
+    if bytes.len() < 19 || !matches!(bytes[10], b'T' | b' ') || marks.iter().any(|(at, mark)| bytes[*at] != *mark) {
+        return None;
+    }
+    let (year, month, day) = (two(0)? * 100 + two(2)?, two(5)?, two(8)?);
+    let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(1..=days).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let mut rest = &bytes[19..];
+    let (mut micros, mut fraction) = (0, *b"000000");
+    if let Some((b'.', digits)) = rest.split_first() {
+        let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let kept = count.min(6);
+        fraction[..kept].copy_from_slice(&digits[..kept]);
+        micros = fraction.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+        rest = &digits[count..];
+        if count == 0 {
+            return None;
+        }
+    }
+    match rest {
+        b"Z" => {}
+        b"" if utc => {}
+        _ => return None,
+    }
+    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    let mut stored = String::with_capacity(26);
+    stored.push_str(&text[..10]);
+    stored.push(' ');
+    stored.push_str(&text[11..19]);
+    stored.push('.');
+    stored.extend(fraction.iter().map(|digit| char::from(*digit)));
+    Some((seconds * 1_000_000 + micros, stored))
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar, by counting years from March so that leap days come last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468
+}
+
 /// As [`parse_time`], and also a calendar day, which means its first instant.
 pub(crate) fn parse_time_or_day(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     parse_time(text, zone).or_else(|| {

@@ -10,8 +10,8 @@ use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text, Untyped};
 use diesel::sqlite::{Sqlite, SqliteType};
 use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 
-use crate::SqlValue;
 use crate::dbms::Visit;
+use crate::{RowRef, SqlValue};
 
 /// How a NULL of a column is bound: as its values are, so that both use one prepared statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) struct Insert<'a> {
     /// `INSERT INTO "t"("a","b") VALUES `
     pub(super) prefix: &'a str,
     pub(super) binds: &'a [Bind],
-    pub(super) rows: &'a [Vec<SqlValue>],
+    pub(super) rows: &'a [RowRef<'a>],
 }
 
 const MAX_PARAMETERS: usize = 32_000;
@@ -38,7 +38,7 @@ const MAX_PARAMETERS: usize = 32_000;
 const ROWS: usize = 50;
 
 /// Splits rows so that the number of rows per statement is [`ROWS`] or a power of two.
-pub(super) fn chunks(rows: &[Vec<SqlValue>], columns: usize) -> impl Iterator<Item = &[Vec<SqlValue>]> {
+pub(super) fn chunks<'r, 'v>(rows: &'r [RowRef<'v>], columns: usize) -> impl Iterator<Item = &'r [RowRef<'v>]> {
     let most = (MAX_PARAMETERS / columns.max(1)).clamp(1, ROWS);
     let most = if most == ROWS { ROWS } else { 1 << most.ilog2() };
     let mut rest = rows;
@@ -59,7 +59,7 @@ impl QueryFragment<Sqlite> for Insert<'_> {
         out.push_sql(self.prefix);
         for (index, row) in self.rows.iter().enumerate() {
             out.push_sql(if index == 0 { "(" } else { ",(" });
-            for (column, value) in row.iter().enumerate() {
+            for (column, value) in row.values().enumerate() {
                 if column > 0 {
                     out.push_sql(",");
                 }

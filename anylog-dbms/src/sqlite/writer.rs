@@ -15,7 +15,7 @@ use super::layout::{Layout, beside, sync_directory, unlink};
 use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
 use super::{MAX_LOG_BYTES, describe, failure};
 use crate::schema::ddl::{column_list, quoted, statements};
-use crate::{ColumnType, DbmsError, Engine, SegmentId, SqlValue, TableSchema};
+use crate::{ColumnType, DbmsError, Engine, RowRef, SegmentId, SqlValue, TableSchema};
 
 /// Partitions whose write connection is kept open.
 const OPEN_PARTITIONS: usize = 16;
@@ -256,11 +256,11 @@ impl Writer {
         place: &Place,
         physical: &str,
         columns: &[String],
-        rows: &[Vec<SqlValue>],
+        rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
-        if let Some(index) = rows.iter().position(|row| row.len() != columns.len()) {
-            let reason = format!("the row has {} values for {} columns", rows[index].len(), columns.len());
+        if let Some(index) = rows.iter().position(|row| row.width() != columns.len()) {
+            let reason = format!("the row has {} values for {} columns", rows[index].width(), columns.len());
             return Err(DbmsError::RowRefused { index, reason });
         }
         let name = self.name.clone();
@@ -404,7 +404,7 @@ impl Writer {
 
 impl Handle {
     /// The first row that the table refuses, and why. Stores nothing.
-    fn refused_row(&mut self, prefix: &str, binds: &[Bind], rows: &[Vec<SqlValue>]) -> Option<(usize, String)> {
+    fn refused_row(&mut self, prefix: &str, binds: &[Bind], rows: &[RowRef<'_>]) -> Option<(usize, String)> {
         let mut refused = None;
         let tried: QueryResult<()> = self.transaction(|connection| {
             for (index, row) in rows.iter().enumerate() {

@@ -104,3 +104,42 @@ proptest! {
         prop_assert_eq!(parse_time(&anylog_core::time::policy_date(time), &TimeZone::UTC), Some(time));
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn the_quick_way_agrees_with_the_full_one(
+        (year, month, day) in (0u16..2100, 0u8..14, 0u8..33),
+        (hour, minute, second) in (0u8..25, 0u8..61, 0u8..61),
+        fraction in "(\\.[0-9]{0,8})?",
+        end in "(Z|z| |\\+00:00)?",
+        between in "[T t]",
+    ) {
+        let text = format!("{year:04}-{month:02}-{day:02}{between}{hour:02}:{minute:02}:{second:02}{fraction}{end}");
+        if let Some((micros, stored)) = usual(&text, true) {
+            let full = parse_time(&text, &TimeZone::UTC).unwrap();
+            proptest::prop_assert_eq!(micros, full.as_microsecond(), "{}", text);
+            proptest::prop_assert_eq!(stored, anylog_core::time::stored(full));
+        }
+    }
+
+    #[test]
+    fn the_quick_way_survives_any_text(text: String) {
+        drop(usual(&text, true));
+    }
+}
+
+#[test]
+fn usual_times_take_the_quick_way() {
+    assert!(usual("2026-03-01T10:00:00Z", false).is_some());
+    assert!(usual("2024-02-29 10:00:00.5Z", false).is_some());
+    assert!(usual("2026-03-01 10:00:00.123456789", true).is_some());
+    for other in [
+        "2026-03-01 10:00:00",
+        "2026-02-29T10:00:00Z",
+        "2026-03-01T24:00:00Z",
+        "2026-03-01T10:00:00.Z",
+        "2026-03-01T1é:00:00Z",
+    ] {
+        assert!(usual(other, false).is_none(), "{other}");
+    }
+}
