@@ -2,6 +2,7 @@
 
 pub mod messages;
 pub mod processes;
+pub mod queues;
 pub mod work_directories;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::time::{Clock, SystemClock};
 use crate::{Dictionary, Registry};
 use messages::MessageLog;
 use processes::Processes;
+use queues::Queues;
 use work_directories::WorkDirectories;
 
 /// The state of a node that its commands share. Crates hold their own services beside it; this is only what the
@@ -37,6 +39,8 @@ pub struct Node {
     pub echo: MessageLog,
     /// What runs on the node: `get processes`.
     pub processes: Processes,
+    /// What waits on the node, and how much may: `get streaming`, `get status`.
+    pub queues: Queues,
     /// Where the node keeps its files.
     pub directories: WorkDirectories,
     /// Commands on a timetable.
@@ -95,6 +99,7 @@ impl NodeBuilder {
             errors: MessageLog::default(),
             echo: MessageLog::disabled(),
             processes: Processes::default(),
+            queues: Queues::default(),
             directories: self.directories,
             schedulers: Schedulers::default(),
             scripts: Scripts::default(),

@@ -43,7 +43,8 @@ fn views() -> Vec<Arc<dyn Command>> {
                 .default_is("table")
                 .repeated("include", OptionKind::Text, "a reference whose value is shown as well")
                 .returns(
-                    "`name@ip:port running`; as JSON assigned_name, status, Status, profiling and the included names",
+                    "`name@ip:port running`, and what is overloaded; as JSON assigned_name, status, Status, profiling, the \
+                     included names, and overload when something is",
                 )
                 .example("get status where format = json and include = !cluster_id"),
             get_status,
@@ -154,8 +155,12 @@ fn get_version(session: &mut Session, call: &Invocation) -> CommandResult {
 fn get_status(session: &mut Session, call: &Invocation) -> CommandResult {
     let state = if session.node.shutdown.is_cancelled() { "ending" } else { "running" };
     let included = included(session, call)?;
+    let overload = session.node.queues.overload();
     if call.options.text("format").is_none_or(|format| format == "table") {
         let mut text = format!("{} {state}", assigned_name(session));
+        for full in &overload {
+            text.push_str(&format!("\r\noverloaded: {full}"));
+        }
         for (name, value) in included {
             text.push_str(&format!("\r\n{name}: {}", crate::language::expand::json_text(&value)));
         }
@@ -168,6 +173,9 @@ fn get_status(session: &mut Session, call: &Invocation) -> CommandResult {
         "Status": state,
         "profiling": false,
     });
+    if !overload.is_empty() {
+        object["overload"] = overload.into();
+    }
     for (name, value) in included {
         object[name] = value;
     }
