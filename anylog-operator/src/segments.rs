@@ -102,7 +102,10 @@ impl Segment {
     /// The frame is in the journal.
     pub(crate) fn written(&self, position: Position, rows: u64, bytes: u64) {
         let mut state = self.state.lock();
-        state.positions.push(position);
+        // Rows of one message for several partitions lie in one frame, which is to be read once.
+        if state.positions.last() != Some(&position) {
+            state.positions.push(position);
+        }
         state.rows += rows;
         state.bytes += bytes;
     }

@@ -56,6 +56,24 @@ async fn buffered_rows_are_there_after_a_flush() {
     assert!(files[0].0.starts_with(&format!("d.t.0.{hash}.0.7.{file_id}.")), "{}", files[0].0);
 }
 
+// DUR-2: rows of one message that go to several partitions are stored, and archived, once each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_for_several_partitions_is_sealed_once() {
+    for immediate in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let node = TestNode::running(home.path()).await;
+        node.partitioned("at");
+        node.operator.set_threshold(None, None, None, None, Some(immediate)).unwrap();
+        let days: Vec<String> =
+            (1..6).map(|n| format!("{{\"at\": \"2026-03-0{n}T10:00:00Z\", \"n\": {n}}}")).collect();
+        let _ = node.slot.append(rows("t", days.clone())).await.unwrap();
+        node.operator.flush().await.unwrap();
+        assert_eq!(node.integers("t", "n"), [1, 2, 3, 4, 5], "immediate: {immediate}");
+        assert_eq!(node.archived()[0].1, days, "immediate: {immediate}");
+        assert_eq!(node.registered()[0].2, 5);
+    }
+}
+
 // DUR-2: counts agree everywhere, however the rows are grouped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_rows_are_a_thousand_rows_everywhere() {
