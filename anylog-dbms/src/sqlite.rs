@@ -42,10 +42,16 @@ use crate::{
 use connection::Place;
 use layout::Layout;
 use reader::Readers;
+
+pub use reader::told_to_end;
 use writer::Writer;
 
-/// The size of a file's write-ahead log beyond which readers that keep it from being emptied are ended.
+/// The most that a file's write-ahead log may hold, save that one transaction may be longer (R18).
 pub const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The size of a log beyond which readers that keep it from being emptied are ended. The transactions that come until
+/// the last of them has heard of it find room below [`MAX_LOG_BYTES`].
+const EMPTIED_LOG_BYTES: u64 = MAX_LOG_BYTES / 2;
 
 /// A SQLite database.
 #[derive(Debug)]

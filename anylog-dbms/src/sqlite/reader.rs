@@ -1,5 +1,6 @@
 //! Read connections: pooled by file, and ended when their file is dropped or its log grows too long.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,6 +20,35 @@ const IDLE: usize = 48;
 
 /// How long a reader of a database in memory tries again while its tables are being changed.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// The reads that run on this thread, the innermost last: what tells them to end, and its value when they began.
+    static RUNNING: RefCell<Vec<(Arc<AtomicU64>, u64)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether a read on this thread was told to end: its partition was dropped, or it keeps the write-ahead log of its file from
+/// being emptied. Who waits inside [`Dbms::query`](crate::Dbms::query)'s `visit` - for a client that takes no more
+/// rows - asks from time to time, and stops the read then.
+#[must_use]
+pub fn told_to_end() -> bool {
+    RUNNING.with_borrow(|running| running.iter().any(|(counter, before)| counter.load(Ordering::Acquire) != *before))
+}
+
+/// A read of this thread, for as long as it lives.
+struct Running;
+
+impl Running {
+    fn begin(counter: &Arc<AtomicU64>, before: u64) -> Self {
+        RUNNING.with_borrow_mut(|running| running.push((Arc::clone(counter), before)));
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.with_borrow_mut(Vec::pop);
+    }
+}
 
 pub(super) struct Readers {
     name: String,
@@ -51,6 +81,7 @@ impl Readers {
     /// Runs a SELECT and hands over its rows.
     pub(super) fn select(&self, place: &Place, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
         let (counter, before) = self.counter(place);
+        let _running = Running::begin(&counter, before);
         let started = Instant::now();
         loop {
             let mut ended = false;
@@ -62,7 +93,10 @@ impl Readers {
                         ended = true;
                         return ControlFlow::Break(());
                     }
-                    visit(names, row)
+                    let flow = visit(names, row);
+                    // Who waited in there was told as well, and stopped for that reason.
+                    ended = flow.is_break() && counter.load(Ordering::Acquire) != before;
+                    flow
                 };
                 let result = rows::select(connection, sql, &mut checked);
                 result.map_err(|error| failure::statement(&self.name, &error))

@@ -13,14 +13,14 @@ use lru::LruCache;
 use super::connection::{Mode, Place, open};
 use super::layout::{Layout, beside, sync_directory, unlink};
 use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
-use super::{MAX_LOG_BYTES, describe, failure};
+use super::{EMPTIED_LOG_BYTES, describe, failure};
 use crate::schema::ddl::{column_list, quoted, statements};
 use crate::{ColumnType, DbmsError, Engine, RowRef, SegmentId, SqlValue, TableSchema};
 
 /// Partitions whose write connection is kept open.
 const OPEN_PARTITIONS: usize = 16;
 
-/// Commits between two looks at the size of a log.
+/// Commits that are not looked after when a log could not be emptied: a reader that does not end must not hold up every one.
 const COMMITS_PER_LOOK: u32 = 64;
 
 /// How long a change of a database in memory tries again while readers use the table.
@@ -32,14 +32,15 @@ const MARKS: &str = "CREATE TABLE IF NOT EXISTS anylog_applied(segment_id TEXT N
 struct Handle {
     connection: SqliteConnection,
     durable: bool,
-    commits: u32,
+    // Commits until the size of the log is looked at again.
+    unseen: u32,
     binds: HashMap<String, Binds>,
 }
 
 impl Handle {
     fn new(connection: SqliteConnection) -> Self {
         // `open` leaves synchronous=FULL.
-        Self { connection, durable: true, commits: 0, binds: HashMap::new() }
+        Self { connection, durable: true, unseen: 0, binds: HashMap::new() }
     }
 
     /// Switches between commits that are durable and those that wait for [`crate::Dbms::sync`].
@@ -277,7 +278,7 @@ impl Writer {
         });
         match stored {
             Ok(()) => {
-                handle.commits += 1;
+                handle.unseen = handle.unseen.saturating_sub(1);
                 self.dirty.extend(place.file().map(std::path::Path::to_owned));
                 for (segment, _) in marks {
                     self.marked.entry(*segment).or_default().insert(place.clone());
@@ -381,25 +382,30 @@ impl Writer {
         self.dirty.extend(files);
     }
 
-    /// Looks now and then whether a file's log is longer than it should be.
+    /// Whether a file's log is longer than it should be.
     pub(super) fn log_is_too_long(&mut self, place: &Place) -> bool {
-        let Some(path) = place.file() else { return false };
-        let Ok(handle) = self.handle(place) else { return false };
-        if handle.commits < COMMITS_PER_LOOK {
-            return false;
-        }
-        handle.commits = 0;
-        std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > MAX_LOG_BYTES)
+        let seen = self.handle(place).is_ok_and(|handle| handle.unseen == 0);
+        seen && log_bytes(place) > EMPTIED_LOG_BYTES
     }
 
-    /// Moves a log into its file as far as readers allow; the next look tries again.
+    /// Moves a log into its file, and waits a little for readers that were told to end; a later look tries again.
     pub(super) fn empty_log(&mut self, place: &Place) {
-        if let Ok(handle) = self.handle(place)
-            && let Err(error) = handle.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        {
-            tracing::warn!(%error, "Write-ahead log could not be emptied");
+        let Ok(handle) = self.handle(place) else { return };
+        let emptied = handle.connection.batch_execute(
+            "PRAGMA busy_timeout=1000; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout=5000",
+        );
+        if log_bytes(place) > EMPTIED_LOG_BYTES {
+            handle.unseen = COMMITS_PER_LOOK;
+            let error = emptied.err().map(|error| error.to_string()).unwrap_or_default();
+            tracing::warn!(dbms = self.name, error, "A reader keeps a write-ahead log from being emptied");
         }
     }
+}
+
+/// How long the log of a place is.
+fn log_bytes(place: &Place) -> u64 {
+    let log = place.file().and_then(|path| std::fs::metadata(beside(path, "-wal")).ok());
+    log.map_or(0, |log| log.len())
 }
 
 impl Handle {
