@@ -82,7 +82,7 @@ impl NodeApp {
         let ingest = Ingest::new(Arc::clone(&node), Arc::clone(&ledger), Arc::clone(&slot));
         let operator =
             OperatorService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger), Arc::clone(&slot));
-        let query = QueryService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger));
+        let query = QueryService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger), Arc::clone(&peers));
         let rest = RestServer::new(
             Arc::clone(&node),
             Arc::clone(&listeners),
@@ -105,6 +105,9 @@ impl NodeApp {
         registry.register_all(anylog_ingest::commands(Arc::clone(&self.ingest), Arc::clone(&self.listeners)))?;
         registry.register_all(anylog_operator::commands(&self.operator))?;
         registry.register_all(anylog_query::commands(Arc::clone(&self.query)))?;
+        if registry.find(&["run", "client"]).is_none() {
+            registry.register(anylog_query::run_client(Arc::clone(&self.query)))?;
+        }
         registry.register_all(rest::commands::commands(&self.rest))?;
         anylog_net::register_processes(&self.node, &self.listeners);
         rest::commands::register_processes(&self.rest);

@@ -1,6 +1,7 @@
 //! The commands of queries: thin adapters over [`QueryService`](crate::QueryService).
 
 mod monitor;
+mod network;
 mod options;
 
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use anylog_core::{
 use bytes::Bytes;
 use futures_util::stream;
 
+use crate::Network;
 use crate::format::Writer;
 use crate::service::{Answer, QueryService, Request};
+pub use network::run_client;
 use options::SqlOptions;
 
 /// The commands of this crate.
@@ -24,6 +27,7 @@ pub fn commands(service: Arc<QueryService>) -> Vec<Arc<dyn Command>> {
     let mut commands = vec![command(declaration(), Arc::new(Arc::clone(&service)), |service, session, call| {
         Box::pin(sql(service, session, call))
     })];
+    commands.extend(network::commands(Arc::clone(&service)));
     commands.extend(monitor::commands(service));
     commands
 }
@@ -46,11 +50,11 @@ fn declaration() -> Declaration {
         .default_is("true")
         .repeated("extend", OptionKind::Text, "columns in front: (@table_name, @dbms_name, @ip, @port, +variable [as name])")
         .option("dest", OptionKind::Text, "where rows go: stdout, rest")
-        .option("pass_through", OptionKind::Bool, "false puts all rows together before the first is shown; has no effect on one node")
-        .repeated("include", OptionKind::Text, "other tables that are treated as the queried one; over the network")
-        .option("nodes", OptionKind::Text, "main or all: which members of a cluster answer; over the network")
+        .option("pass_through", OptionKind::Bool, "false puts all rows together before the first is shown; sorted and plain rows stream in either case")
+        .repeated("include", OptionKind::Text, "other tables that are treated as the queried one: (table, dbms.table)")
+        .option("nodes", OptionKind::Text, "main or all: which members of a cluster answer over the network")
         .option("committed", OptionKind::Bool, "only rows that all members of a cluster have; over the network")
-        .option("max_time", OptionKind::Text, "longest time of the query; over the network")
+        .option("max_time", OptionKind::Text, "longest time of a query over the network: seconds, or a number with a unit")
         .option("table", OptionKind::Text, "keeps the rows in this table of system_query; over the network")
         .option("drop", OptionKind::Bool, "whether that table is made anew; over the network")
         .option("file", OptionKind::Text, "writes the rows to a file; over the network")
@@ -96,6 +100,16 @@ fn access(words: &[&str]) -> Access {
 }
 
 async fn sql(service: &Arc<QueryService>, session: &mut Session, call: Invocation) -> CommandResult {
+    sql_over(service, session, call, None).await
+}
+
+/// Runs a call of `sql` on this node, or over the network.
+async fn sql_over(
+    service: &Arc<QueryService>,
+    session: &mut Session,
+    call: Invocation,
+    network: Option<Network>,
+) -> CommandResult {
     let words = call.rest();
     let usage = || format!("usage: {}", declaration().usage());
     let Some(name) = words.first() else {
@@ -107,7 +121,7 @@ async fn sql(service: &Arc<QueryService>, session: &mut Session, call: Invocatio
             .hint(usage()));
     };
     let dbms = dbms_name(session, name)?;
-    let options = SqlOptions::read(session, &declaration(), &words[1..at])?;
+    let options = SqlOptions::read(session, &declaration(), &words[1..at], network)?;
     let statement =
         if words[at].quoted { words[at].text.clone() } else { call.text_from(call.key_words + at).to_owned() };
     if words[at].quoted && at + 1 < words.len() {
@@ -117,6 +131,8 @@ async fn sql(service: &Arc<QueryService>, session: &mut Session, call: Invocatio
     let statement = substituted(session, &statement)?;
     match kind {
         Kind::Select => select(service, session, dbms, statement, options).await,
+        Kind::Change if options.network.is_some() => Err(CommandError::structure("Only SELECT runs over the network")
+            .hint("change rows where they are: connect to the node and use sql there")),
         Kind::Change => {
             session.require(Access::Admin, "sql")?;
             let service = Arc::clone(service);
@@ -145,10 +161,13 @@ async fn select(
     options: SqlOptions,
 ) -> CommandResult {
     let terminal = session.caller.surface == Surface::Terminal;
-    let table = table_of(&sql);
-    let extend = options.extended(session, &dbms, &table)?;
     let output = if terminal { "stdout" } else { "rest" }.to_owned();
-    let mut answer = service.select(Request { dbms, sql, zone: options.zone, extend, output }).await?;
+    let extend = match options.network {
+        Some(_) => Vec::new(),
+        None => options.extended(session, &dbms, &table_of(&sql))?,
+    };
+    let network = options.network;
+    let mut answer = service.select(Request { dbms, sql, zone: options.zone, extend, output, network }).await?;
     let writer = Writer::new(options.format, options.statistics, terminal, answer.columns().to_vec());
     // The first rows before the reply: a query that fails early is an error, not half an answer.
     let first = answer.next().await.transpose()?;
@@ -179,7 +198,7 @@ impl Rows {
                 }
                 None => {
                     self.ended = true;
-                    self.writer.finish(self.answer.elapsed(), 1)
+                    self.writer.finish(self.answer.elapsed(), self.answer.nodes())
                 }
             };
             if !text.is_empty() {

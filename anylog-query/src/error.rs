@@ -97,6 +97,49 @@ pub enum QueryError {
         /// The bound.
         limit: u64,
     },
+    /// A node gave no answer.
+    #[error("No answer for a part of the data: {text}")]
+    MissingNode {
+        /// The nodes that were asked, and why each gave no answer.
+        text: String,
+        /// The documented status of the last failure.
+        status: Status,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A node refused the statement.
+    #[error("From operator at {address}: {}", .error.message)]
+    Peer {
+        /// Its address.
+        address: String,
+        /// Its error.
+        error: CommandError,
+    },
+    /// No member of a cluster can be asked.
+    #[error("No active operator for cluster: '{cluster}'")]
+    NoOperator {
+        /// The cluster's name.
+        cluster: String,
+    },
+    /// The ledger does not tell where a table is.
+    #[error("Failed to identify destination nodes for 'select' command - Using DBMS: {dbms} Table: {table}")]
+    NoLocation {
+        /// The logical database.
+        dbms: String,
+        /// The table.
+        table: String,
+        /// The nearest name that exists.
+        nearest: Option<String>,
+    },
+    /// The query took longer than it may.
+    #[error("the query took longer than max_time = {seconds} seconds")]
+    MaxTime {
+        /// The bound.
+        seconds: u64,
+    },
+    /// Somebody ended the query.
+    #[error("the query was stopped")]
+    Stopped,
     /// Too many queries run and wait.
     #[error("{waiting} queries wait already")]
     Overloaded {
@@ -143,6 +186,12 @@ impl QueryError {
             Self::Volume { .. } => Status::VOLUME_EXCEEDED,
             Self::Overloaded { .. } => Status::OVERLOADED,
             Self::Stalled { .. } => Status::TIME_EXCEEDED,
+            Self::MissingNode { status, .. } => *status,
+            Self::Peer { error, .. } => error.status,
+            Self::NoOperator { .. } => Status::NO_OPERATOR,
+            Self::NoLocation { .. } => Status::NO_TABLE_LOCATION,
+            Self::MaxTime { .. } => Status::TIME_EXCEEDED,
+            Self::Stopped => Status::PROCESS_FAILURE,
             Self::Dbms(_) => Status::SQL_FAILURE,
             Self::Worker { .. } => Status::PROCESS_FAILURE,
         }
@@ -163,6 +212,20 @@ impl QueryError {
             Self::UnknownFunction { nearest, .. } | Self::UnknownCast { nearest, .. } => did_you_mean(nearest),
             Self::DuplicateName { .. } => Some("give one of them another name: <column> as <name>".into()),
             Self::Option { hint, .. } => Some(hint.clone()),
+            Self::MissingNode { hint, .. } => {
+                let subset = "for an answer without it: run client (subset = true) sql .., or the header subset: true";
+                Some(hint.as_ref().map_or_else(|| subset.to_owned(), |hint| format!("{hint}; {subset}")))
+            }
+            Self::Peer { error, .. } => error.hint.clone(),
+            Self::NoOperator { .. } => Some(
+                "start an operator of the cluster, or ask for an answer without it: run client (subset = true) sql .."
+                    .into(),
+            ),
+            Self::NoLocation { nearest, dbms, .. } => did_you_mean(nearest).or_else(|| {
+                Some(format!("see where tables are with: get data nodes where dbms = {dbms}, or name the nodes: run client (ip:port) sql .."))
+            }),
+            Self::MaxTime { .. } => Some("allow more time, or narrow the query with where".into()),
+            Self::Stopped => None,
             Self::Overloaded { .. } => Some("try again in a moment".into()),
             Self::Volume { .. } => Some("narrow the query with where or limit".into()),
             Self::Arguments { .. } | Self::Cast { .. } | Self::Stalled { .. } | Self::Dbms(_) | Self::Worker { .. } => {

@@ -1,11 +1,12 @@
 //! Runs a plan on blocking threads and hands rows to a receiver, with bounded memory.
 
 mod merge;
+pub(crate) mod sorted;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anylog_dbms::{Dbms, SqlValue, Target};
 use tokio::runtime::Handle;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::QueryError;
 use crate::plan::Steps;
-pub(crate) use merge::Merger;
+pub(crate) use merge::{Held, MergeTable, Merger};
 
 /// A row as an engine gave it.
 pub(crate) type Row = Vec<SqlValue>;
@@ -26,18 +27,30 @@ const BATCH_BYTES: usize = 64 * 1024;
 const BATCHES: usize = 4;
 /// How long a receiver may read nothing before its query ends: an open reader keeps a database from reclaiming space (R18).
 const STALL: Duration = Duration::from_secs(120);
+/// How often a reader that waits looks whether its database wants it to end.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a query has done so far; for `query status`.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) blocks: AtomicU64,
     pub(crate) rows: AtomicU64,
+    /// Time in databases, in microseconds.
+    pub(crate) database: AtomicU64,
 }
 
 /// Takes rows one by one and may stop.
 pub(crate) trait Sink: Send {
     /// The next row.
     fn row(&mut self, row: Row) -> ControlFlow<()>;
+
+    /// The next rows.
+    fn rows(&mut self, rows: Vec<Row>) -> ControlFlow<()> {
+        for row in rows {
+            self.row(row)?;
+        }
+        ControlFlow::Continue(())
+    }
 
     /// True when nobody wants more rows.
     fn closed(&self) -> bool {
@@ -83,6 +96,10 @@ pub(crate) fn run(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &m
             }
             Ok(())
         }
+        Steps::Sorted { parts, keys, width, skip, limit } => {
+            let window = sorted::Window { keys, width: *width, skip: *skip, limit: *limit };
+            sorted::run(dbms, parts, window, sink)
+        }
         Steps::Merge { parts, columns, last } => merger.run(dbms, parts, columns, last, sink),
     }
 }
@@ -104,6 +121,7 @@ pub(crate) struct Sender<H> {
     rows: Vec<Row>,
     bytes: usize,
     stalled: bool,
+    waited: Duration,
     progress: Arc<Progress>,
 }
 
@@ -124,7 +142,10 @@ pub(crate) fn stream<H>(
     progress: Arc<Progress>,
 ) -> (Sender<H>, mpsc::Receiver<Result<Piece<H>, QueryError>>) {
     let (channel, receiver) = mpsc::channel(BATCHES);
-    (Sender { channel, runtime, rows: Vec::new(), bytes: 0, stalled: false, progress }, receiver)
+    (
+        Sender { channel, runtime, rows: Vec::new(), bytes: 0, stalled: false, waited: Duration::ZERO, progress },
+        receiver,
+    )
 }
 
 impl<H: Send> Sender<H> {
@@ -143,12 +164,45 @@ impl<H: Send> Sender<H> {
         let _gone = self.send(result.map(|()| Piece::End));
     }
 
+    /// How long the receiver kept the rows waiting.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
+    }
+
     fn send(&mut self, piece: Result<Piece<H>, QueryError>) -> ControlFlow<()> {
-        let sending = async { tokio::time::timeout(STALL, self.channel.send(piece)).await };
+        let piece = match self.channel.try_send(piece) {
+            Ok(()) => return ControlFlow::Continue(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return ControlFlow::Break(()),
+            Err(mpsc::error::TrySendError::Full(piece)) => piece,
+        };
+        let started = Instant::now();
+        let flow = self.wait(piece);
+        self.waited += started.elapsed();
+        flow
+    }
+
+    fn wait(&mut self, piece: Result<Piece<H>, QueryError>) -> ControlFlow<()> {
+        let until = Instant::now() + STALL;
+        let sending = async {
+            let sending = self.channel.send(piece);
+            tokio::pin!(sending);
+            loop {
+                if let Ok(sent) = tokio::time::timeout(LOOK, &mut sending).await {
+                    return Some(sent.is_ok());
+                }
+                // The database may need the space that this reader keeps (R18); its error says so then.
+                if anylog_dbms::sqlite::told_to_end() {
+                    return Some(false);
+                }
+                if Instant::now() >= until {
+                    return None;
+                }
+            }
+        };
         match self.runtime.block_on(sending) {
-            Ok(Ok(())) => ControlFlow::Continue(()),
-            Ok(Err(_)) => ControlFlow::Break(()),
-            Err(_) => {
+            Some(true) => ControlFlow::Continue(()),
+            Some(false) => ControlFlow::Break(()),
+            None => {
                 self.stalled = true;
                 ControlFlow::Break(())
             }

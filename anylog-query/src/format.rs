@@ -60,30 +60,58 @@ impl Format {
     }
 }
 
+/// The nodes of an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nodes {
+    /// How many were asked.
+    pub asked: u64,
+    /// Those that gave no answer, each with the reason.
+    pub missing: Vec<String>,
+}
+
+impl Nodes {
+    /// All of so many answered.
+    #[must_use]
+    pub fn all(asked: u64) -> Self {
+        Self { asked, missing: Vec::new() }
+    }
+}
+
 /// Statistics of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statistics {
     /// Rows shown.
     pub count: u64,
     /// From the request to the last row.
     pub time: Duration,
-    /// Nodes that answered.
-    pub nodes: u64,
+    /// The nodes that were asked.
+    pub nodes: Nodes,
 }
 
 impl Statistics {
+    /// The fields; a node that is missing is always named (QRY-2).
+    fn fields(&self) -> Vec<String> {
+        let mut fields = vec![format!(r#""Count": {}"#, self.count), format!(r#""Time":"{}""#, clock_text(self.time))];
+        let Nodes { asked, missing } = &self.nodes;
+        if missing.is_empty() {
+            fields.push(format!(r#""Nodes": {asked}"#));
+        } else {
+            let answered = asked.saturating_sub(missing.len() as u64);
+            fields.push(format!(r#""Target Nodes": {asked}"#));
+            fields.push(format!(r#""Participating Nodes": {answered}"#));
+            let list: Vec<String> = missing.iter().map(|text| crate::cell::json_string(text)).collect();
+            fields.push(format!(r#""Missing Nodes":[{}]"#, list.join(",")));
+        }
+        fields
+    }
+
     fn compact(&self) -> String {
-        let time = clock_text(self.time);
-        format!(r#""Statistics":[{{"Count": {},"Time":"{time}","Nodes": {}}}]"#, self.count, self.nodes)
+        format!(r#""Statistics":[{{{}}}]"#, self.fields().join(","))
     }
 
     fn indented(&self) -> String {
-        let time = clock_text(self.time);
-        let margin = " ".repeat(16);
-        format!(
-            "\"Statistics\":[{{\"Count\": {},\n{margin}\"Time\":\"{time}\",\n{margin}\"Nodes\": {}}}]",
-            self.count, self.nodes
-        )
+        let margin = format!(",\n{}", " ".repeat(16));
+        format!("\"Statistics\":[{{{}}}]", self.fields().join(&margin))
     }
 }
 
@@ -140,11 +168,12 @@ impl Writer {
         out
     }
 
-    /// The text after the last row.
-    pub fn finish(&mut self, time: Duration, nodes: u64) -> String {
+    /// The text after the last row. An answer that lacks a node says so, whatever was asked for.
+    pub fn finish(&mut self, time: Duration, nodes: Nodes) -> String {
+        let wanted = self.statistics || !nodes.missing.is_empty();
         let statistics = Statistics { count: self.count, time, nodes };
         let object = |text: String| format!("{{{text}}}");
-        match (self.count, self.statistics, self.format) {
+        match (self.count, wanted, self.format) {
             (0, true, _) => object(statistics.compact()),
             (0, false, _) => "{\"reply\" : \"Empty data set\"}".to_owned(),
             (_, true, Format::Json) if self.indented => format!("],\n{}}}", statistics.indented()),
@@ -194,7 +223,7 @@ mod tests {
 
     fn written(format: Format, statistics: bool, indented: bool) -> Vec<String> {
         let mut writer = Writer::new(format, statistics, indented, names());
-        vec![writer.rows(vec![row(1)]), writer.rows(vec![row(2)]), writer.finish(Duration::ZERO, 1)]
+        vec![writer.rows(vec![row(1)]), writer.rows(vec![row(2)]), writer.finish(Duration::ZERO, Nodes::all(1))]
     }
 
     const FIRST: &str = r#"{"row_id":1,"insert_timestamp":"2026-11-23 05:22:40.572981","tsd_name":"209","tsd_id":1,"timestamp":"2026-11-20 01:02:03.456","value":3.25,"device":"d1","count":7,"ok":true}"#;
@@ -243,7 +272,7 @@ mod tests {
         let mut writer = Writer::new(Format::Table, false, false, vec!["n".into()]);
         let page = writer.rows((0..26).map(|n| vec![Cell::Int(n)]).collect());
         assert_eq!(page.lines().count(), 1 + 2 + 25);
-        assert_eq!(writer.finish(Duration::ZERO, 1), "\nn\n-- \n25\n");
+        assert_eq!(writer.finish(Duration::ZERO, Nodes::all(1)), "\nn\n-- \n25\n");
     }
 
     #[test]
@@ -253,8 +282,8 @@ mod tests {
                 for rows in [0, 1, 3] {
                     for format in [Format::Json, Format::JsonList, Format::JsonOutput] {
                         let mut writer = Writer::new(format, statistics, indented, names());
-                        let text =
-                            writer.rows((0..rows).map(row).collect()) + &writer.finish(Duration::from_secs(61), 1);
+                        let text = writer.rows((0..rows).map(row).collect())
+                            + &writer.finish(Duration::from_secs(61), Nodes::all(1));
                         let documents =
                             if format == Format::JsonOutput { text.lines().collect() } else { vec![text.as_str()] };
                         for document in documents {
@@ -268,7 +297,8 @@ mod tests {
 
     #[test]
     fn empty_answers_say_so() {
-        let empty = |statistics| Writer::new(Format::Json, statistics, false, names()).finish(Duration::ZERO, 1);
+        let empty =
+            |statistics| Writer::new(Format::Json, statistics, false, names()).finish(Duration::ZERO, Nodes::all(1));
         assert_eq!(empty(false), r#"{"reply" : "Empty data set"}"#);
         assert_eq!(empty(true), r#"{"Statistics":[{"Count": 0,"Time":"00:00:00","Nodes": 1}]}"#);
     }

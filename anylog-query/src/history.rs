@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 
 use crate::QueryError;
 use crate::execute::Progress;
-use crate::plan::Steps;
-use crate::service::Request;
-use crate::sql::bind::Select;
+use crate::network::PartRequest;
+use crate::plan::{Divided, Steps};
+use crate::service::{Found, Plan, Request};
+use crate::sql::expr::Tongue;
 
 /// Queries that are remembered.
 const SLOTS: usize = 500;
@@ -32,13 +33,80 @@ pub(crate) struct Record {
     clock: Instant,
     progress: Arc<Progress>,
     state: Mutex<State>,
+    nodes: Mutex<Vec<NodeNote>>,
+    stopped: tokio::sync::Notify,
     timings: Arc<Timings>,
+}
+
+/// What a node does for a query.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NodeNote(Arc<NodeState>);
+
+#[derive(Debug)]
+struct NodeState {
+    clock: Instant,
+    shown: Mutex<NodeShown>,
+}
+
+impl Default for NodeState {
+    fn default() -> Self {
+        Self { clock: Instant::now(), shown: Mutex::default() }
+    }
+}
+
+/// What is shown of a node of a query.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NodeShown {
+    /// The node that was asked last, or the name of its cluster.
+    pub(crate) address: String,
+    pub(crate) dbms: String,
+    pub(crate) table: String,
+    pub(crate) places: u32,
+    /// The time that the node spent in its database, as it reports.
+    pub(crate) database: Duration,
+    pub(crate) blocks: u64,
+    pub(crate) rows: u64,
+    pub(crate) ended: Option<(Duration, String)>,
+}
+
+impl NodeNote {
+    /// A node is asked.
+    pub(crate) fn asked(&self, address: &str) {
+        self.0.shown.lock().address = address.to_owned();
+    }
+
+    /// It sent rows.
+    pub(crate) fn rows(&self, rows: u64) {
+        let mut shown = self.0.shown.lock();
+        shown.blocks += 1;
+        shown.rows += rows;
+    }
+
+    /// It was done.
+    pub(crate) fn database(&self, places: u32, micros: u64) {
+        let mut shown = self.0.shown.lock();
+        shown.places = places;
+        shown.database = Duration::from_micros(micros);
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn ended(&self, status: &str) {
+        self.0.shown.lock().ended = Some((self.0.clock.elapsed(), status.to_owned()));
+    }
+
+    /// The state now, and for how long the node works or worked.
+    pub(crate) fn shown(&self) -> (NodeShown, Duration) {
+        let shown = self.0.shown.lock().clone();
+        let time = shown.ended.as_ref().map_or_else(|| self.0.clock.elapsed(), |(time, _)| *time);
+        (shown, time)
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     finished: Option<(Duration, String)>,
     explained: Explained,
+    stopped: bool,
 }
 
 /// How a query is carried out.
@@ -79,23 +147,78 @@ impl Record {
     }
 
     /// Notes how the query is carried out.
-    pub(crate) fn planned(&self, select: &Select, steps: Option<&Steps>) {
+    pub(crate) fn planned(&self, plan: &Plan) {
+        let select = &plan.select;
         let mut explained = Explained {
             table: select.table.clone(),
             increments: select.increments.clone().unwrap_or_default(),
             ..Explained::default()
         };
-        if let Some(steps) = steps {
-            explained.places = steps.places();
-            explained.remote = shortened(steps.remote());
-            if let Steps::Merge { columns, last, .. } = steps {
-                let list =
-                    columns.iter().map(|column| format!("{} {}", column.name, column.declared).trim_end().to_owned());
-                explained.create = format!("create table query_{} ({});", self.id, list.collect::<Vec<_>>().join(", "));
-                explained.last = shortened(&last.replace(crate::plan::MERGE_TABLE, &format!("query_{}", self.id)));
+        let (columns, last) = match &plan.found {
+            Found::Nothing => (&[] as &[_], None),
+            Found::Here(_, steps) => {
+                explained.places = steps.places();
+                explained.remote = shortened(steps.remote());
+                match steps {
+                    Steps::Merge { columns, last, .. } => (columns.as_slice(), Some(last)),
+                    _ => (&[] as &[_], None),
+                }
             }
+            Found::Spread(spread) => {
+                explained.remote = shortened(&spread.part().sql(&select.table, Tongue::Dialect));
+                match spread.divided() {
+                    Divided::Merge(merge) => (merge.columns.as_slice(), Some(&merge.last)),
+                    _ => (&[] as &[_], None),
+                }
+            }
+        };
+        if let Some(last) = last {
+            let list =
+                columns.iter().map(|column| format!("{} {}", column.name, column.declared).trim_end().to_owned());
+            explained.create = format!("create table query_{} ({});", self.id, list.collect::<Vec<_>>().join(", "));
+            explained.last = shortened(&last.replace(crate::plan::MERGE_TABLE, &format!("query_{}", self.id)));
         }
         self.state.lock().explained = explained;
+    }
+
+    /// Notes that a part of the data is asked for.
+    pub(crate) fn node(&self, name: &str, dbms: &str, table: &str) -> NodeNote {
+        let note = NodeNote::default();
+        {
+            let mut shown = note.0.shown.lock();
+            shown.address = name.to_owned();
+            shown.dbms = dbms.to_owned();
+            shown.table = table.to_owned();
+        }
+        self.nodes.lock().push(note.clone());
+        note
+    }
+
+    /// The nodes that were asked.
+    pub(crate) fn nodes(&self) -> Vec<NodeNote> {
+        self.nodes.lock().clone()
+    }
+
+    /// Asks the query to end: `job stop`. False when it has ended.
+    pub(crate) fn ask_to_stop(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.finished.is_some() {
+            return false;
+        }
+        state.stopped = true;
+        drop(state);
+        self.stopped.notify_one();
+        true
+    }
+
+    /// Returns when somebody asked the query to end.
+    pub(crate) async fn asked_to_stop(&self) {
+        loop {
+            if self.state.lock().stopped {
+                return;
+            }
+            self.stopped.notified().await;
+        }
     }
 
     /// Notes the end of the query; the first end counts.
@@ -211,6 +334,8 @@ impl History {
             clock: Instant::now(),
             progress: Arc::default(),
             state: Mutex::default(),
+            nodes: Mutex::default(),
+            stopped: tokio::sync::Notify::new(),
             timings: Arc::clone(&self.timings),
         });
         let mut records = self.records.lock();
@@ -252,5 +377,89 @@ impl History {
     pub(crate) fn log(&self) -> (LogMode, Vec<Logged>) {
         let times = self.timings.0.lock();
         (times.mode, times.log.iter().cloned().collect())
+    }
+}
+
+/// The parts of other nodes' queries, for `get operator execution`; bounded.
+#[derive(Debug, Default)]
+pub(crate) struct Parts(Mutex<VecDeque<Arc<PartRecord>>>);
+
+/// A part of another node's query.
+#[derive(Debug)]
+pub(crate) struct PartRecord {
+    pub(crate) from: String,
+    pub(crate) job: u64,
+    pub(crate) dbms: String,
+    pub(crate) table: String,
+    pub(crate) sql: String,
+    places: AtomicU64,
+    clock: Instant,
+    progress: Arc<Progress>,
+    ended: Mutex<Option<(Duration, String)>>,
+}
+
+impl Parts {
+    /// Notes a part that begins.
+    pub(crate) fn begin(&self, request: &PartRequest) -> Arc<PartRecord> {
+        let record = Arc::new(PartRecord {
+            from: request.from.clone(),
+            job: request.id,
+            dbms: request.dbms.clone(),
+            table: request.table.clone(),
+            sql: shortened(&request.sql),
+            places: AtomicU64::new(0),
+            clock: Instant::now(),
+            progress: Arc::default(),
+            ended: Mutex::default(),
+        });
+        let mut parts = self.0.lock();
+        if parts.len() == SLOTS {
+            parts.pop_front();
+        }
+        parts.push_back(Arc::clone(&record));
+        record
+    }
+
+    /// All parts that are remembered, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<PartRecord>> {
+        self.0.lock().iter().cloned().collect()
+    }
+}
+
+impl PartRecord {
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    pub(crate) fn planned(&self, places: u32) {
+        self.places.store(u64::from(places), Ordering::Relaxed);
+    }
+
+    pub(crate) fn places(&self) -> u64 {
+        self.places.load(Ordering::Relaxed)
+    }
+
+    /// Notes the end of the part; the first end counts.
+    pub(crate) fn complete(&self, result: &Result<(), QueryError>) {
+        let status = match result {
+            Ok(()) => "Completed".to_owned(),
+            Err(error) => format!("Error: {error}"),
+        };
+        self.end(status);
+    }
+
+    /// Notes that the asking node left before the end.
+    pub(crate) fn stop(&self) {
+        self.end("Stopped".to_owned());
+    }
+
+    fn end(&self, status: String) {
+        let time = self.clock.elapsed();
+        self.ended.lock().get_or_insert((time, status));
+    }
+
+    /// The time since the request, and the state.
+    pub(crate) fn state(&self) -> (Duration, String) {
+        self.ended.lock().clone().unwrap_or_else(|| (self.clock.elapsed(), "Processing".to_owned()))
     }
 }

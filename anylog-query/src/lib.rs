@@ -4,10 +4,10 @@
 //! SELECT as if all rows lay in one table, and writes the answer in the documented formats.
 //!
 //! ```
-//! use anylog_query::{Format, Writer, Cell};
+//! use anylog_query::{Cell, Format, Nodes, Writer};
 //!
 //! let mut writer = Writer::new(Format::Json, false, false, vec!["device".into(), "value".into()]);
-//! let text = writer.rows(vec![vec![Cell::Text("d1".into()), Cell::Float(3.0)]]) + &writer.finish(std::time::Duration::ZERO, 1);
+//! let text = writer.rows(vec![vec![Cell::Text("d1".into()), Cell::Float(3.0)]]) + &writer.finish(std::time::Duration::ZERO, Nodes::all(1));
 //! assert_eq!(text, r#"{"Query":[{"device":"d1","value":3.0}]}"#);
 //! ```
 //!
@@ -46,8 +46,10 @@ mod cell;
 mod commands;
 mod error;
 mod execute;
+mod extend;
 mod format;
 mod history;
+mod network;
 mod plan;
 mod service;
 mod shape;
@@ -58,7 +60,8 @@ mod zone;
 pub mod dialect {}
 
 pub use cell::Cell;
-pub use commands::commands;
+pub use commands::{commands, run_client};
 pub use error::QueryError;
-pub use format::{Format, Statistics, Writer};
+pub use format::{Format, Nodes, Statistics, Writer};
+pub use network::{Destination, Network};
 pub use service::{Answer, QueryService, Request};

@@ -1,108 +1,133 @@
 //! From a checked statement to what runs where.
 //!
-//! A logical table is the table itself, usually empty, and its partitions. The answer is the same as if all rows lay in one table:
+//! A logical table lies in many places: on nodes, and on each node in the table itself, usually empty, and its partitions. The
+//! answer is the same as if all rows lay in one table. How a statement is [`Divided`] depends on the statement alone:
 //!
-//! | plan | for | work |
-//! |---|---|---|
-//! | [`Steps::Direct`] | one place, or an engine that holds all places | the whole statement there |
-//! | [`Steps::Chain`] | no aggregate, group, order; or an order by the time that splits the table | place after place, limit counted over all |
-//! | [`Steps::Merge`], decomposed | count, sum, min, max, avg, range, group by | partial aggregates of each place, put together at the end |
-//! | [`Steps::Merge`], general | everything else | the columns and rows that matter, the statement itself over them |
+//! | | for | each place | together |
+//! |---|---|---|---|
+//! | rows | no aggregate, group, order | its rows | one after the other, limit counted over all |
+//! | sorted | the same with an order | its rows in order | merged while they stream |
+//! | merge, decomposed | count, sum, min, max, avg, range, group by | partial aggregates | aggregates of aggregates |
+//! | merge, general | everything else | the columns and rows that matter | the statement itself over them |
+//!
+//! The places of one node get [`Steps`]: what one place or one server can answer goes there whole ([`Steps::Direct`]), and an order by
+//! the time that splits a table is kept by reading place after place ([`Steps::Chain`]).
 
+mod body;
 mod decompose;
+mod divide;
 mod prune;
 
-use anylog_dbms::{ColumnType, Engine, Target};
+use anylog_dbms::{ColumnType, Target};
 
 use crate::sql::bind::Select;
-use crate::sql::expr::{Expr, Order, quoted_name, write_list, write_order};
+use crate::sql::expr::{Expr, Order, Tongue, quoted_name};
 use crate::sql::functions::is_aggregate;
+use body::whole;
+pub(crate) use divide::{Divided, Key, MergeColumn, Part, divide, read_columns};
 pub(crate) use prune::targets;
 
-/// What stands for the table of intermediate rows in [`Steps::Merge`].
+/// What stands for the table of intermediate rows in the last statement of a merge.
 pub(crate) const MERGE_TABLE: &str = "\u{1}merge\u{1}";
 
-/// The work of a query.
+/// Places that are read side by side to merge their rows in order; each holds a reader.
+const MOST_SORTED: usize = 64;
+
+/// The work of a query on one node.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Steps {
     /// One statement in one place.
     Direct { target: Target, sql: String },
     /// One place after another; `skip` and `limit` count over all.
     Chain { parts: Vec<(Target, String)>, skip: u64, limit: Option<u64> },
+    /// Rows of all places in order; only the first `width` columns are part of the answer.
+    Sorted { parts: Vec<(Target, String)>, keys: Vec<Key>, width: usize, skip: u64, limit: Option<u64> },
     /// Statements in all places, then one over their rows.
     Merge { parts: Vec<(Target, String)>, columns: Vec<MergeColumn>, last: String },
 }
 
-/// A column of the table of intermediate rows.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct MergeColumn {
-    pub(crate) name: String,
-    /// The type in SQLite, so that values compare as in the table that they come from.
-    pub(crate) declared: &'static str,
-}
-
 impl Steps {
+    /// The statements of all places.
+    fn parts(&self) -> &[(Target, String)] {
+        match self {
+            Self::Direct { .. } => &[],
+            Self::Chain { parts, .. } | Self::Sorted { parts, .. } | Self::Merge { parts, .. } => parts,
+        }
+    }
+
     /// The statement of the first place, for `query explain`.
     pub(crate) fn remote(&self) -> &str {
         match self {
             Self::Direct { sql, .. } => sql,
-            Self::Chain { parts, .. } | Self::Merge { parts, .. } => parts.first().map_or("", |(_, sql)| sql),
+            other => other.parts().first().map_or("", |(_, sql)| sql),
         }
     }
 
     /// The number of places.
     pub(crate) fn places(&self) -> usize {
-        match self {
-            Self::Direct { .. } => 1,
-            Self::Chain { parts, .. } | Self::Merge { parts, .. } => parts.len(),
-        }
+        self.parts().len().max(1)
     }
 }
 
 /// Plans a statement over places that hold its rows. There is always one: the table itself.
 pub(crate) fn plan(
     select: &Select,
-    engine: Engine,
+    engine: Tongue,
     targets: Vec<Target>,
     kind: &dyn Fn(&str) -> Option<ColumnType>,
 ) -> Steps {
-    // With `limit n per column` the rows are counted where they are shown.
-    let (limit, skip) = if select.per.is_some() { (None, 0) } else { (select.limit, select.offset) };
+    let (limit, skip) = counted(select);
     if let [target] = targets.as_slice() {
         let sql = whole(select, &quoted_name(target.physical()), select.filter.as_ref(), limit, skip, engine);
         return Steps::Direct { target: target.clone(), sql };
     }
-    let aggregates = any(select, |expr| expr.is_aggregate());
-    let windows = any(select, |expr| matches!(expr, Expr::Call(call) if call.over.is_some()));
-    let grouped = aggregates || !select.group.is_empty() || select.having.is_some();
-    let plain = !grouped && !select.distinct && !windows;
-    let targets = match select.order.first() {
-        None if plain => return chain(select, engine, targets, limit, skip),
-        Some(Order { expr: Expr::Column(column), descending, .. }) if plain => {
-            match prune::in_time_order(&targets, column, *descending) {
-                Some(ordered) => return chain(select, engine, ordered, limit, skip),
-                None => targets,
-            }
-        }
-        _ => targets,
-    };
-    if engine == Engine::Postgres {
+    let mut targets = targets;
+    if let Some(Order { expr: Expr::Column(column), descending, .. }) = select.order.first()
+        && is_plain(select)
+        && let Some(ordered) = prune::in_time_order(&targets, column, *descending)
+    {
+        let sql = |target: &Target| {
+            let most = limit.map(|limit| limit.saturating_add(skip));
+            whole(select, &quoted_name(target.physical()), select.filter.as_ref(), most, 0, engine)
+        };
+        targets = ordered;
+        return Steps::Chain { parts: with_sql(targets, sql), skip, limit };
+    }
+    let divided = divide(select, kind);
+    if engine == Tongue::Postgres && !matches!(divided, Divided::Rows { .. }) {
         return union(select, &targets, limit, skip);
     }
-    if !windows && let Some(split) = decompose::split(select) {
-        return split.steps(select, engine, targets, limit, skip);
+    match divided {
+        Divided::Rows { part, skip, limit } => {
+            Steps::Chain { parts: with_sql(targets, |target| part.sql(target.physical(), engine)), skip, limit }
+        }
+        Divided::Sorted { .. } if targets.len() > MOST_SORTED => {
+            let divide::Merge { part, columns, last } = divide::general(select, kind);
+            Steps::Merge { parts: with_sql(targets, |target| part.sql(target.physical(), engine)), columns, last }
+        }
+        Divided::Sorted { part, keys, width, skip, limit } => {
+            let parts = with_sql(targets, |target| part.sql(target.physical(), engine));
+            Steps::Sorted { parts, keys, width, skip, limit }
+        }
+        Divided::Merge(divide::Merge { part, columns, last }) => {
+            Steps::Merge { parts: with_sql(targets, |target| part.sql(target.physical(), engine)), columns, last }
+        }
     }
-    general(select, engine, targets, limit, skip, plain, kind)
 }
 
-/// Place after place; each may have to give all rows of the answer.
-fn chain(select: &Select, engine: Engine, targets: Vec<Target>, limit: Option<u64>, skip: u64) -> Steps {
-    let most = limit.map(|limit| limit.saturating_add(skip));
-    let part = |target: Target| {
-        let sql = whole(select, &quoted_name(target.physical()), select.filter.as_ref(), most, 0, engine);
-        (target, sql)
-    };
-    Steps::Chain { parts: targets.into_iter().map(part).collect(), skip, limit }
+fn with_sql(targets: Vec<Target>, sql: impl Fn(&Target) -> String) -> Vec<(Target, String)> {
+    targets
+        .into_iter()
+        .map(|target| {
+            let sql = sql(&target);
+            (target, sql)
+        })
+        .collect()
+}
+
+/// Limit and offset as they count over all rows. With `limit n per column` the rows are counted where they are shown.
+fn counted(select: &Select) -> (Option<u64>, u64) {
+    if select.per.is_some() { (None, 0) } else { (select.limit, select.offset) }
 }
 
 /// All places lie in one database: it can see them as one table.
@@ -116,49 +141,29 @@ fn union(select: &Select, targets: &[Target], limit: Option<u64>, skip: u64) -> 
     let parts: Vec<String> =
         targets.iter().map(|target| format!("select {list} from {}", quoted_name(target.physical()))).collect();
     let from = format!("({}) as t", parts.join(" union all "));
-    let sql = whole(select, &from, select.filter.as_ref(), limit, skip, Engine::Postgres);
+    let sql = whole(select, &from, select.filter.as_ref(), limit, skip, Tongue::Postgres);
     let target = targets.first().cloned().unwrap_or_else(|| Target::table(select.table.clone()));
     Steps::Direct { target, sql }
 }
 
-/// The columns that matter, and the statement itself over them.
-fn general(
-    select: &Select,
-    engine: Engine,
-    targets: Vec<Target>,
-    limit: Option<u64>,
-    skip: u64,
-    plain: bool,
-    kind: &dyn Fn(&str) -> Option<ColumnType>,
-) -> Steps {
-    let names = read_columns(select, false);
-    let mut columns: Vec<MergeColumn> =
-        names.iter().map(|name| MergeColumn { name: name.clone(), declared: declared(kind(name)) }).collect();
-    let mut items: Vec<(Expr, String)> = names.iter().map(|name| (Expr::Column(name.clone()), name.clone())).collect();
-    if items.is_empty() {
-        // Only the number of rows matters: count(distinct 1).
-        items.push((Expr::Number("1".to_owned()), "one".to_owned()));
-        columns.push(MergeColumn { name: "one".to_owned(), declared: "integer" });
-    }
-    // The first rows of all are among the first rows of each place.
-    let top = limit.filter(|_| plain).map(|limit| limit.saturating_add(skip));
-    let body = Body {
-        items: &items,
-        distinct: ignores_repeats(select),
-        filter: select.filter.as_ref(),
-        order: if top.is_some() { &select.order } else { &[] },
-        limit: top,
-        ..Body::EMPTY
-    };
-    let parts = targets
-        .into_iter()
-        .map(|target| {
-            let sql = body.over(&quoted_name(target.physical()), engine);
-            (target, sql)
-        })
-        .collect();
-    let last = whole(select, MERGE_TABLE, None, limit, skip, Engine::Sqlite);
-    Steps::Merge { parts, columns, last }
+/// True when each row of the answer is one row of the table.
+fn is_plain(select: &Select) -> bool {
+    let grouped = any(select, |expr| expr.is_aggregate()) || !select.group.is_empty() || select.having.is_some();
+    !grouped && !select.distinct && !has_windows(select)
+}
+
+fn has_windows(select: &Select) -> bool {
+    any(select, |expr| matches!(expr, Expr::Call(call) if call.over.is_some()))
+}
+
+fn any(select: &Select, matches: fn(&Expr) -> bool) -> bool {
+    outputs(select).any(|expr| expr.any(matches))
+}
+
+/// All expressions that are computed after rows were chosen.
+fn outputs(select: &Select) -> impl Iterator<Item = &Expr> {
+    let items = select.items.iter().map(|item| &item.expr);
+    items.chain(&select.group).chain(&select.having).chain(select.order.iter().map(|order| &order.expr))
 }
 
 /// True when equal rows count once: each aggregate is of distinct values, a minimum or a maximum.
@@ -174,140 +179,10 @@ fn ignores_repeats(select: &Select) -> bool {
     some && !counts_all
 }
 
-fn any(select: &Select, matches: fn(&Expr) -> bool) -> bool {
-    outputs(select).any(|expr| expr.any(matches))
-}
-
-/// All expressions that are computed after rows were chosen.
-fn outputs(select: &Select) -> impl Iterator<Item = &Expr> {
-    let items = select.items.iter().map(|item| &item.expr);
-    items.chain(&select.group).chain(&select.having).chain(select.order.iter().map(|order| &order.expr))
-}
-
-fn read_columns(select: &Select, with_filter: bool) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    let mut note = |expr: &Expr| {
-        expr.visit(&mut |expr| {
-            if let Expr::Column(name) = expr
-                && !names.contains(name)
-            {
-                names.push(name.clone());
-            }
-        });
-    };
-    outputs(select).for_each(&mut note);
-    if with_filter {
-        select.filter.iter().for_each(&mut note);
-    }
-    names
-}
-
-fn declared(kind: Option<ColumnType>) -> &'static str {
-    match kind {
-        None => "",
-        Some(ColumnType::Serial | ColumnType::Int | ColumnType::BigInt | ColumnType::Boolean) => "integer",
-        Some(ColumnType::Double) => "real",
-        Some(ColumnType::Decimal) => "numeric",
-        Some(_) => "text",
-    }
-}
-
-/// The parts of a SELECT that is written for an engine.
-#[derive(Clone)]
-struct Body<'a> {
-    items: &'a [(Expr, String)],
-    distinct: bool,
-    from: &'a str,
-    filter: Option<&'a Expr>,
-    group: &'a [Expr],
-    having: Option<&'a Expr>,
-    order: &'a [Order],
-    limit: Option<u64>,
-    skip: u64,
-}
-
-impl Body<'_> {
-    const EMPTY: Body<'static> = Body {
-        items: &[],
-        distinct: false,
-        from: "",
-        filter: None,
-        group: &[],
-        having: None,
-        order: &[],
-        limit: None,
-        skip: 0,
-    };
-
-    /// The text with another table.
-    fn over(&self, from: &str, engine: Engine) -> String {
-        Body { from, ..self.clone() }.sql(engine)
-    }
-
-    fn sql(&self, engine: Engine) -> String {
-        let mut out = String::from(if self.distinct { "select distinct " } else { "select " });
-        for (index, (expr, name)) in self.items.iter().enumerate() {
-            if index > 0 {
-                out.push_str(", ");
-            }
-            expr.write(engine, &mut out);
-            if !matches!(expr, Expr::Column(column) if column == name) {
-                out.push_str(" as ");
-                out.push_str(&quoted_name(name));
-            }
-        }
-        out.push_str(" from ");
-        out.push_str(self.from);
-        if let Some(filter) = self.filter {
-            out.push_str(" where ");
-            filter.write(engine, &mut out);
-        }
-        if !self.group.is_empty() {
-            out.push_str(" group by ");
-            write_list(engine, &mut out, self.group);
-        }
-        if let Some(having) = self.having {
-            out.push_str(" having ");
-            having.write(engine, &mut out);
-        }
-        if !self.order.is_empty() {
-            out.push_str(" order by ");
-            write_order(engine, &mut out, self.order);
-        }
-        match (self.limit, self.skip, engine) {
-            (Some(limit), 0, _) => out.push_str(&format!(" limit {}", limit.min(i64::MAX.unsigned_abs()))),
-            (Some(limit), skip, _) => {
-                out.push_str(&format!(" limit {} offset {skip}", limit.min(i64::MAX.unsigned_abs())))
-            }
-            (None, 0, _) => {}
-            (None, skip, Engine::Sqlite) => out.push_str(&format!(" limit -1 offset {skip}")),
-            (None, skip, Engine::Postgres) => out.push_str(&format!(" offset {skip}")),
-        }
-        out
-    }
-}
-
-/// The whole statement over one place.
-fn whole(select: &Select, from: &str, filter: Option<&Expr>, limit: Option<u64>, skip: u64, engine: Engine) -> String {
-    let items: Vec<(Expr, String)> = select.items.iter().map(|item| (item.expr.clone(), item.name.clone())).collect();
-    let body = Body {
-        items: &items,
-        distinct: select.distinct,
-        from,
-        filter,
-        group: &select.group,
-        having: select.having.as_ref(),
-        order: &select.order,
-        limit,
-        skip,
-    };
-    body.sql(engine)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::bind::bind;
+    use crate::sql::bind::{Scope, bind};
     use crate::sql::{Now, parse};
     use anylog_dbms::{Column, TableSchema};
 
@@ -323,22 +198,22 @@ mod tests {
         TableSchema { name: "t".into(), columns, indexes: Vec::new() }
     }
 
-    fn planned(sql: &str, engine: Engine, targets: &[&str]) -> Steps {
+    fn planned(sql: &str, engine: Tongue, targets: &[&str]) -> Steps {
         let now = Now { instant: "2026-11-23T05:00:00Z".parse().unwrap(), zone: jiff::tz::TimeZone::UTC };
         let schema = schema();
-        let select = bind(parse(sql, &now, None).unwrap(), "d", &schema, &[], &now).unwrap();
+        let select = bind(parse(sql, &now, None).unwrap(), &Scope::new("d", &schema), &now).unwrap();
         let targets = targets.iter().map(|name| Target::partition("t", *name)).collect();
         plan(&select, engine, targets, &|name| schema.column(name).map(|column| column.kind))
     }
 
     fn over_parts(sql: &str) -> Steps {
-        planned(sql, Engine::Sqlite, &PARTS)
+        planned(sql, Tongue::Sqlite, &PARTS)
     }
 
     #[test]
     fn one_place_runs_the_statement_itself() {
         let Steps::Direct { sql, .. } =
-            planned("select max(value) as m from t where ts > '2026-11-20'", Engine::Sqlite, &PARTS[..1])
+            planned("select max(value) as m from t where ts > '2026-11-20'", Tongue::Sqlite, &PARTS[..1])
         else {
             panic!("not direct");
         };
@@ -362,7 +237,7 @@ mod tests {
             panic!("not a chain")
         };
         assert_eq!(parts[0].0.physical(), PARTS[1]);
-        assert!(matches!(over_parts("select value from t order by value"), Steps::Merge { .. }));
+        assert!(matches!(over_parts("select value from t order by value"), Steps::Sorted { .. }));
     }
 
     #[test]
@@ -371,7 +246,7 @@ mod tests {
         else {
             panic!("not a merge");
         };
-        let partial = r#"select "device" as "g0", sum(("value" * 1.0)) as "a0", count("value") as "a1", count(*) as "a2" from "par_t_2026_11_20_d01_ts" group by "device""#;
+        let partial = r#"select "device" as "g0", sum("value") as "a0", count("value") as "a1", count(*) as "a2" from "par_t_2026_11_20_d01_ts" group by "device""#;
         assert_eq!(parts[0].1, partial);
         assert!(last.ends_with(r#"group by "g0""#), "{last}");
     }
@@ -382,16 +257,17 @@ mod tests {
             panic!("not a merge")
         };
         assert_eq!(parts[0].1, r#"select distinct "device" from "par_t_2026_11_20_d01_ts" where ("value" > 3)"#);
-        let Steps::Merge { parts, .. } = over_parts("select device from t order by value limit 3") else {
-            panic!("not a merge")
+        let Steps::Sorted { parts, width, .. } = over_parts("select device from t order by value limit 3") else {
+            panic!("not sorted")
         };
-        assert!(parts[0].1.ends_with(r#"order by "value" limit 3"#), "{}", parts[0].1);
+        assert!(parts[0].1.ends_with(r#"order by "value" nulls first limit 3"#), "{}", parts[0].1);
+        assert_eq!(width, 1);
     }
 
     #[test]
     fn one_server_sees_all_places_as_one_table() {
         let Steps::Direct { sql, .. } =
-            planned("select increments(day, 7, ts), max(value) from t", Engine::Postgres, &PARTS)
+            planned("select increments(day, 7, ts), max(value) from t", Tongue::Postgres, &PARTS)
         else {
             panic!("not direct");
         };

@@ -6,20 +6,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anylog_core::Node;
-use anylog_dbms::{Catalog, Dbms, SqlValue, Target};
+use anylog_dbms::{Catalog, Dbms, SqlValue, TableSchema, Target};
 use anylog_ledger::Ledger;
+use anylog_net::Peers;
 use jiff::tz::TimeZone;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::execute::{self, Kept, Merger, Piece, Progress, Row, Sender};
-use crate::history::{History, Record};
+use crate::history::{History, Parts, Record};
+use crate::network::{Coverage, Network, Spread};
 use crate::plan::{self, Steps};
 use crate::shape::Shaper;
-use crate::sql::bind::{Select, bind};
+use crate::sql::bind::{Scope, Select, bind};
 use crate::sql::dates::Moment;
 use crate::sql::expr::quoted_name;
 use crate::sql::{self, Now};
-use crate::{Cell, QueryError};
+use crate::{Cell, Nodes, QueryError};
 
 /// Queries that run at a time; each may hold threads and rows.
 const RUNNING: usize = 16;
@@ -32,10 +34,16 @@ pub struct QueryService {
     node: Arc<Node>,
     catalog: Arc<Catalog>,
     ledger: Arc<Ledger>,
+    peers: Arc<dyn Peers>,
     merger: Merger,
     history: History,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
+    // Parts have places of their own: a node may work on a part of its own query.
+    parts: Parts,
+    part_permits: Arc<Semaphore>,
+    // Members of a cluster take turns.
+    turn: AtomicUsize,
 }
 
 /// A SELECT and how its answer is to be shown.
@@ -51,12 +59,21 @@ pub struct Request {
     pub extend: Vec<(String, String)>,
     /// Where the answer goes, for `query status`: `stdout`, `rest`.
     pub output: String,
+    /// Asks other nodes; without it the tables of this node answer.
+    pub network: Option<Network>,
 }
 
 impl Request {
     /// A SELECT whose answer is shown in UTC.
     pub fn new(dbms: impl Into<String>, sql: impl Into<String>) -> Self {
-        Self { dbms: dbms.into(), sql: sql.into(), zone: TimeZone::UTC, extend: Vec::new(), output: "rest".to_owned() }
+        Self {
+            dbms: dbms.into(),
+            sql: sql.into(),
+            zone: TimeZone::UTC,
+            extend: Vec::new(),
+            output: "rest".to_owned(),
+            network: None,
+        }
     }
 }
 
@@ -67,6 +84,7 @@ pub struct Answer {
     shaper: Shaper,
     receiver: mpsc::Receiver<Result<Piece<Head>, QueryError>>,
     record: Arc<Record>,
+    coverage: Arc<Coverage>,
     started: Instant,
     ended: bool,
 }
@@ -87,7 +105,11 @@ impl Answer {
     /// The next rows; none at the end. After an error there are no more.
     pub async fn next(&mut self) -> Option<Result<Vec<Vec<Cell>>, QueryError>> {
         loop {
-            let shaped = match self.receiver.recv().await {
+            let received = tokio::select! {
+                received = self.receiver.recv() => received,
+                () = self.record.asked_to_stop(), if !self.ended => Some(Err(QueryError::Stopped)),
+            };
+            let shaped = match received {
                 None if self.ended => return None,
                 None => Err(QueryError::Worker { reason: "it sent no end of the rows".to_owned() }),
                 Some(Ok(Piece::Head(_))) => continue,
@@ -113,6 +135,12 @@ impl Answer {
         }
     }
 
+    /// The nodes that were asked, and those that gave no answer. Complete after the last row.
+    #[must_use]
+    pub fn nodes(&self) -> Nodes {
+        self.coverage.get()
+    }
+
     /// Time since the request.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
@@ -126,20 +154,41 @@ impl Drop for Answer {
     }
 }
 
-struct Compiled {
-    select: Select,
-    dbms: Arc<dyn Dbms>,
-    steps: Option<Steps>,
+/// A statement that can be carried out.
+pub(crate) struct Plan {
+    pub(crate) select: Select,
+    pub(crate) found: Found,
+}
+
+/// Where the rows of an answer are found.
+pub(crate) enum Found {
+    /// It is known that there are none.
+    Nothing,
+    /// In a database of this node.
+    Here(Arc<dyn Dbms>, Steps),
+    /// On several nodes.
+    Spread(Box<Spread>),
 }
 
 impl QueryService {
-    /// A service over the databases of `catalog`; `ledger` tells the places of tables on other nodes.
+    /// A service over the databases of `catalog`; `ledger` tells on which other nodes tables are, `peers` leads to them.
     #[must_use]
-    pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>) -> Arc<Self> {
+    pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>, peers: Arc<dyn Peers>) -> Arc<Self> {
         let merger = Merger::new(Arc::clone(&node));
         let permits = Arc::new(Semaphore::new(RUNNING));
-        let waiting = AtomicUsize::new(0);
-        Arc::new(Self { node, catalog, ledger, merger, history: History::default(), permits, waiting })
+        Arc::new(Self {
+            node,
+            catalog,
+            ledger,
+            peers,
+            merger,
+            history: History::default(),
+            permits,
+            waiting: AtomicUsize::new(0),
+            parts: Parts::default(),
+            part_permits: Arc::new(Semaphore::new(RUNNING)),
+            turn: AtomicUsize::new(0),
+        })
     }
 
     /// The node that it serves.
@@ -164,7 +213,27 @@ impl QueryService {
         &self.history
     }
 
-    /// Runs a SELECT over the databases of this node. Returns when the columns are known; rows follow.
+    pub(crate) fn peers(&self) -> &Arc<dyn Peers> {
+        &self.peers
+    }
+
+    pub(crate) fn merger(&self) -> &Merger {
+        &self.merger
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    pub(crate) fn part_permits(&self) -> &Arc<Semaphore> {
+        &self.part_permits
+    }
+
+    pub(crate) fn turn(&self) -> &AtomicUsize {
+        &self.turn
+    }
+
+    /// Runs a SELECT over the databases of this node, or over other nodes. Returns when the columns are known; rows follow.
     ///
     /// # Errors
     /// All of [`QueryError`], when they are found before the first row.
@@ -189,15 +258,17 @@ impl QueryService {
         let (mut sender, mut receiver) = execute::stream::<Head>(tokio::runtime::Handle::current(), progress);
         let service = Arc::clone(self);
         let note = Arc::clone(&record);
+        let coverage = if request.network.is_some() { Arc::default() } else { Coverage::own() };
+        let covered = Arc::clone(&coverage);
         // The task ends by itself: at the end of its rows, or when the receiver is dropped.
         let _detached = tokio::task::spawn_blocking(move || {
             let _until_the_last_row = permit;
-            let result = service.work(request, &note, &mut sender);
+            let result = service.work(request, &note, &covered, &mut sender);
             sender.finish(result);
         });
         match receiver.recv().await {
             Some(Ok(Piece::Head(Head { names, shaper }))) => {
-                Ok(Answer { names, shaper, receiver, record, started, ended: false })
+                Ok(Answer { names, shaper, receiver, record, coverage, started, ended: false })
             }
             Some(Err(error)) => Err(error),
             Some(Ok(Piece::Rows(_) | Piece::End)) | None => {
@@ -207,16 +278,27 @@ impl QueryService {
     }
 
     /// Compiles a query, tells its columns and sends its rows. Blocks.
-    fn work(&self, request: Request, record: &Record, sender: &mut Sender<Head>) -> Result<(), QueryError> {
-        let compiled = self.compile(&request)?;
-        record.planned(&compiled.select, compiled.steps.as_ref());
+    fn work(
+        self: &Arc<Self>,
+        request: Request,
+        record: &Record,
+        coverage: &Coverage,
+        sender: &mut Sender<Head>,
+    ) -> Result<(), QueryError> {
+        let now = Now { instant: self.node.clock.now(), zone: self.node.time_zone() };
+        let plan = sql::on_deep_stack(|| match &request.network {
+            Some(network) => self.compile_network(&request, network, &now, coverage, record),
+            None => self.compile(&request, &now),
+        })?;
+        record.planned(&plan);
         let names = request.extend.iter().map(|(name, _)| name.clone());
-        let names: Vec<String> = names.chain(compiled.select.items.iter().map(|item| item.name.clone())).collect();
-        let shaper = Shaper::new(&compiled.select, request.zone, request.extend, names.clone());
+        let names: Vec<String> = names.chain(plan.select.items.iter().map(|item| item.name.clone())).collect();
+        let shaper = Shaper::new(&plan.select, request.zone.clone(), request.extend.clone(), names.clone());
         sender.head(Head { names, shaper });
-        match &compiled.steps {
-            Some(steps) => execute::run(&compiled.dbms, steps, &self.merger, sender),
-            None => Ok(()),
+        match (plan.found, &request.network) {
+            (Found::Here(dbms, steps), _) => execute::run(&dbms, &steps, &self.merger, sender),
+            (Found::Spread(spread), Some(network)) => self.run_network(network, *spread, coverage, record, sender),
+            (Found::Nothing | Found::Spread(_), _) => Ok(()),
         }
     }
 
@@ -261,62 +343,71 @@ impl QueryService {
         Ok(database.dbms().execute(sql)?)
     }
 
-    /// Reads, checks and plans a statement; a period is looked up. No steps when it is known that there are no rows.
-    fn compile(&self, request: &Request) -> Result<Compiled, QueryError> {
-        let now = Now { instant: self.node.clock.now(), zone: self.node.time_zone() };
-        sql::on_deep_stack(|| self.compile_at(request, &now))
-    }
-
-    fn compile_at(&self, request: &Request, now: &Now) -> Result<Compiled, QueryError> {
+    /// Reads, checks and plans a statement over this node; a period is looked up.
+    fn compile(&self, request: &Request, now: &Now) -> Result<Plan, QueryError> {
         let mut statement = sql::parse(&request.sql, now, None)?;
         let database = self.catalog.get(&request.dbms)?;
         let dbms = Arc::clone(database.dbms());
         let mut empty = false;
         if let Some(period) = statement.period.take() {
-            match self.period_end(request, now, &period.leading(statement.table()))? {
+            let leading = Request { sql: period.leading(statement.table()), extend: Vec::new(), ..request.clone() };
+            let mut rows = Kept::default();
+            if let Found::Here(dbms, steps) = self.compile(&leading, now)?.found {
+                execute::run(&dbms, &steps, &self.merger, &mut rows)?;
+            }
+            match period_end(&rows.0)? {
                 Some(end) => statement = sql::parse(&request.sql, now, Some(&period.bounds(end)?))?,
                 None => empty = true,
             }
         }
-        let schema = dbms.schema(statement.table())?;
-        let schema = match schema {
+        let schema = match dbms.schema(statement.table())? {
             Some(schema) => schema,
             None => return Err(unknown_table(&request.dbms, statement.table(), dbms.as_ref())?),
         };
-        let extended: Vec<String> = request.extend.iter().map(|(name, _)| name.clone()).collect();
-        let select = bind(statement, &request.dbms, &schema, &extended, now)?;
-        let steps = if empty {
-            None
-        } else {
-            let partitions = dbms.partitions(&select.table)?;
-            let mut targets = plan::targets(&select.table, partitions, select.filter.as_ref());
-            // The table itself is usually empty beside its partitions; without it there is less to put together.
-            if targets.len() > 1 && is_empty(dbms.as_ref(), &targets[0])? {
-                targets.remove(0);
-            }
-            let kind = |name: &str| schema.column(name).map(|column| column.kind);
-            Some(plan::plan(&select, dbms.engine(), targets, &kind))
-        };
-        Ok(Compiled { select, dbms, steps })
+        let shown: Vec<String> = request.extend.iter().map(|(name, _)| name.clone()).collect();
+        let select = bind(statement, &Scope { shown: &shown, ..Scope::new(&request.dbms, &schema) }, now)?;
+        if empty {
+            return Ok(Plan { select, found: Found::Nothing });
+        }
+        let steps = steps(&select, dbms.as_ref(), &schema)?;
+        Ok(Plan { select, found: Found::Here(dbms, steps) })
     }
 
-    /// The end of a period: the greatest time that its leading statement finds.
-    fn period_end(&self, request: &Request, now: &Now, sql: &str) -> Result<Option<jiff::Timestamp>, QueryError> {
-        let leading = Request { sql: sql.to_owned(), extend: Vec::new(), ..request.clone() };
-        let compiled = self.compile_at(&leading, now)?;
-        let mut rows = Kept::default();
-        if let Some(steps) = &compiled.steps {
-            execute::run(&compiled.dbms, steps, &self.merger, &mut rows)?;
+    /// The same for the statement of another node, which is complete.
+    pub(crate) fn compile_part(
+        &self,
+        sql: &str,
+        dbms: &Arc<dyn Dbms>,
+        scope: &Scope<'_>,
+        now: &Now,
+    ) -> Result<(Select, Steps), QueryError> {
+        let select = bind(sql::parse(sql, now, None)?, scope, now)?;
+        let steps = steps(&select, dbms.as_ref(), scope.schema)?;
+        Ok((select, steps))
+    }
+}
+
+/// The places of a table on this node, and what runs there.
+fn steps(select: &Select, dbms: &dyn Dbms, schema: &TableSchema) -> Result<Steps, QueryError> {
+    let partitions = dbms.partitions(&select.table)?;
+    let mut targets = plan::targets(&select.table, partitions, select.filter.as_ref());
+    // The table itself is usually empty beside its partitions; without it there is less to put together.
+    if targets.len() > 1 && is_empty(dbms, &targets[0])? {
+        targets.remove(0);
+    }
+    let kind = |name: &str| schema.column(name).map(|column| column.kind);
+    Ok(plan::plan(select, dbms.engine().into(), targets, &kind))
+}
+
+/// The end of a period: the greatest time that its leading statement found.
+pub(crate) fn period_end(rows: &[Row]) -> Result<Option<jiff::Timestamp>, QueryError> {
+    match rows.first().and_then(|row| row.first()) {
+        None | Some(SqlValue::Null) => Ok(None),
+        Some(SqlValue::Text(text)) => {
+            let moment = Moment::parse(text, &TimeZone::UTC).and_then(Moment::instant);
+            moment.map(Some).ok_or_else(|| not_a_time(text))
         }
-        let value = rows.0.first().and_then(|row: &Row| row.first());
-        match value {
-            None | Some(SqlValue::Null) => Ok(None),
-            Some(SqlValue::Text(text)) => {
-                let moment = Moment::parse(text, &TimeZone::UTC).and_then(Moment::instant);
-                moment.map(Some).ok_or_else(|| not_a_time(text))
-            }
-            Some(other) => Err(not_a_time(&format!("{other:?}"))),
-        }
+        Some(other) => Err(not_a_time(&format!("{other:?}"))),
     }
 }
 

@@ -1,10 +1,13 @@
 //! What queries do and did: `query status`, `query explain`, times and the log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anylog_core::time::clock_text;
-use anylog_core::{Command, CommandError, CommandResult, Declaration, Invocation, Reply, Session, Table, command};
+use anylog_core::{
+    Command, CommandError, CommandResult, Declaration, Invocation, OptionKind, Reply, Session, Table, command,
+};
 
 use crate::QueryService;
 use crate::history::{LogMode, Record};
@@ -39,6 +42,24 @@ pub(super) fn commands(service: Arc<QueryService>) -> Vec<Arc<dyn Command>> {
                 .example("query destination all"),
             state(),
             |service, session, call| Box::pin(async move { destination(service, session, &call) }),
+        ),
+        command(
+            plain("job stop", "Ends queries; the nodes that work on them stop.")
+                .optional_word("id", "number of a query, or all; the last one when absent")
+                .returns("an object that names what was stopped")
+                .example("job stop 3"),
+            state(),
+            |service, _, call| Box::pin(async move { stop(service, &call) }),
+        ),
+        command(
+            plain("get operator execution", "Shows what this node does and did for queries of other nodes.")
+                .reads()
+                .option("node", OptionKind::Text, "only queries of this node: ip:port or ip")
+                .option("job", OptionKind::Text, "only the query of this number there")
+                .returns("a table; times are in seconds")
+                .example("get operator execution where node = 10.0.0.25:32148 and job = 3"),
+            state(),
+            |service, _, call| Box::pin(async move { Ok(execution(service, &call)) }),
         ),
         command(
             plain("get queries time", "Counts queries by their time.")
@@ -99,13 +120,12 @@ fn status(service: &Arc<QueryService>, call: &Invocation) -> CommandResult {
     let mut table =
         Table::new(["Job", "ID", "Output", "Run Time", "Operator", "Par", "Status", "Blocks", "Rows", "Command"]);
     for record in records {
-        let time = clock_text(record.run_time());
         let places = record.explained().places;
         table.push([
             format!("{:04}", record.id % 500),
             record.id.to_string(),
             record.output.clone(),
-            time.clone(),
+            clock_text(record.run_time()),
             "All".to_owned(),
             "---".to_owned(),
             record.status(),
@@ -113,20 +133,71 @@ fn status(service: &Arc<QueryService>, call: &Invocation) -> CommandResult {
             record.rows().to_string(),
             record.sql.clone(),
         ]);
-        table.push([
-            String::new(),
-            String::new(),
-            String::new(),
-            time,
-            "local".to_owned(),
-            places.to_string(),
-            record.status(),
-            record.blocks().to_string(),
-            record.rows().to_string(),
-            String::new(),
-        ]);
+        let line = |time: Duration, node: String, places: String, status: String, blocks: u64, rows: u64| {
+            let none = String::new;
+            [
+                none(),
+                none(),
+                none(),
+                clock_text(time),
+                node,
+                places,
+                status,
+                blocks.to_string(),
+                rows.to_string(),
+                none(),
+            ]
+        };
+        let nodes = record.nodes();
+        if nodes.is_empty() {
+            let (status, places) = (record.status(), places.to_string());
+            table.push(line(record.run_time(), "local".to_owned(), places, status, record.blocks(), record.rows()));
+        }
+        for node in nodes {
+            let (shown, time) = node.shown();
+            let status = shown.ended.map_or_else(|| "Processing".to_owned(), |(_, status)| status);
+            table.push(line(time, shown.address, shown.places.to_string(), status, shown.blocks, shown.rows));
+        }
     }
     Ok(table.into())
+}
+
+fn stop(service: &Arc<QueryService>, call: &Invocation) -> CommandResult {
+    let records = chosen(service, call)?;
+    let stopped = records.iter().filter(|record| record.ask_to_stop());
+    let lines: Vec<String> = stopped.map(|record| format!("{{\"job {} status\":\"stoped\"}}", record.id)).collect();
+    Ok(if lines.is_empty() { "No query is at work".into() } else { Reply::Text(lines.join("\n")) })
+}
+
+fn execution(service: &Arc<QueryService>, call: &Invocation) -> Reply {
+    let (node, job) = (call.options.text("node"), call.options.text("job"));
+    let of_node = |from: &str, node: &str| from == node || from.rsplit_once(':').is_some_and(|(ip, _)| ip == node);
+    let headings = ["Node", "Job", "DBMS", "Table", "Par", "Status", "Blocks", "Rows", "DBMS Time", "Time", "SQL"];
+    let mut table = Table::new(headings);
+    for part in service.parts().all() {
+        let wanted = node.as_ref().is_none_or(|node| of_node(&part.from, node))
+            && job.as_ref().is_none_or(|job| *job == part.job.to_string());
+        if !wanted {
+            continue;
+        }
+        let (time, status) = part.state();
+        let progress = part.progress();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        table.push([
+            part.from.clone(),
+            part.job.to_string(),
+            part.dbms.clone(),
+            part.table.clone(),
+            part.places().to_string(),
+            status,
+            count(&progress.blocks).to_string(),
+            count(&progress.rows).to_string(),
+            format!("{:.6}", Duration::from_micros(count(&progress.database)).as_secs_f64()),
+            format!("{:.6}", time.as_secs_f64()),
+            part.sql.clone(),
+        ]);
+    }
+    if table.is_empty() { "No other node asked for a part of a query".into() } else { table.into() }
 }
 
 fn explain(service: &Arc<QueryService>, session: &Session, call: &Invocation) -> CommandResult {
@@ -159,16 +230,26 @@ fn destination(service: &Arc<QueryService>, session: &Session, call: &Invocation
     if records.is_empty() {
         return Ok(NONE.into());
     }
-    let mut table = Table::new(["Job", "Destination", "DBMS", "Table", "Command"]);
+    let mut table = Table::new(["Job", "Destination", "DBMS", "Table", "DBMS Time", "Command"]);
     for record in records {
-        let table_name = record.explained().table;
-        table.push([
-            record.id.to_string(),
-            session.node.address(),
-            record.dbms.clone(),
-            table_name,
-            record.sql.clone(),
-        ]);
+        let nodes = record.nodes();
+        if nodes.is_empty() {
+            let table_name = record.explained().table;
+            let address = session.node.address();
+            table.push([
+                record.id.to_string(),
+                address,
+                record.dbms.clone(),
+                table_name,
+                String::new(),
+                record.sql.clone(),
+            ]);
+        }
+        for node in nodes {
+            let (shown, _) = node.shown();
+            let time = format!("{:.6}", shown.database.as_secs_f64());
+            table.push([record.id.to_string(), shown.address, shown.dbms, shown.table, time, record.sql.clone()]);
+        }
     }
     Ok(table.into())
 }

@@ -5,27 +5,15 @@ use anylog_core::language::where_list;
 use anylog_core::{CommandError, Declaration, Options, Session};
 use jiff::tz::TimeZone;
 
+use crate::extend::{self, Extend};
 use crate::format::Format;
-use crate::zone;
+use crate::{Destination, Network, zone};
 
-/// Options that only a query over the network has.
-const NETWORK: [&str; 15] = [
-    "include",
-    "nodes",
-    "committed",
-    "max_time",
-    "table",
-    "drop",
-    "file",
-    "topic",
-    "info",
-    "title",
-    "source",
-    "test",
-    "option",
-    "output",
-    "subset",
-];
+use super::network::seconds;
+
+/// Options that no query has yet.
+const LATER: [&str; 11] =
+    ["committed", "table", "drop", "file", "topic", "info", "title", "source", "test", "option", "output"];
 
 /// The options of one call.
 #[derive(Debug)]
@@ -33,22 +21,29 @@ pub(super) struct SqlOptions {
     pub(super) format: Format,
     pub(super) statistics: bool,
     pub(super) zone: TimeZone,
+    /// Over other nodes; an answer of this node alone needs none.
+    pub(super) network: Option<Network>,
     extend: Vec<String>,
 }
 
 impl SqlOptions {
     /// Reads the words between the database and the statement.
-    pub(super) fn read(session: &Session, declaration: &Declaration, words: &[Word]) -> Result<Self, CommandError> {
+    pub(super) fn read(
+        session: &Session,
+        declaration: &Declaration,
+        words: &[Word],
+        network: Option<Network>,
+    ) -> Result<Self, CommandError> {
         let options =
             if words.is_empty() { Options::default() } else { where_list::parse(&session.node, declaration, words)? };
-        if let Some((name, _)) = options.iter().find(|(name, _)| NETWORK.contains(name)) {
-            return Err(CommandError::structure(format!("The option '{name}' is not available in a local query"))
-                .hint("leave it out: this query reads the tables of this node"));
+        if let Some((name, _)) = options.iter().find(|(name, _)| LATER.contains(name)) {
+            return Err(CommandError::structure(format!("The option '{name}' is not available yet"))
+                .hint("leave it out: the rows are the answer of the command"));
         }
         if let Some(dest) = options.text("dest")
             && !matches!(dest.to_lowercase().as_str(), "stdout" | "rest")
         {
-            return Err(CommandError::structure(format!("dest = {dest} is not available in a local query"))
+            return Err(CommandError::structure(format!("dest = {dest} is not available yet"))
                 .hint("use dest = stdout or dest = rest"));
         }
         let format = options.text("format").map(|word| Format::parse(&word)).transpose()?.unwrap_or_default();
@@ -61,47 +56,71 @@ impl SqlOptions {
             })?,
         };
         let statistics = options.bool("stat").unwrap_or(true);
-        Ok(Self { format, statistics, zone, extend: options.texts("extend") })
+        let extend = options.texts("extend");
+        let network = over_network(session, &options, &extend, network)?;
+        Ok(Self { format, statistics, zone, network, extend })
     }
 
-    /// The columns of `extend`: names and values.
+    /// The columns of `extend` as this node fills them: names and values.
     pub(super) fn extended(
         &self,
         session: &Session,
         dbms: &str,
         table: &str,
     ) -> Result<Vec<(String, String)>, CommandError> {
-        self.extend.iter().map(|text| extended(session, text, dbms, table)).collect()
+        let filled = |(name, shown): Extend| {
+            let value = extend::value(&session.node, &shown, dbms, table);
+            value.map(|value| (name, value)).ok_or_else(|| {
+                CommandError::structure(format!("extend: '{shown}' is not in the dictionary"))
+                    .hint(format!("set it first: {} = <value>", shown.trim_start_matches('+')))
+            })
+        };
+        extends(&self.extend)?.into_iter().map(filled).collect()
     }
 }
 
-fn extended(session: &Session, text: &str, dbms: &str, table: &str) -> Result<(String, String), CommandError> {
-    let form = "write extend = (@table_name, @dbms_name, @ip, @port, +variable) with 'as name' behind any of them";
-    let wrong = |reason: &str| CommandError::structure(format!("extend: '{text}' {reason}")).hint(form);
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let (value, title) = match words.as_slice() {
-        [value] => (*value, None),
-        [value, word, title] if word.eq_ignore_ascii_case("as") => (*value, Some((*title).to_lowercase())),
-        _ => return Err(wrong("is not understood")),
+fn extends(texts: &[String]) -> Result<Vec<Extend>, CommandError> {
+    texts.iter().map(|text| extend::parse(text)).collect()
+}
+
+/// The options of a query over the network. A query of this node that includes other tables is one over this node alone.
+fn over_network(
+    session: &Session,
+    options: &Options,
+    extend: &[String],
+    network: Option<Network>,
+) -> Result<Option<Network>, CommandError> {
+    let include = options.texts("include");
+    let own = || Destination::Nodes(vec![session.node.address()]);
+    let network = match network {
+        None if include.is_empty() => {
+            let names = ["nodes", "max_time"];
+            if let Some((name, _)) = options.iter().find(|(name, _)| names.contains(name)) {
+                return Err(CommandError::structure(format!("The option '{name}' is not available in a local query"))
+                    .hint("leave it out, or ask over the network: run client () sql .."));
+            }
+            return Ok(None);
+        }
+        None => Network { destination: own(), ..Network::default() },
+        Some(network) => network,
     };
-    let (ip, port) = match session.node.address().rsplit_once(':') {
-        Some((ip, port)) => (ip.to_owned(), port.to_owned()),
-        None => (session.node.address(), String::new()),
+    let main = match options.text("nodes").as_deref().unwrap_or("main") {
+        "main" => true,
+        "all" => false,
+        other => {
+            return Err(CommandError::structure(format!("nodes = {other} is not known")).hint("use main or all"));
+        }
     };
-    // A declared type follows a point: `+city.varchar`.
-    let name = |text: &str| text.split('.').next().unwrap_or_default().to_owned();
-    if let Some(variable) = value.strip_prefix('+') {
-        let variable = name(variable);
-        let stored = session.node.dictionary.get(&variable).ok_or_else(|| wrong("is not in the dictionary"))?;
-        return Ok((title.unwrap_or(variable), stored));
-    }
-    let Some(known) = value.strip_prefix('@').map(name) else { return Err(wrong("needs the prefix @ or +")) };
-    let value = match known.as_str() {
-        "table_name" => table.to_owned(),
-        "dbms_name" => dbms.to_owned(),
-        "ip" => ip,
-        "port" => port,
-        _ => return Err(wrong("is not known")),
+    let included = |text: &String| match text.trim().split_once('.') {
+        Some((dbms, table)) => (Some(dbms.trim().to_owned()), table.trim().to_owned()),
+        None => (None, text.trim().to_owned()),
     };
-    Ok((title.unwrap_or(known), value))
+    let max_time = options.text("max_time").map(|text| seconds(&text)).transpose()?.flatten();
+    Ok(Some(Network {
+        main,
+        include: include.iter().map(included).collect(),
+        extend: extends(extend)?,
+        max_time: max_time.or(network.max_time),
+        ..network
+    }))
 }

@@ -32,14 +32,19 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub(crate) struct Merger {
     node: Arc<Node>,
     readers: usize,
-    held: AtomicU64,
+    held: Arc<AtomicU64>,
 }
 
 impl Merger {
     /// A merger that reads from as many places at a time as the machine has processors.
     pub(crate) fn new(node: Arc<Node>) -> Self {
         let readers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-        Self { node, readers, held: AtomicU64::new(0) }
+        Self { node, readers, held: Arc::default() }
+    }
+
+    /// Counts the bytes that a query holds; they are given back with it.
+    pub(crate) fn held(&self) -> Held {
+        Held { own: AtomicU64::new(0), all: Arc::clone(&self.held) }
     }
 
     /// Runs the statements of all places, some at a time, then the last one over their rows.
@@ -53,15 +58,14 @@ impl Merger {
     ) -> Result<(), QueryError> {
         let table = MergeTable::create(self, columns)?;
         self.collect(dbms, parts, &table, sink)?;
-        let sql = last.replace(MERGE_TABLE, &quoted_name(TABLE));
-        Ok(table.database.dbms().query(None, &sql, &mut |_, row| sink.row(row))?)
+        table.last(last, sink)
     }
 
     fn collect(
         &self,
         dbms: &Arc<dyn Dbms>,
         parts: &[(Target, String)],
-        table: &MergeTable<'_>,
+        table: &MergeTable,
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
         let work = Mutex::new(parts.iter().collect::<VecDeque<_>>());
@@ -127,37 +131,61 @@ fn reader(
     }
 }
 
-/// The table of intermediate rows, in a database that ends with it.
-struct MergeTable<'a> {
-    database: Arc<Database>,
-    columns: Vec<String>,
+/// Bytes of intermediate rows.
+#[derive(Debug)]
+pub(crate) struct Held {
     own: AtomicU64,
-    all: &'a AtomicU64,
+    all: Arc<AtomicU64>,
 }
 
-impl<'a> MergeTable<'a> {
-    fn create(merger: &'a Merger, columns: &[MergeColumn]) -> Result<Self, QueryError> {
+impl Held {
+    /// Takes so many more.
+    ///
+    /// # Errors
+    /// [`QueryError::Volume`] when all queries together hold too many.
+    pub(crate) fn take(&self, bytes: u64) -> Result<(), QueryError> {
+        self.own.fetch_add(bytes, Ordering::Relaxed);
+        if self.all.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_BYTES {
+            return Err(QueryError::Volume { limit: MAX_BYTES });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// The table of intermediate rows, in a database that ends with it.
+pub(crate) struct MergeTable {
+    database: Arc<Database>,
+    columns: Vec<String>,
+    held: Held,
+}
+
+impl MergeTable {
+    /// An empty table.
+    pub(crate) fn create(merger: &Merger, columns: &[MergeColumn]) -> Result<Self, QueryError> {
         let name = format!("query_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let database = Catalog::new(Arc::clone(&merger.node)).connect(ConnectRequest::sqlite_memory(name))?;
         let list: Vec<String> =
             columns.iter().map(|column| format!("{} {}", quoted_name(&column.name), column.declared)).collect();
         database.dbms().execute(&format!("create table {} ({})", quoted_name(TABLE), list.join(", ")))?;
         let columns = columns.iter().map(|column| column.name.clone()).collect();
-        Ok(Self { database, columns, own: AtomicU64::new(0), all: &merger.held })
+        Ok(Self { database, columns, held: merger.held() })
     }
 
-    fn insert(&self, rows: &[Row]) -> Result<(), QueryError> {
-        let bytes = rows.iter().map(|row| size(row) as u64).sum::<u64>();
-        self.own.fetch_add(bytes, Ordering::Relaxed);
-        if self.all.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_BYTES {
-            return Err(QueryError::Volume { limit: MAX_BYTES });
-        }
+    /// Adds rows.
+    pub(crate) fn insert(&self, rows: &[Row]) -> Result<(), QueryError> {
+        self.held.take(rows.iter().map(|row| size(row) as u64).sum())?;
         Ok(self.database.dbms().apply(&Target::table(TABLE), &self.columns, rows, &[])?)
     }
-}
 
-impl Drop for MergeTable<'_> {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.own.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// Runs the last statement over the rows.
+    pub(crate) fn last(&self, last: &str, sink: &mut dyn Sink) -> Result<(), QueryError> {
+        let sql = last.replace(MERGE_TABLE, &quoted_name(TABLE));
+        Ok(self.database.dbms().query(None, &sql, &mut |_, row| sink.row(row))?)
     }
 }

@@ -7,11 +7,13 @@
 //! | `avg(x)` | `sum(x * 1.0)`, `count(x)` | sum / sum, null when none |
 //! | `range(x)` | `min(x)`, `max(x)` | max - min |
 
-use anylog_dbms::{Engine, Target};
+use anylog_dbms::ColumnType;
 
-use super::{Body, MERGE_TABLE, MergeColumn, Steps};
+use super::body::Body;
+use super::divide::{Merge, MergeColumn, Part};
+use super::{MERGE_TABLE, counted};
 use crate::sql::bind::Select;
-use crate::sql::expr::{Call, CastType, Expr, Order, quoted_name};
+use crate::sql::expr::{Call, CastType, Expr, Order, Tongue};
 use crate::sql::functions::is_decomposed;
 
 /// A statement taken apart.
@@ -26,7 +28,7 @@ pub(super) struct Split {
 }
 
 /// Takes a statement apart; none when its answer is no function of partial values.
-pub(super) fn split(select: &Select) -> Option<Split> {
+pub(super) fn split(select: &Select, kind: &dyn Fn(&str) -> Option<ColumnType>) -> Option<Split> {
     let aggregates = super::any(select, |expr| expr.is_aggregate());
     let mut group = select.group.clone();
     if select.distinct {
@@ -38,7 +40,7 @@ pub(super) fn split(select: &Select) -> Option<Split> {
     } else if !aggregates && group.is_empty() {
         return None;
     }
-    let mut parts = Parts { group: &group, aggregates: Vec::new() };
+    let mut parts = Parts { group: &group, aggregates: Vec::new(), kind };
     let items =
         select.items.iter().map(|item| Some((parts.last(&item.expr)?, item.name.clone()))).collect::<Option<_>>()?;
     let having = match &select.having {
@@ -58,23 +60,9 @@ pub(super) fn split(select: &Select) -> Option<Split> {
 }
 
 impl Split {
-    /// The statements for these places.
-    pub(super) fn steps(
-        &self,
-        select: &Select,
-        engine: Engine,
-        targets: Vec<Target>,
-        limit: Option<u64>,
-        skip: u64,
-    ) -> Steps {
-        let partial = Body { items: &self.partial, filter: select.filter.as_ref(), group: &self.group, ..Body::EMPTY };
-        let parts = targets
-            .into_iter()
-            .map(|target| {
-                let sql = partial.over(&quoted_name(target.physical()), engine);
-                (target, sql)
-            })
-            .collect();
+    /// The statement of each place, and the one over their rows.
+    pub(super) fn merge(self, select: &Select) -> Merge {
+        let (limit, skip) = counted(select);
         // Without a declared type the values keep the type that each place gave them.
         let columns = self.partial.iter().map(|(_, name)| MergeColumn { name: name.clone(), declared: "" }).collect();
         let last = Body {
@@ -87,7 +75,16 @@ impl Split {
             skip,
             ..Body::EMPTY
         };
-        Steps::Merge { parts, columns, last: last.sql(Engine::Sqlite) }
+        let last = last.sql(Tongue::Sqlite);
+        let part = Part {
+            items: self.partial,
+            distinct: false,
+            filter: select.filter.clone(),
+            group: self.group,
+            order: Vec::new(),
+            limit: None,
+        };
+        Merge { part, columns, last }
     }
 }
 
@@ -102,6 +99,7 @@ fn aggregate_name(index: usize) -> String {
 struct Parts<'a> {
     group: &'a [Expr],
     aggregates: Vec<Expr>,
+    kind: &'a dyn Fn(&str) -> Option<ColumnType>,
 }
 
 impl Parts<'_> {
@@ -122,10 +120,16 @@ impl Parts<'_> {
         let own = Expr::Call(call.clone());
         let of = call.args.first().cloned().unwrap_or(Expr::Null);
         match call.name.as_str() {
-            "count" => self.over("sum", own),
+            // Without any partial value - no place has the table - there are none to count.
+            "count" => {
+                let sum = self.over("sum", own);
+                Expr::call("coalesce", vec![sum, Expr::Number("0".to_owned())])
+            }
             "avg" => {
                 // The product keeps sums of large whole numbers from overflowing, as an average does.
-                let real = Expr::binary(of.clone(), "*", Expr::Number("1.0".to_owned()));
+                let is_float = matches!(&of, Expr::Column(name) if (self.kind)(name) == Some(ColumnType::Double));
+                let real =
+                    if is_float { of.clone() } else { Expr::binary(of.clone(), "*", Expr::Number("1.0".to_owned())) };
                 let sum = self.over("sum", Expr::call("sum", vec![real]));
                 let count = self.over("sum", Expr::call("count", vec![of]));
                 let count = Expr::call("nullif", vec![count, Expr::Number("0".to_owned())]);

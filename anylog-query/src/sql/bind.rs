@@ -35,15 +35,32 @@ pub(crate) struct Item {
     pub(crate) casts: Vec<Cast>,
 }
 
-/// Checks `statement` against `schema`. `extended` are names of columns that the answer gets in front.
-pub(crate) fn bind(
-    statement: Statement,
-    dbms: &str,
-    schema: &TableSchema,
-    extended: &[String],
-    now: &Now,
-) -> Result<Select, QueryError> {
-    let table = Table { dbms, schema, zone: now };
+/// What a statement is checked against.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope<'a> {
+    /// The logical database, for messages.
+    pub(crate) dbms: &'a str,
+    /// The table.
+    pub(crate) schema: &'a TableSchema,
+    /// Names of columns that the answer gets in front where it is shown.
+    pub(crate) shown: &'a [String],
+    /// Columns that each node adds to its rows: they come first in the answer and in its groups.
+    pub(crate) added: &'a [String],
+    /// Columns whose value is the same in all rows here.
+    pub(crate) constants: &'a [(String, Expr)],
+}
+
+impl<'a> Scope<'a> {
+    /// A table as it is.
+    pub(crate) fn new(dbms: &'a str, schema: &'a TableSchema) -> Self {
+        Self { dbms, schema, shown: &[], added: &[], constants: &[] }
+    }
+}
+
+/// Checks `statement` against a table.
+pub(crate) fn bind(statement: Statement, scope: &Scope<'_>, now: &Now) -> Result<Select, QueryError> {
+    let Scope { dbms, schema, shown: extended, added, constants } = *scope;
+    let table = Table { dbms, schema, added, constants, zone: now };
     let Statement { raw, extras, increments, per, .. } = statement;
     let items = table.items(raw.items, extras, extended)?;
     let filter = raw.filter.map(|filter| table.expr(&filter)).transpose()?;
@@ -57,6 +74,13 @@ pub(crate) fn bind(
     let mut order = Vec::new();
     for entry in raw.order {
         order.push(Order { expr: table.named(&entry.expr, &items, true)?, ..entry });
+    }
+    if !added.is_empty()
+        && (!group.is_empty() || increments.is_some() || items.iter().any(|item| item.expr.any(Expr::is_aggregate)))
+    {
+        let missing = |name: &&String| !group.iter().any(|key| matches!(key, Expr::Column(known) if known == *name));
+        let first: Vec<Expr> = added.iter().filter(missing).map(|name| Expr::Column(name.clone())).collect();
+        group.splice(0..0, first);
     }
     let mut info = None;
     if let Some(increments) = increments {
@@ -145,6 +169,8 @@ pub(crate) fn bounds_of(filter: &Expr, column: &str) -> Vec<Timestamp> {
 struct Table<'a> {
     dbms: &'a str,
     schema: &'a TableSchema,
+    added: &'a [String],
+    constants: &'a [(String, Expr)],
     zone: &'a Now,
 }
 
@@ -155,7 +181,13 @@ impl Table<'_> {
         extras: Vec<(String, Vec<Cast>)>,
         extended: &[String],
     ) -> Result<Vec<Item>, QueryError> {
-        let mut items = Vec::new();
+        let added = self.added.iter().map(|name| Item {
+            name: name.clone(),
+            expr: Expr::Column(name.clone()),
+            kind: Some(ColumnType::Varchar),
+            casts: Vec::new(),
+        });
+        let mut items: Vec<Item> = added.collect();
         for (item, (title, casts)) in raw.into_iter().zip(extras) {
             match item {
                 RawItem::All if !casts.is_empty() => {
@@ -168,13 +200,17 @@ impl Table<'_> {
                     casts: Vec::new(),
                 })),
                 RawItem::One(Expr::Column(name), _)
-                    if extended.contains(&name) && self.schema.column(&name).is_none() => {}
+                    if (extended.contains(&name) || self.added.contains(&name))
+                        && self.schema.column(&name).is_none() => {}
                 RawItem::One(expr, alias) => {
-                    let expr = self.expr(&expr)?;
+                    let written = expr;
+                    let expr = self.expr(&written)?;
                     self.check_range(&expr)?;
-                    let name = match (alias, &expr) {
-                        (Some(alias), _) => alias,
-                        (None, Expr::Column(name)) if !title.starts_with("distinct") => name.clone(),
+                    let name = match (alias, &expr, &written) {
+                        (Some(alias), ..) => alias,
+                        (None, Expr::Column(name), _) if !title.starts_with("distinct") => name.clone(),
+                        // A constant stands for the column.
+                        (None, _, Expr::Column(name)) => name.clone(),
                         _ => title,
                     };
                     items.push(Item { name, kind: self.kind(&expr), expr, casts });
@@ -201,11 +237,22 @@ impl Table<'_> {
         wrong.map_or(Ok(()), Err)
     }
 
+    /// A column by its stored name, or the value that stands for it here.
+    fn value(&self, name: &str) -> Result<Expr, QueryError> {
+        match self.constants.iter().find(|(known, _)| known == name) {
+            Some((_, value)) => Ok(value.clone()),
+            None => self.column(name).map(Expr::Column),
+        }
+    }
+
     /// The stored name of a column.
     fn column(&self, name: &str) -> Result<String, QueryError> {
         let lower = name.to_lowercase();
         if let Some(column) = self.schema.column(name).or_else(|| self.schema.column(&lower)) {
             return Ok(column.name.clone());
+        }
+        if let Some(added) = self.added.iter().find(|added| **added == name || **added == lower) {
+            return Ok(added.clone());
         }
         let known = self.schema.columns.iter().map(|column| column.name.as_str());
         Err(QueryError::UnknownColumn {
@@ -219,7 +266,7 @@ impl Table<'_> {
     /// An expression over the columns of the table.
     fn expr(&self, expr: &Expr) -> Result<Expr, QueryError> {
         let bound = match expr {
-            Expr::Column(name) => return self.column(name).map(Expr::Column),
+            Expr::Column(name) => return self.value(name),
             other => other.map(&mut |child| self.expr(child))?,
         };
         self.with_times(bound)
@@ -236,7 +283,7 @@ impl Table<'_> {
             }
             Expr::Column(name) if answer_first => match items.iter().find(|item| item.name == *name) {
                 Some(item) => Ok(item.expr.clone()),
-                None => self.column(name).map(Expr::Column),
+                None => self.value(name),
             },
             other => self.aliased(other, items),
         }
@@ -246,9 +293,9 @@ impl Table<'_> {
     fn aliased(&self, expr: &Expr, items: &[Item]) -> Result<Expr, QueryError> {
         let bound = match expr {
             Expr::Column(name) => {
-                return match (self.column(name), items.iter().find(|item| item.name == *name)) {
+                return match (self.value(name), items.iter().find(|item| item.name == *name)) {
                     (Err(_), Some(item)) => Ok(item.expr.clone()),
-                    (column, _) => column.map(Expr::Column),
+                    (value, _) => value,
                 };
             }
             other => other.map(&mut |child| self.aliased(child, items))?,
@@ -299,6 +346,7 @@ impl Table<'_> {
     /// The type of an expression's value, when it is known.
     fn kind(&self, expr: &Expr) -> Option<ColumnType> {
         match expr {
+            Expr::Column(name) if self.added.contains(name) => Some(ColumnType::Varchar),
             Expr::Column(name) => self.schema.column(name).map(|column| column.kind),
             Expr::Bool(_) | Expr::Is(..) | Expr::Between { .. } | Expr::In { .. } | Expr::Like { .. } => {
                 Some(ColumnType::Boolean)

@@ -5,6 +5,26 @@
 
 use anylog_dbms::Engine;
 
+/// For whom a text is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tongue {
+    /// SQLite.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// The dialect itself: for another node, which reads and checks it as it does a user's statement.
+    Dialect,
+}
+
+impl From<Engine> for Tongue {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Sqlite => Self::Sqlite,
+            Engine::Postgres => Self::Postgres,
+        }
+    }
+}
+
 /// An expression.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Expr {
@@ -185,13 +205,13 @@ impl Expr {
     }
 
     /// The text for an engine.
-    pub(crate) fn sql(&self, engine: Engine) -> String {
+    pub(crate) fn sql(&self, engine: Tongue) -> String {
         let mut out = String::new();
         self.write(engine, &mut out);
         out
     }
 
-    pub(crate) fn write(&self, engine: Engine, out: &mut String) {
+    pub(crate) fn write(&self, engine: Tongue, out: &mut String) {
         match self {
             Self::Column(name) => out.push_str(&quoted_name(name)),
             Self::Null => out.push_str("null"),
@@ -203,6 +223,15 @@ impl Expr {
                 out,
                 &[Part::Text("("), Part::Text(op), Part::Text(" "), Part::Expr(inner), Part::Text(")")],
             ),
+            Self::Binary(left, op, right) if engine == Tongue::Dialect => {
+                out.push('(');
+                left.write_before(op, out);
+                out.push(' ');
+                out.push_str(op);
+                out.push(' ');
+                right.write(engine, out);
+                out.push(')');
+            }
             Self::Binary(left, op, right) => write_parts(
                 engine,
                 out,
@@ -250,7 +279,7 @@ impl Expr {
             }
             Self::Like { expr, negated, any_case, pattern, escape } => {
                 // SQLite's LIKE ignores the case of ASCII letters already and has no ILIKE.
-                let word = if *any_case && engine == Engine::Postgres { "ilike " } else { "like " };
+                let word = if *any_case && engine != Tongue::Sqlite { "ilike " } else { "like " };
                 write_parts(
                     engine,
                     out,
@@ -286,10 +315,10 @@ impl Expr {
             }
             Self::Cast(inner, to) => {
                 let word = match (to, engine) {
-                    (CastType::Integer, Engine::Sqlite) => "integer",
-                    (CastType::Integer, Engine::Postgres) => "bigint",
-                    (CastType::Double, Engine::Sqlite) => "real",
-                    (CastType::Double, Engine::Postgres) => "double precision",
+                    (CastType::Integer, Tongue::Sqlite) => "integer",
+                    (CastType::Integer, Tongue::Postgres | Tongue::Dialect) => "bigint",
+                    (CastType::Double, Tongue::Sqlite) => "real",
+                    (CastType::Double, Tongue::Postgres | Tongue::Dialect) => "double precision",
                     (CastType::Text, _) => "text",
                 };
                 write_parts(
@@ -299,6 +328,30 @@ impl Expr {
                 );
             }
             Self::Call(call) => super::functions::write(call, engine, out),
+        }
+    }
+}
+
+impl Expr {
+    /// The left operand of `op` in the dialect. Long chains need no brackets, whose depth is bounded where they are read.
+    fn write_before(&self, op: &str, out: &mut String) {
+        let class = |op: &str| match op {
+            "and" => 1,
+            "or" => 2,
+            "+" | "-" => 3,
+            "*" | "/" | "%" => 4,
+            "||" => 5,
+            _ => 0,
+        };
+        match self {
+            Self::Binary(left, own, right) if class(own) > 0 && class(own) == class(op) => {
+                left.write_before(own, out);
+                out.push(' ');
+                out.push_str(own);
+                out.push(' ');
+                right.write(Tongue::Dialect, out);
+            }
+            other => other.write(Tongue::Dialect, out),
         }
     }
 }
@@ -331,7 +384,7 @@ enum Part<'a> {
     Expr(&'a Expr),
 }
 
-fn write_parts(engine: Engine, out: &mut String, parts: &[Part<'_>]) {
+fn write_parts(engine: Tongue, out: &mut String, parts: &[Part<'_>]) {
     for part in parts {
         match part {
             Part::Text(text) => out.push_str(text),
@@ -341,7 +394,7 @@ fn write_parts(engine: Engine, out: &mut String, parts: &[Part<'_>]) {
 }
 
 /// Expressions with commas between them.
-pub(crate) fn write_list(engine: Engine, out: &mut String, list: &[Expr]) {
+pub(crate) fn write_list(engine: Tongue, out: &mut String, list: &[Expr]) {
     for (index, expr) in list.iter().enumerate() {
         if index > 0 {
             out.push_str(", ");
@@ -351,7 +404,7 @@ pub(crate) fn write_list(engine: Engine, out: &mut String, list: &[Expr]) {
 }
 
 /// `order by` expressions with commas between them.
-pub(crate) fn write_order(engine: Engine, out: &mut String, list: &[Order]) {
+pub(crate) fn write_order(engine: Tongue, out: &mut String, list: &[Order]) {
     for (index, order) in list.iter().enumerate() {
         if index > 0 {
             out.push_str(", ");

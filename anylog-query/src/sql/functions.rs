@@ -2,9 +2,9 @@
 //!
 //! The list is closed: a caller with read access must not reach functions of an engine that read files, sleep or change settings.
 
-use anylog_dbms::{ColumnType, Engine};
+use anylog_dbms::ColumnType;
 
-use super::expr::{Call, Expr, write_list, write_order};
+use super::expr::{Call, Expr, Tongue, write_list, write_order};
 use crate::QueryError;
 
 /// Aggregates that are taken apart over several places.
@@ -187,23 +187,29 @@ pub(crate) fn type_of(call: &Call, of: &dyn Fn(&Expr) -> Option<ColumnType>) -> 
 }
 
 /// Writes a call for an engine.
-pub(crate) fn write(call: &Call, engine: Engine, out: &mut String) {
+pub(crate) fn write(call: &Call, engine: Tongue, out: &mut String) {
     match (call.name.as_str(), call.args.as_slice()) {
-        ("range", [of]) => {
+        ("range", [of]) if engine != Tongue::Dialect => {
             let of = of.sql(engine);
             out.push_str(&format!("abs(max({of}) - min({of}))"));
         }
+        ("extract" | "date_part", [unit, of]) if engine == Tongue::Dialect => {
+            out.push_str("date_part(");
+            write_list(engine, out, &[unit.clone(), of.clone()]);
+            out.push(')');
+        }
         ("extract" | "date_part", [Expr::Text(unit), of]) => extract(unit, &of.sql(engine), engine, out),
         // Which interval inside the next larger unit: the whole part first, so that 59.6 seconds belong to second 59.
-        ("bucket", [Expr::Text(unit), of, Expr::Number(count)]) => {
+        ("bucket", [Expr::Text(unit), of, Expr::Number(count)]) if engine != Tongue::Dialect => {
             let mut part = String::new();
             extract(unit, &of.sql(engine), engine, &mut part);
-            out.push_str(&match engine {
-                Engine::Sqlite => format!("(cast({part} as integer) / {count})"),
-                Engine::Postgres => format!("cast(floor(floor({part}) / {count}) as bigint)"),
+            out.push_str(&if engine == Tongue::Sqlite {
+                format!("(cast({part} as integer) / {count})")
+            } else {
+                format!("cast(floor(floor({part}) / {count}) as bigint)")
             });
         }
-        ("floor" | "ceil", [of]) if engine == Engine::Sqlite => {
+        ("floor" | "ceil", [of]) if engine == Tongue::Sqlite => {
             let of = of.sql(engine);
             out.push_str(&if call.name == "floor" {
                 format!("(cast({of} as integer) - ({of} < cast({of} as integer)))")
@@ -211,18 +217,18 @@ pub(crate) fn write(call: &Call, engine: Engine, out: &mut String) {
                 format!("(cast({of} as integer) + ({of} > cast({of} as integer)))")
             });
         }
-        ("date_trunc", [Expr::Text(unit), of]) if engine == Engine::Sqlite => truncate(unit, &of.sql(engine), out),
+        ("date_trunc", [Expr::Text(unit), of]) if engine == Tongue::Sqlite => truncate(unit, &of.sql(engine), out),
         (name, args) => {
             let name = match (name, engine) {
-                ("greatest", Engine::Sqlite) => "max",
-                ("least", Engine::Sqlite) => "min",
-                ("max", Engine::Postgres) if args.len() > 1 => "greatest",
-                ("min", Engine::Postgres) if args.len() > 1 => "least",
-                ("ifnull", Engine::Postgres) => "coalesce",
-                ("group_concat", Engine::Postgres) => "string_agg",
-                ("instr", Engine::Postgres) => "strpos",
-                ("strpos", Engine::Sqlite) => "instr",
-                ("char_length", Engine::Sqlite) => "length",
+                ("greatest", Tongue::Sqlite) => "max",
+                ("least", Tongue::Sqlite) => "min",
+                ("max", Tongue::Postgres) if args.len() > 1 => "greatest",
+                ("min", Tongue::Postgres) if args.len() > 1 => "least",
+                ("ifnull", Tongue::Postgres) => "coalesce",
+                ("group_concat", Tongue::Postgres) => "string_agg",
+                ("instr", Tongue::Postgres) => "strpos",
+                ("strpos", Tongue::Sqlite) => "instr",
+                ("char_length", Tongue::Sqlite) => "length",
                 (name, _) => name,
             };
             out.push_str(name);
@@ -253,8 +259,8 @@ pub(crate) fn write(call: &Call, engine: Engine, out: &mut String) {
 
 /// Times are stored in SQLite as `YYYY-MM-DD HH:MM:SS.ffffff`, so their parts are cut out of the text. The engine's own
 /// functions round to milliseconds, which moves a time at the end of a second into the next.
-fn extract(unit: &str, of: &str, engine: Engine, out: &mut String) {
-    if engine == Engine::Postgres {
+fn extract(unit: &str, of: &str, engine: Tongue, out: &mut String) {
+    if engine == Tongue::Postgres {
         out.push_str(&format!("extract({unit} from {of})"));
         return;
     }

@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "the module belongs to other tests, which use all of it")]
 mod server;
 
+mod network;
 mod postgres;
 mod sqlite;
 mod world;

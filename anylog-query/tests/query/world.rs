@@ -59,7 +59,7 @@ impl Reading {
     }
 }
 
-fn schema() -> TableSchema {
+pub(crate) fn schema() -> TableSchema {
     let column = |(name, kind): (&str, ColumnType)| Column { name: name.into(), kind, not_null: false, default: None };
     TableSchema { name: "t".into(), columns: COLUMNS.map(column).to_vec(), indexes: Vec::new() }
 }
@@ -89,8 +89,9 @@ impl World {
         let home = tempfile::tempdir().unwrap();
         let node = Node::builder().home(home.path()).build();
         let catalog = Catalog::new(Arc::clone(&node));
-        let ledger = anylog_ledger::Ledger::new(Arc::clone(&node), Arc::clone(&catalog), LocalPeers::new());
-        let service = QueryService::new(Arc::clone(&node), Arc::clone(&catalog), ledger);
+        let peers = LocalPeers::new();
+        let ledger = anylog_ledger::Ledger::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&peers) as _);
+        let service = QueryService::new(Arc::clone(&node), Arc::clone(&catalog), ledger, peers);
         let connect = |name: &str| {
             let database = catalog.connect(request(name, home.path())).unwrap();
             database.dbms().drop_table("t").unwrap();
@@ -143,7 +144,7 @@ impl World {
     }
 }
 
-fn store<'a>(dbms: &Arc<dyn Dbms>, target: &Target, rows: impl Iterator<Item = &'a Reading>) {
+pub(crate) fn store<'a>(dbms: &Arc<dyn Dbms>, target: &Target, rows: impl Iterator<Item = &'a Reading>) {
     let columns: Vec<String> = COLUMNS[1..].iter().map(|(name, _)| (*name).to_owned()).collect();
     let rows: Vec<Vec<SqlValue>> = rows.map(Reading::values).collect();
     dbms.apply(target, &columns, &rows, &[]).unwrap();

@@ -1,0 +1,507 @@
+//! One answer out of many nodes.
+//!
+//! The statement is divided as it is over partitions ([`crate::plan`]): each cluster that holds a part of the table gets the same
+//! partial statement, in the dialect, and answers with rows in frames ([`wire`]). One member of a cluster is asked; when it fails
+//! before any of its rows was handed on, the next one is asked within the same query. Aggregates are put together only when a part is
+//! complete, so a node may fail at any time; rows that stream to the caller end with an error instead.
+//!
+//! Rows of a part are kept in bounded pieces: a node is held up while nobody takes its rows.
+
+mod ask;
+mod choose;
+mod part;
+mod wire;
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anylog_dbms::{Column, ColumnType, Engine, SqlValue, TableSchema};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::execute::sorted::{self, Feed, Window};
+use crate::execute::{Kept, MergeTable, Row, Sink, size};
+use crate::history::Record;
+use crate::plan::{self, Divided, Key, Part};
+use crate::service::{Found, Plan};
+use crate::sql::bind::Scope;
+use crate::sql::expr::{CastType, Tongue};
+use crate::sql::{self, Now};
+use crate::{QueryError, QueryService, Request};
+use ask::{Asking, Event, Missing, ask};
+use choose::Slot;
+pub(crate) use part::PartRequest;
+
+/// Pieces of rows of one node that wait to be taken.
+const AHEAD: usize = 4;
+
+/// A query over several nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Who is asked.
+    pub destination: Destination,
+    /// Answer without the nodes that cannot be reached, and name them; else a missing node is an error.
+    pub subset: bool,
+    /// Ask the main member of each cluster; else all take turns.
+    pub main: bool,
+    /// Tables that are treated as the one that the statement names: database, when it is another, and table.
+    pub include: Vec<(Option<String>, String)>,
+    /// Columns in front that each node fills: names, and what they show (`@table_name`, `+variable`).
+    pub extend: Vec<(String, String)>,
+    /// How long a node may send no row.
+    pub timeout: Option<Duration>,
+    /// How long the query may take.
+    pub max_time: Option<Duration>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            destination: Destination::Tables,
+            subset: false,
+            main: true,
+            include: Vec::new(),
+            extend: Vec::new(),
+            timeout: None,
+            max_time: None,
+        }
+    }
+}
+
+/// Who is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A member of each cluster that holds the table, as the ledger tells.
+    Tables,
+    /// These nodes, by `ip:port`.
+    Nodes(Vec<String>),
+}
+
+/// How complete an answer is (QRY-2).
+#[derive(Debug, Default)]
+pub(crate) struct Coverage {
+    asked: Mutex<u64>,
+    missing: Mutex<Vec<String>>,
+}
+
+impl Coverage {
+    /// An answer of this node alone.
+    pub(crate) fn own() -> Arc<Self> {
+        Arc::new(Self { asked: Mutex::new(1), missing: Mutex::default() })
+    }
+
+    /// The nodes asked, and those that gave no answer.
+    pub(crate) fn get(&self) -> crate::Nodes {
+        crate::Nodes { asked: *self.asked.lock(), missing: self.missing.lock().clone() }
+    }
+
+    fn asks(&self, nodes: usize) {
+        let mut asked = self.asked.lock();
+        *asked = (*asked).max(nodes as u64);
+    }
+
+    fn misses(&self, missing: &Missing) {
+        let text = missing.to_string();
+        let mut known = self.missing.lock();
+        if !known.contains(&text) {
+            known.push(text);
+        }
+    }
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.reasons.is_empty() {
+            return write!(f, "cluster '{}': no active operator", self.name);
+        }
+        for (index, (address, error)) in self.reasons.iter().enumerate() {
+            let separator = if index > 0 { "; " } else { "" };
+            // The address stands in most messages.
+            let message = &error.message;
+            if message.contains(address.as_str()) {
+                write!(f, "{separator}{message}")?;
+            } else {
+                write!(f, "{separator}{address}: {message}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A table by its database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableName {
+    dbms: String,
+    table: String,
+}
+
+/// A statement divided over nodes.
+pub(crate) struct Spread {
+    divided: Divided,
+    slots: Vec<Slot>,
+    /// What the statement may name; see [`PartRequest`].
+    columns: Vec<(String, String)>,
+}
+
+impl Spread {
+    /// The statement of the nodes.
+    pub(crate) fn part(&self) -> &Part {
+        match &self.divided {
+            Divided::Rows { part, .. } | Divided::Sorted { part, .. } => part,
+            Divided::Merge(merge) => &merge.part,
+        }
+    }
+
+    pub(crate) fn divided(&self) -> &Divided {
+        &self.divided
+    }
+}
+
+impl QueryService {
+    /// Reads, checks and divides a statement.
+    pub(crate) fn compile_network(
+        self: &Arc<Self>,
+        request: &Request,
+        network: &Network,
+        now: &Now,
+        coverage: &Coverage,
+        record: &Record,
+    ) -> Result<Plan, QueryError> {
+        let mut statement = sql::parse(&request.sql, now, None)?;
+        let mut nothing = false;
+        if let Some(period) = statement.period.take() {
+            let leading = Request { sql: period.leading(statement.table()), ..request.clone() };
+            let plain = Network { extend: Vec::new(), ..network.clone() };
+            let Plan { select: _, found } = self.compile_network(&leading, &plain, now, coverage, record)?;
+            let mut rows = Kept::default();
+            if let Found::Spread(spread) = found {
+                self.run_network(&plain, *spread, coverage, record, &mut rows)?;
+            }
+            match crate::service::period_end(&rows.0)? {
+                Some(end) => statement = sql::parse(&request.sql, now, Some(&period.bounds(end)?))?,
+                None => nothing = true,
+            }
+        }
+        let tables = tables(network, &request.dbms, statement.table());
+        let slots = self.slots(network, &tables)?;
+        coverage.asks(distinct(&slots));
+        let schema = self.network_schema(&tables, &slots)?;
+        let added: Vec<String> = network.extend.iter().map(|(name, _)| name.clone()).collect();
+        let scope = Scope { added: &added, ..Scope::new(&request.dbms, &schema) };
+        let select = sql::bind::bind(statement, &scope, now)?;
+        if nothing {
+            return Ok(Plan { select, found: Found::Nothing });
+        }
+        let kind = |name: &str| schema.column(name).map(|column| column.kind);
+        let divided = plan::divide(&select, &kind);
+        let columns = plan::read_columns(&select, true)
+            .into_iter()
+            .filter_map(|name| {
+                let word = PartRequest::word(cast_type(kind(&name)?));
+                Some((name, word.to_owned()))
+            })
+            .collect();
+        Ok(Plan { select, found: Found::Spread(Box::new(Spread { divided, slots, columns })) })
+    }
+
+    /// The columns of a table: those of its policy, else of the table here, else as the first node tells that has it.
+    fn network_schema(self: &Arc<Self>, tables: &[TableName], slots: &[Slot]) -> Result<TableSchema, QueryError> {
+        let schemas = tables.iter().map(|table| self.schema_of(table, slots)).collect::<Result<Vec<_>, _>>()?;
+        let mut schemas = schemas.into_iter();
+        let Some(first) = schemas.next() else { return Err(QueryError::syntax("a table is missing")) };
+        for (other, table) in schemas.zip(&tables[1..]) {
+            // A column of one type cannot be taken for one of another.
+            let differs = |column: &&Column| {
+                first.column(&column.name).is_some_and(|own| cast_type(own.kind) != cast_type(column.kind))
+            };
+            if let Some(column) = other.columns.iter().find(differs) {
+                return Err(QueryError::unsupported(
+                    format!(
+                        "including '{}.{}': its column '{}' has another type",
+                        table.dbms, table.table, column.name
+                    ),
+                    "leave the table out, or query it alone",
+                ));
+            }
+        }
+        Ok(first)
+    }
+
+    fn schema_of(self: &Arc<Self>, table: &TableName, slots: &[Slot]) -> Result<TableSchema, QueryError> {
+        let view = self.ledger().view();
+        let text = view.table_policy(&table.dbms, &table.table).and_then(|policy| policy.text("create"));
+        if let Some(schema) = text.and_then(|text| anylog_dbms::schema::parse_create(text).ok()) {
+            return Ok(schema);
+        }
+        if let Ok(database) = self.catalog().get(&table.dbms)
+            && let Some(schema) = database.dbms().schema(&table.table)?
+        {
+            return Ok(schema);
+        }
+        let unknown =
+            || QueryError::UnknownTable { dbms: table.dbms.clone(), table: table.table.clone(), nearest: None };
+        let slots: VecDeque<&Slot> = slots.iter().filter(|slot| slot.table == *table).collect();
+        let mut failure = None;
+        for slot in slots {
+            match self.described(slot) {
+                Ok(Some(schema)) => return Ok(schema),
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(unknown))
+    }
+
+    /// The columns of a table as a node tells them; none when it has no such table.
+    fn described(self: &Arc<Self>, slot: &Slot) -> Result<Option<TableSchema>, QueryError> {
+        let (sender, mut events) = mpsc::channel(AHEAD);
+        let request = PartRequest {
+            from: self.node().address(),
+            dbms: slot.table.dbms.clone(),
+            table: slot.table.table.clone(),
+            ..PartRequest::default()
+        };
+        let asking = Asking { service: Arc::clone(self), timeout: None, until: None, hold: true };
+        let note = crate::history::NodeNote::default();
+        Handle::current().spawn(ask(Arc::new(asking), slot.clone(), request, note, sender, 0));
+        let mut schema = None;
+        while let Some((_, event)) = events.blocking_recv() {
+            match event {
+                Event::Rows(rows) => {
+                    if let Some(Some(SqlValue::Text(text))) = rows.first().map(|row| row.first()) {
+                        schema = Some(anylog_dbms::schema::parse_create(text)?);
+                    }
+                }
+                Event::Begun(_) | Event::Done { .. } => {}
+                Event::Missing(missing) => return Err(missing.into()),
+                Event::Failed(error) => return Err(error),
+            }
+        }
+        Ok(schema)
+    }
+
+    /// Asks the nodes and hands the rows of the answer over. Blocks.
+    pub(crate) fn run_network(
+        self: &Arc<Self>,
+        network: &Network,
+        spread: Spread,
+        coverage: &Coverage,
+        record: &Record,
+        sink: &mut dyn Sink,
+    ) -> Result<(), QueryError> {
+        let hold = matches!(spread.divided, Divided::Merge(_));
+        let until = network.max_time.map(|limit| (tokio::time::Instant::now() + limit, limit));
+        let asking = Asking { service: Arc::clone(self), timeout: network.timeout, until, hold };
+        let run = Run { service: self, network, coverage, record, asking: Arc::new(asking), spread: &spread };
+        match &spread.divided {
+            Divided::Rows { skip, limit, .. } => run.rows(*skip, *limit, sink),
+            Divided::Sorted { keys, width, skip, limit, .. } => {
+                run.sorted(Window { keys, width: *width, skip: *skip, limit: *limit }, sink)
+            }
+            Divided::Merge(merge) => {
+                let table = MergeTable::create(self.merger(), &merge.columns)?;
+                let mut insert = Insert { table: &table, failed: None };
+                run.rows(0, None, &mut insert)?;
+                insert.end()?;
+                table.last(&merge.last, sink)
+            }
+        }
+    }
+}
+
+/// Rows on their way into the table of intermediate rows.
+struct Insert<'a> {
+    table: &'a MergeTable,
+    failed: Option<QueryError>,
+}
+
+impl Insert<'_> {
+    fn end(self) -> Result<(), QueryError> {
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+impl Sink for Insert<'_> {
+    fn row(&mut self, row: Row) -> ControlFlow<()> {
+        self.rows(vec![row])
+    }
+
+    fn rows(&mut self, rows: Vec<Row>) -> ControlFlow<()> {
+        match self.table.insert(&rows) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+/// One run of a query.
+struct Run<'a> {
+    service: &'a Arc<QueryService>,
+    network: &'a Network,
+    coverage: &'a Coverage,
+    record: &'a Record,
+    asking: Arc<Asking>,
+    spread: &'a Spread,
+}
+
+impl Run<'_> {
+    /// Begins to ask for a part.
+    fn begin(&self, index: usize, sender: &mpsc::Sender<(usize, Event)>) {
+        let Some(slot) = self.spread.slots.get(index) else { return };
+        let request = PartRequest {
+            from: self.service.node().address(),
+            id: self.record.id,
+            dbms: slot.table.dbms.clone(),
+            table: slot.table.table.clone(),
+            sql: self.spread.part().sql(&slot.table.table, Tongue::Dialect),
+            columns: self.spread.columns.clone(),
+            added: self.network.extend.clone(),
+        };
+        let note = self.record.node(&slot.name, &slot.table.dbms, &slot.table.table);
+        let asked = ask(Arc::clone(&self.asking), slot.clone(), request, note, sender.clone(), index);
+        Handle::current().spawn(asked);
+    }
+
+    /// The rows of all parts as they come.
+    fn rows(&self, skip: u64, limit: Option<u64>, sink: &mut dyn Sink) -> Result<(), QueryError> {
+        let slots = self.spread.slots.len();
+        let (sender, mut events) = mpsc::channel(AHEAD * slots.max(1));
+        (0..slots).for_each(|index| self.begin(index, &sender));
+        drop(sender);
+        let (mut skip, mut left) = (skip, limit);
+        while left != Some(0)
+            && let Some((_, event)) = events.blocking_recv()
+        {
+            let Some(mut rows) = self.rows_of(event)? else { continue };
+            if skip > 0 {
+                let skipped = rows.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
+                rows.drain(..skipped);
+                skip -= skipped as u64;
+            }
+            if let Some(left) = &mut left {
+                rows.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= rows.len() as u64;
+            }
+            if sink.rows(rows).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of all parts, each in order, in one order.
+    fn sorted(&self, window: Window<'_>, sink: &mut dyn Sink) -> Result<(), QueryError> {
+        let mut receivers = Vec::with_capacity(self.spread.slots.len());
+        for index in 0..self.spread.slots.len() {
+            let (sender, events) = mpsc::channel(AHEAD);
+            self.begin(index, &sender);
+            receivers.push(events);
+        }
+        let mut begun = Vec::with_capacity(receivers.len());
+        let mut own_order = false;
+        for mut events in receivers {
+            match events.blocking_recv() {
+                Some((_, Event::Begun(engine))) => own_order |= engine != Engine::Sqlite,
+                Some((_, event)) => {
+                    self.rows_of(event)?;
+                }
+                None => {}
+            }
+            begun.push(events);
+        }
+        let feeds = begun.into_iter().map(|mut events| {
+            let feed = move || {
+                while let Some((_, event)) = events.blocking_recv() {
+                    if let Some(rows) = self.rows_of(event)? {
+                        return Ok(Some(rows));
+                    }
+                }
+                Ok(None)
+            };
+            Box::new(feed) as Feed<'_>
+        });
+        if own_order && window.keys.iter().any(|key: &Key| key.text) {
+            return self.sort_here(feeds.collect(), window, sink);
+        }
+        sorted::merge(feeds.collect(), window, sink)
+    }
+
+    /// Engines order texts by rules of their own: the rows are put into one order here.
+    fn sort_here(&self, feeds: Vec<Feed<'_>>, window: Window<'_>, sink: &mut dyn Sink) -> Result<(), QueryError> {
+        let held = self.service.merger().held();
+        let mut all = Vec::new();
+        for mut feed in feeds {
+            while let Some(rows) = feed()? {
+                held.take(rows.iter().map(|row| size(row) as u64).sum())?;
+                all.extend(rows);
+            }
+        }
+        all.sort_by(|left, right| sorted::compare(window.keys, left, right));
+        let mut all = Some(all);
+        sorted::merge(vec![Box::new(move || Ok(all.take()))], window, sink)
+    }
+
+    /// The rows of an event; none when it has another meaning.
+    fn rows_of(&self, event: Event) -> Result<Option<Vec<Row>>, QueryError> {
+        match event {
+            Event::Rows(rows) => Ok(Some(rows)),
+            Event::Begun(_) => Ok(None),
+            Event::Done { address, end } => {
+                tracing::debug!(node = %address, rows = end.rows, micros = end.micros, "A node answered its part");
+                Ok(None)
+            }
+            Event::Missing(missing) if self.network.subset => {
+                self.coverage.misses(&missing);
+                Ok(None)
+            }
+            Event::Missing(missing) => Err(missing.into()),
+            Event::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl From<Missing> for QueryError {
+    fn from(missing: Missing) -> Self {
+        if missing.reasons.is_empty() {
+            return QueryError::NoOperator { cluster: missing.name };
+        }
+        let error = missing.reasons.last().map(|(_, error)| error.clone());
+        let (status, hint) = error.map_or((anylog_core::Status::REFUSED, None), |error| (error.status, error.hint));
+        QueryError::MissingNode { text: missing.to_string(), status, hint }
+    }
+}
+
+/// The tables that are asked: that of the statement first.
+fn tables(network: &Network, dbms: &str, table: &str) -> Vec<TableName> {
+    let name = |dbms: &str, table: &str| TableName { dbms: dbms.to_owned(), table: table.to_owned() };
+    let mut tables = vec![name(dbms, table)];
+    for (other, table) in &network.include {
+        let included = name(other.as_deref().unwrap_or(dbms), table);
+        if !tables.contains(&included) {
+            tables.push(included);
+        }
+    }
+    tables
+}
+
+/// The number of nodes that slots stand for: one that holds two tables counts once.
+fn distinct(slots: &[Slot]) -> usize {
+    let mut names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.len()
+}
+
+fn cast_type(kind: ColumnType) -> CastType {
+    match kind {
+        ColumnType::Serial | ColumnType::Int | ColumnType::BigInt | ColumnType::Boolean => CastType::Integer,
+        ColumnType::Double | ColumnType::Decimal => CastType::Double,
+        _ => CastType::Text,
+    }
+}

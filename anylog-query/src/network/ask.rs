@@ -1,0 +1,265 @@
+//! Asks one of the nodes that hold a part of the data, and the next one when it fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anylog_core::{CommandError, Status};
+use anylog_dbms::Engine;
+use anylog_net::peers::StreamDeadlines;
+use anylog_net::{PeerError, PeerRequest};
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::choose::{Candidate, Slot};
+use super::part::PartRequest;
+use super::wire::{Decoder, Frame, PartEnd, WireError};
+use crate::execute::{Held, Row, size};
+use crate::history::NodeNote;
+use crate::{QueryError, QueryService};
+
+/// A node says that it is alive every second: one that is silent for longer is given up. The first answer takes opening a connection.
+const FIRST: Duration = Duration::from_secs(6);
+const NEXT: Duration = Duration::from_secs(10);
+
+/// What came of a part.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The node began to answer.
+    Begun(Engine),
+    /// Some of its rows.
+    Rows(Vec<Row>),
+    /// All rows came; the address of the node that answered.
+    Done { address: String, end: PartEnd },
+    /// None of the nodes answered for the part, or the one that did ended early.
+    Missing(Missing),
+    /// The query cannot be answered.
+    Failed(QueryError),
+}
+
+/// A part that is missing: its name, and why each node gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) name: String,
+    pub(super) reasons: Vec<(String, CommandError)>,
+}
+
+/// What all parts of a query share.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) service: Arc<QueryService>,
+    /// How long no row may come.
+    pub(super) timeout: Option<Duration>,
+    /// When the query must be done.
+    pub(super) until: Option<(Instant, Duration)>,
+    /// Keep the rows of a part until it is complete: then another node can still take it over.
+    pub(super) hold: bool,
+}
+
+/// A failed attempt.
+struct Failed {
+    error: CommandError,
+    /// The node cannot be reached or is silent.
+    silent: bool,
+    /// Rows were handed on: no other node may give them again.
+    passed: bool,
+}
+
+impl Failed {
+    /// The statement itself is refused: another node would refuse it too.
+    fn is_final(&self) -> bool {
+        matches!(
+            self.error.status,
+            Status::SQL_PARSE
+                | Status::SQL_SELECT
+                | Status::COMMAND_STRUCTURE
+                | Status::VOLUME_EXCEEDED
+                | Status::TIME_EXCEEDED
+        )
+    }
+}
+
+/// Asks for a part until a node answered or none is left; ends when nobody wants the rows any more.
+pub(super) async fn ask(
+    asking: Arc<Asking>,
+    slot: Slot,
+    request: PartRequest,
+    note: NodeNote,
+    out: mpsc::Sender<(usize, Event)>,
+    index: usize,
+) {
+    let attempts = attempts(&asking, &slot, &request, &note, &out, index);
+    let event = tokio::select! {
+        () = out.closed() => return,
+        event = attempts => event,
+    };
+    note.ended(&event_text(&event));
+    out.send((index, event)).await.ok();
+}
+
+fn event_text(event: &Event) -> String {
+    match event {
+        Event::Done { end, .. } if end.rows == 0 => "Empty set".to_owned(),
+        Event::Missing(missing) => match missing.reasons.last() {
+            Some((_, error)) => format!("Error: {}", error.message),
+            None => "Error: no active operator".to_owned(),
+        },
+        Event::Failed(error) => format!("Error: {error}"),
+        _ => "Completed".to_owned(),
+    }
+}
+
+async fn attempts(
+    asking: &Asking,
+    slot: &Slot,
+    request: &PartRequest,
+    note: &NodeNote,
+    out: &mpsc::Sender<(usize, Event)>,
+    index: usize,
+) -> Event {
+    let mut missing = Missing { name: slot.name.clone(), reasons: Vec::new() };
+    for candidate in &slot.candidates {
+        note.asked(&candidate.address);
+        let attempt = attempt(asking, candidate, request, note, out, index);
+        let result = match asking.until {
+            None => attempt.await,
+            Some((until, after)) => match tokio::time::timeout_at(until, attempt).await {
+                Ok(result) => result,
+                Err(_) => return Event::Failed(QueryError::MaxTime { seconds: after.as_secs() }),
+            },
+        };
+        let failed = match result {
+            Ok(end) => {
+                report(asking, candidate, true);
+                return Event::Done { address: candidate.address.clone(), end };
+            }
+            Err(failed) => failed,
+        };
+        if failed.silent {
+            report(asking, candidate, false);
+        }
+        tracing::info!(node = %candidate.address, error = %failed.error, "A node did not answer its part of a query");
+        if failed.is_final() {
+            return Event::Failed(QueryError::Peer { address: candidate.address.clone(), error: failed.error });
+        }
+        missing.reasons.push((candidate.address.clone(), failed.error));
+        if failed.passed {
+            break;
+        }
+    }
+    Event::Missing(missing)
+}
+
+/// What is known of this node itself needs no report.
+fn report(asking: &Asking, candidate: &Candidate, active: bool) {
+    if candidate.reach.is_some() {
+        asking.service.ledger().report_node(&candidate.address, active);
+    }
+}
+
+async fn attempt(
+    asking: &Asking,
+    candidate: &Candidate,
+    request: &PartRequest,
+    note: &NodeNote,
+    out: &mpsc::Sender<(usize, Event)>,
+    index: usize,
+) -> Result<PartEnd, Failed> {
+    let mut pieces = pieces(asking, candidate, request).await?;
+    let mut decoder = Decoder::default();
+    let mut kept = Kept { held: asking.service.merger().held(), rows: Vec::new() };
+    let mut passed = false;
+    let mut last_row = Instant::now();
+    let gone = |passed| Failed { error: CommandError::process("nobody wants the rows"), silent: false, passed };
+    loop {
+        while let Some(frame) = decoder.frame().map_err(|error| broken(&error, passed))? {
+            match frame {
+                Frame::Head { engine, .. } => {
+                    if !asking.hold {
+                        out.send((index, Event::Begun(engine))).await.map_err(|_| gone(passed))?;
+                    }
+                }
+                Frame::Alive => {}
+                Frame::Rows(rows) => {
+                    last_row = Instant::now();
+                    note.rows(rows.len() as u64);
+                    if asking.hold {
+                        kept.take(rows)?;
+                    } else {
+                        passed = true;
+                        out.send((index, Event::Rows(rows))).await.map_err(|_| gone(passed))?;
+                    }
+                }
+                Frame::End(end) => {
+                    note.database(end.places, end.micros);
+                    for rows in kept.rows {
+                        out.send((index, Event::Rows(rows))).await.map_err(|_| gone(passed))?;
+                    }
+                    return Ok(end);
+                }
+            }
+        }
+        if asking.timeout.is_some_and(|timeout| last_row.elapsed() > timeout) {
+            let after = asking.timeout.unwrap_or_default();
+            let error = PeerError::TimeOut { address: candidate.address.clone(), after };
+            return Err(Failed { error: error.into(), silent: false, passed });
+        }
+        match pieces.next().await {
+            Some(Ok(piece)) => decoder.push(&piece),
+            Some(Err(failed)) => return Err(Failed { passed, ..failed }),
+            None => return Err(broken(&"the rows ended without an end", passed)),
+        }
+    }
+}
+
+/// Rows of a part that is not complete.
+struct Kept {
+    held: Held,
+    rows: Vec<Vec<Row>>,
+}
+
+impl Kept {
+    fn take(&mut self, rows: Vec<Row>) -> Result<(), Failed> {
+        let bytes = rows.iter().map(|row| size(row) as u64).sum();
+        self.held.take(bytes).map_err(|error| Failed { error: error.into(), silent: false, passed: false })?;
+        self.rows.push(rows);
+        Ok(())
+    }
+}
+
+fn broken(error: &dyn std::fmt::Display, passed: bool) -> Failed {
+    Failed { error: CommandError::new(Status::NETWORK, error.to_string()), silent: false, passed }
+}
+
+impl From<WireError> for CommandError {
+    fn from(error: WireError) -> Self {
+        CommandError::new(Status::NETWORK, error.to_string())
+    }
+}
+
+/// The bytes that a node, or this one, answers with.
+async fn pieces(
+    asking: &Asking,
+    candidate: &Candidate,
+    request: &PartRequest,
+) -> Result<BoxStream<'static, Result<Bytes, Failed>>, Failed> {
+    let refused = |error| Failed { error, silent: false, passed: false };
+    let Some(reach) = &candidate.reach else {
+        return Ok(asking.service.part(request.clone()).map(move |piece| piece.map_err(refused)).boxed());
+    };
+    let failed = |error: PeerError| Failed {
+        silent: matches!(error, PeerError::Unreachable { .. } | PeerError::TimeOut { .. }),
+        error: match error {
+            PeerError::Refused { error, .. } => error,
+            other => other.into(),
+        },
+        passed: false,
+    };
+    let command = PeerRequest::Command { text: request.command() };
+    let within =
+        |limit: Duration| asking.timeout.map_or(limit, |timeout| limit.min(timeout.max(Duration::from_secs(1))));
+    let deadlines = StreamDeadlines { first: within(FIRST), next: NEXT };
+    let pieces = asking.service.peers().stream(reach, command, deadlines).await.map_err(failed)?;
+    Ok(pieces.map(move |piece| piece.map_err(failed)).boxed())
+}
