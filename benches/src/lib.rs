@@ -1,10 +1,31 @@
-//! What the benches share: sample rows as devices send them.
+//! The load harness, and what the benches share.
 //!
 //! ```sh
+//! cargo bench -p anylog-benches --bench load                      # every scenario, five rounds, the release program
+//! cargo bench -p anylog-benches --bench load -- mqtt-8x1000       # one, with the baselines it is compared with
+//! cargo bench -p anylog-benches --bench load -- mqtt-8x1000 --rounds 3 --seconds 3 --binary /tmp/anylog-node
+//! cargo bench -p anylog-benches --bench load -- mqtt-8x1000 --alone --json figures.json    # without baselines
 //! cargo bench -p anylog-benches --bench language   # lexer, expansion, whole commands
 //! cargo bench -p anylog-benches --bench rows       # body to rows, inference, conversion, insert
 //! cargo bench -p anylog-benches --bench program    # cold start, idle memory, size of the release program
 //! ```
+//!
+//! A round measures one slice of each baseline and of each scenario, one after the other, so that both see the same machine;
+//! ratios are taken within a round, and the table shows their median. A node and mosquitto start anew for each slice. Rates
+//! count rows that a query finds; `CPU s/M` is processor time of the measured process for a million rows, `gen s/M` that of
+//! the generator (for mosquitto with the subscriber), `bytes/row` what reached the disk.
+//!
+//! mosquitto has to be installed, and Debian's `sqlite3`: `apt-get install mosquitto sqlite3`. Homes and baselines lie below
+//! `<target>/tmp`, or `--dir PATH`: the disk that is measured.
+
+pub mod baseline;
+pub mod histogram;
+pub mod http;
+pub mod message;
+pub mod mqtt;
+pub mod process;
+pub mod report;
+pub mod scenario;
 
 /// `count` readings of a pump, one JSON object each.
 #[must_use]

@@ -1,0 +1,108 @@
+//! The load harness: see the documentation of `anylog_benches`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints measurements")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anylog_benches::message;
+use anylog_benches::report::{self, Round};
+use anylog_benches::scenario::{Sample, Scenario, Setting, measure};
+
+const HELP: &str = "load [SCENARIO ...] [--rounds 5] [--seconds 4] [--binary PATH] [--dir PATH] [--payload 53] [--json FILE] [--alone]";
+
+struct Arguments {
+    scenarios: BTreeSet<Scenario>,
+    rounds: usize,
+    setting: Setting,
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    // `cargo test --all-targets` runs benches too, to see that they build; only `cargo bench` measures.
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    if words.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    words.retain(|word| word != "--bench");
+    match arguments(&words).and_then(|arguments| run(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn arguments(words: &[String]) -> Result<Arguments, String> {
+    let names = || Scenario::ALL.iter().map(|scenario| scenario.name()).collect::<Vec<_>>().join(" ");
+    let (mut asked, mut rounds, mut seconds, mut payload, mut alone) = (BTreeSet::new(), 5, 4.0, message::LEN, false);
+    let (mut binary, mut json) = (None, None);
+    let mut directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value: {HELP}"));
+        let number = |text: &String| text.parse::<f64>().map_err(|_| format!("{word} needs a number, not '{text}'"));
+        match word.as_str() {
+            "--rounds" => rounds = number(value()?)? as usize,
+            "--seconds" => seconds = number(value()?)?,
+            "--payload" => payload = number(value()?)? as usize,
+            "--binary" => binary = Some(PathBuf::from(value()?)),
+            "--dir" => directory = PathBuf::from(value()?),
+            "--json" => json = Some(PathBuf::from(value()?)),
+            "--alone" => alone = true,
+            name => {
+                let known = Scenario::named(name);
+                asked.insert(known.ok_or_else(|| format!("'{name}' is no scenario: {HELP}\nscenarios: {}", names()))?);
+            }
+        }
+    }
+    if asked.is_empty() {
+        asked.extend(Scenario::ALL);
+    }
+    let mut scenarios = asked.clone();
+    for scenario in Scenario::ALL.iter().rev() {
+        if scenarios.contains(scenario) && !alone {
+            scenarios.extend(scenario.needs());
+        }
+    }
+    let slice = Duration::try_from_secs_f64(seconds).map_err(|error| format!("--seconds: {error}"))?;
+    let binary = binary.map_or_else(build, Ok)?;
+    Ok(Arguments { scenarios, rounds, setting: Setting { binary, directory, slice, payload }, json })
+}
+
+/// Builds the release program and says where it lies.
+fn build() -> Result<PathBuf, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--release", "-p", "anylog-node"])
+        .current_dir(&root)
+        .status()
+        .map_err(|error| format!("cargo: {error}"))?;
+    if !status.success() {
+        return Err("the release build failed".to_owned());
+    }
+    // CARGO_TARGET_TMPDIR is <target>/tmp.
+    Ok(Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release").join("anylog-node"))
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let mut rounds = Vec::new();
+    for number in 1..=arguments.rounds {
+        let mut round = Round::new();
+        for scenario in Scenario::ALL.iter().filter(|scenario| arguments.scenarios.contains(scenario)) {
+            let sample = measure(*scenario, &arguments.setting, |of| round.get(&of).map(Sample::rate))
+                .map_err(|error| format!("{}: {error}", scenario.name()))?;
+            eprintln!("round {number}: {:<17} {:>10.0}/s", scenario.name(), sample.rate());
+            round.insert(*scenario, sample);
+        }
+        rounds.push(round);
+    }
+    println!("{}", report::table(&rounds));
+    if let Some(file) = &arguments.json {
+        let text = serde_json::to_string_pretty(&report::json(&rounds)).map_err(|error| error.to_string())?;
+        std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(())
+}
