@@ -15,16 +15,27 @@
 //! * Messages with QoS 0 are lost when the bound is reached, or when no store runs.
 //! * A restart of the node may store a message with QoS 1 or 2 again that was stored but not yet acknowledged.
 
+mod connection;
+mod identity;
+mod inbound;
+mod packet;
 mod publish;
 mod remote;
+mod storer;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use identity::identity;
+pub use packet::RECEIVE_MAXIMUM;
 pub use publish::{PublishTarget, publish};
-pub(crate) use remote::{Remote, fingerprint};
+pub(crate) use remote::{Address, Remote, fingerprint};
+pub use storer::{Load, MAX_WAITING};
 
 use crate::subscription::{Counters, Subscription, Treatment};
+
+/// How long another broker may take to answer.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Which broker a message client subscribes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,15 +90,17 @@ pub struct ClientSpec {
     pub client_id: Option<String>,
     /// How often another broker hears of the client at least.
     pub keep_alive: Duration,
+    /// How long another broker may take for the TCP connection, and for its answers up to the one to SUBSCRIBE.
+    pub deadline: Duration,
     /// The topics.
     pub topics: Vec<TopicSpec>,
 }
 
 impl ClientSpec {
-    /// A client of `broker` without login, with a keep-alive of 30 seconds.
+    /// A client of `broker` without login, with a keep-alive of 30 seconds and a deadline of 10 seconds.
     #[must_use]
     pub fn new(broker: BrokerAddress, topics: Vec<TopicSpec>) -> Self {
-        Self { broker, login: None, client_id: None, keep_alive: Duration::from_secs(30), topics }
+        Self { broker, login: None, client_id: None, keep_alive: Duration::from_secs(30), deadline: DEADLINE, topics }
     }
 }
 
@@ -98,6 +111,11 @@ pub enum ConnectionState {
     Connecting,
     /// Its subscriptions are confirmed.
     Connected,
+    /// The connection stands, but the broker refused subscriptions; they are asked for again. The others are served.
+    Refused {
+        /// Which, and why.
+        reason: String,
+    },
     /// The connection broke; it will be tried again.
     Lost {
         /// Why.
@@ -129,6 +147,7 @@ impl MessageClient {
             (BrokerAddress::Local, _) => "Connected to local Message Server".into(),
             (BrokerAddress::Rest { agent }, _) => format!("Connected to local REST Server, User-Agent: {agent}"),
             (_, Some(ConnectionState::Connected)) => "Connected".into(),
+            (_, Some(ConnectionState::Refused { reason })) => format!("Connected, but {reason}"),
             (_, Some(ConnectionState::Lost { reason })) => format!("Not connected: {reason}"),
             _ => "Connecting".into(),
         }
@@ -144,5 +163,23 @@ impl MessageClient {
     #[must_use]
     pub fn resubscribed(&self) -> u64 {
         self.remote.as_ref().map_or(0, |remote| remote.resubscribed())
+    }
+
+    /// How often another broker accepted a connection.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.remote.as_ref().map_or(0, |remote| remote.connections())
+    }
+
+    /// The version of the protocol that another broker speaks.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&'static str> {
+        self.remote.as_ref().map(|remote| remote.protocol())
+    }
+
+    /// What is under way from another broker.
+    #[must_use]
+    pub fn load(&self) -> Option<Load> {
+        self.remote.as_ref().map(|remote| remote.load())
     }
 }

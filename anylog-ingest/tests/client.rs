@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use anylog_ingest::client::RECEIVE_MAXIMUM;
 use rumqttc::mqttbytes::v4::Packet;
 use rumqttc::{AsyncClient, Event, MqttOptions, QoS};
 use support::{DEADLINE, Mosquitto, TestNode, until};
@@ -72,20 +73,45 @@ async fn messages_of_another_broker_become_rows() {
     assert!(shown.contains("Connection:   Connected\r\n"), "{shown}");
 }
 
+/// How often a broker is restarted: few times in every run, `ANYLOG_FAULT_ROUNDS` times when it is set.
+fn rounds() -> u64 {
+    std::env::var("ANYLOG_FAULT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(5)
+}
+
 // R1, R2
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_of_the_broker_lose_nothing() {
     let mut broker = Mosquitto::start().await;
     let node = TestNode::start().await;
     node.map(&format!("broker=127.0.0.1 and port={}", broker.port), "n", 1, "numbers").await;
-    for round in 0..5_u64 {
+    let client = node.ingest.clients().remove(0);
+    for round in 0..rounds() {
+        let before = client.connections();
         let publishing = tokio::spawn(publish_all(broker.port, "n", round * 100..round * 100 + 100));
         broker.restart().await;
         publishing.await.unwrap();
+        until("another connection", || client.connections() > before).await;
         connected(&node).await;
     }
-    until("all numbers", || distinct(node.numbers("test.numbers")).len() == 500).await;
-    assert_eq!(distinct(node.numbers("test.numbers")), (0..500).collect::<Vec<_>>());
+    let all = rounds() * 100;
+    until("all numbers", || distinct(node.numbers("test.numbers")).len() as u64 == all).await;
+    assert_eq!(distinct(node.numbers("test.numbers")), (0..all).collect::<Vec<_>>());
+}
+
+// R1, R2: killed, the broker forgets its sessions and what it held.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_killed_and_forgets_is_subscribed_to_again() {
+    let mut broker = Mosquitto::start().await;
+    let node = TestNode::start().await;
+    node.map(&format!("broker=127.0.0.1 and port={}", broker.port), "n", 1, "numbers").await;
+    let client = node.ingest.clients().remove(0);
+    for round in 1..=rounds() {
+        broker.forget().await;
+        until("the client to subscribe again", || client.resubscribed() >= round && client.connection() == "Connected")
+            .await;
+        publish_all(broker.port, "n", round * 10..round * 10 + 10).await;
+        until("the numbers of this round", || distinct(node.numbers("test.numbers")).len() as u64 == round * 10).await;
+    }
 }
 
 // R2
@@ -130,17 +156,18 @@ async fn a_slow_store_holds_acknowledgements_but_not_pings() {
     let line = format!("broker=127.0.0.1 and port={} and keep_alive=1 second", broker.port);
     node.map(&line, "n", 2, "numbers").await;
     node.sink.hold(true);
-    publish_all(broker.port, "n", 0..100).await;
-    // The window of the broker: it sends no more than 20 without acknowledgement.
-    node.sink.waiting(20).await;
+    let all = u64::from(RECEIVE_MAXIMUM) * 2;
+    publish_all(broker.port, "n", 0..all).await;
+    let client = node.ingest.clients().remove(0);
+    let in_flight = || client.load().unwrap().in_flight;
+    until("the window to be full", || in_flight() == usize::from(RECEIVE_MAXIMUM)).await;
     let begun = tokio::time::Instant::now();
     until("five keep-alives", || begun.elapsed() >= Duration::from_secs(5)).await;
-    assert_eq!(node.sink.waiting_now(), 20);
-    let client = node.ingest.clients().remove(0);
-    assert_eq!(client.connection(), "Connected");
+    assert_eq!(in_flight(), usize::from(RECEIVE_MAXIMUM));
+    assert_eq!((client.connection().as_str(), client.connections()), ("Connected", 1));
     node.sink.hold(false);
-    node.sink.stored(100).await;
-    assert_eq!(node.numbers("test.numbers"), (0..100).collect::<Vec<_>>(), "no message was sent again");
+    node.sink.stored(usize::try_from(all).unwrap()).await;
+    assert_eq!(node.numbers("test.numbers"), (0..all).collect::<Vec<_>>(), "no message was sent again");
 }
 
 // MQTT-4.3.3: a PUBREL of an earlier connection is answered on the next one.
@@ -175,4 +202,25 @@ async fn a_broker_that_is_not_there_is_said_at_once() {
         .await
         .unwrap_err();
     assert_eq!(error.status.0, 122);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_said_and_the_right_one_lets_in() {
+    let broker = Mosquitto::with_user("ann", "secret").await;
+    let node = TestNode::start().await;
+    let client = |login: &str| {
+        format!(
+            "run msg client where broker=127.0.0.1 and port={} {login} and topic=(name=n and dbms=test and table=t and \
+             column.n=(value=\"bring [n]\" and type=int))",
+            broker.port
+        )
+    };
+    for login in ["", "and user=ann and password=wrong"] {
+        let error = node.run(&client(login)).await.unwrap_err();
+        assert_eq!(error.status.0, 122);
+        assert!(error.message.contains("refused the connection: user"), "{error}");
+    }
+    node.run(&client("and user=ann and password=secret")).await.unwrap();
+    let shown = node.run("get msg client").await.unwrap();
+    assert!(shown.contains("User:         ann\r\n") && !shown.contains("secret"), "{shown}");
 }

@@ -6,8 +6,6 @@ use anylog_core::{CommandError, Status};
 use rumqttc::mqttbytes::v4::Packet;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing};
 
-use super::remote::qos;
-
 /// How long another broker may take for one message.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -46,7 +44,9 @@ pub async fn publish(
         options.set_credentials(user, password);
     }
     let (client, mut events) = AsyncClient::new(options, 8);
-    client.try_publish(topic, qos(level), retain, payload).map_err(|error| failed(error.to_string()))?;
+    client
+        .try_publish(topic, rumqttc::mqttbytes::qos(level).unwrap_or(rumqttc::QoS::AtLeastOnce), retain, payload)
+        .map_err(|error| failed(error.to_string()))?;
     match tokio::time::timeout(DEADLINE, sent(&mut events, &client, level)).await {
         Ok(sent) => sent.map_err(failed),
         Err(_) => Err(failed(format!("no answer within {} seconds", DEADLINE.as_secs()))),

@@ -1,82 +1,87 @@
-//! A client of another broker, over rumqttc with manual acknowledgements.
+//! A client of another broker: it connects, and connects again, for as long as it lives.
 //!
-//! Two loops run side by side. One does nothing but poll the network, so pings flow whatever the store does; the other stores
-//! messages, many at a time, and acknowledges them in order. Each connection has an event loop of its own: one that is used again
-//! would send acknowledgements of the old connection into the new one.
+//! Two loops run side by side: one serves the connection, the other stores ([`Storer`]). Neither waits for the other, so a slow store
+//! stops no ping, and messages that are being stored outlive the connection that they came by.
 
-use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
-use parking_lot::Mutex;
-use rumqttc::mqttbytes::v4::{Packet, Publish, SubscribeFilter, SubscribeReasonCode};
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, QoS};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ConnectionState;
-use crate::broker::MAX_PACKET_BYTES;
-use crate::intake::{Intake, Standing, Taken};
-use crate::subscription::{Subscription, Subscriptions};
-
-/// Messages that may wait for the store, and their bytes.
-const MAX_WAITING: (usize, usize) = (8192, 16 * 1024 * 1024);
-
-/// Messages whose rows are stored at the same time.
-const AT_ONCE: usize = 512;
+use super::connection::{Connection, Ended, open};
+use super::storer::{Load, Storer};
+use crate::broker::codec::Version;
+use crate::subscription::Subscription;
 
 /// First and longest pause before the next connection.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
+/// How often a broker that took a version of the protocol before may hang up on it before the other one is tried.
+const VERSION_FAULTS: u32 = 3;
+
 /// A client of another broker.
 #[derive(Debug)]
 pub(crate) struct Remote {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) login: Option<(String, String)>,
+    pub(super) client_id: String,
+    pub(super) keep_alive: Duration,
+    pub(super) deadline: Duration,
+    pub(super) topics: Vec<Arc<Subscription>>,
+    pub(super) storer: Storer,
+    pub(super) stop: CancellationToken,
+    state: watch::Sender<ConnectionState>,
+    /// Connections that the broker accepted.
+    connections: AtomicU64,
+    resubscribed: AtomicU64,
+    /// Whether a session at the broker was there before in this run.
+    had_session: AtomicBool,
+    speaks_v5: AtomicBool,
+}
+
+/// Where a client connects to, and as whom.
+#[derive(Debug)]
+pub(crate) struct Address {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) login: Option<(String, String)>,
     pub(crate) client_id: String,
     pub(crate) keep_alive: Duration,
-    pub(crate) topics: Vec<Arc<Subscription>>,
-    pub(crate) subscriptions: Subscriptions,
-    pub(crate) intake: Arc<Intake>,
-    state: watch::Sender<ConnectionState>,
-    resubscribed: AtomicU64,
-    stop: CancellationToken,
-}
-
-/// What of a connection matters to the next one.
-#[derive(Debug, Default)]
-struct Memory {
-    /// QoS 1: stored, but the connection broke before the acknowledgement was handed over. By packet id, with a hash of the message.
-    stored: HashMap<u16, u64>,
-    /// QoS 2: stored, PUBREL has not come.
-    received: HashSet<u16>,
-    /// Whether a subscription was confirmed in this run.
-    subscribed: bool,
+    /// For the TCP connection, and for the answers up to the one to SUBSCRIBE.
+    pub(crate) deadline: Duration,
 }
 
 impl Remote {
-    #[allow(clippy::too_many_arguments, reason = "called in one place, with names that tell the arguments apart")]
     pub(crate) fn new(
-        host: String,
-        port: u16,
-        login: Option<(String, String)>,
-        client_id: String,
-        keep_alive: Duration,
+        address: Address,
         topics: Vec<Arc<Subscription>>,
-        intake: Arc<Intake>,
+        intake: Arc<crate::intake::Intake>,
+        slot: Arc<crate::SinkSlot>,
         stop: CancellationToken,
     ) -> Self {
-        let subscriptions = Subscriptions::default();
-        for topic in &topics {
-            subscriptions.add(Arc::clone(topic));
+        let Address { host, port, login, client_id, keep_alive, deadline } = address;
+        let keeper = format!("client of {host}:{port} as {client_id}");
+        Self {
+            storer: Storer::new(intake, slot, &topics, keeper.into()),
+            host,
+            port,
+            login,
+            client_id,
+            keep_alive,
+            deadline,
+            topics,
+            stop,
+            state: watch::Sender::new(ConnectionState::Connecting),
+            connections: AtomicU64::new(0),
+            resubscribed: AtomicU64::new(0),
+            had_session: AtomicBool::new(false),
+            speaks_v5: AtomicBool::new(false),
         }
-        let (state, _) = watch::channel(ConnectionState::Connecting);
-        let resubscribed = AtomicU64::new(0);
-        Self { host, port, login, client_id, keep_alive, topics, subscriptions, intake, state, resubscribed, stop }
     }
 
     /// How it stands.
@@ -84,9 +89,37 @@ impl Remote {
         self.state.borrow().clone()
     }
 
+    pub(super) fn set_state(&self, state: ConnectionState) {
+        match &state {
+            ConnectionState::Connected => {
+                tracing::info!(broker = %self.host, port = self.port, "Subscriptions confirmed by the message broker");
+            }
+            ConnectionState::Refused { reason } | ConnectionState::Lost { reason } => {
+                tracing::warn!(broker = %self.host, port = self.port, %reason, "Not connected to the message broker");
+            }
+            ConnectionState::Connecting => {}
+        }
+        self.state.send_replace(state);
+    }
+
     /// How often it subscribed again on a fresh session.
     pub(crate) fn resubscribed(&self) -> u64 {
         self.resubscribed.load(Ordering::Relaxed)
+    }
+
+    /// Connections that the broker accepted.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The protocol of the last connection.
+    pub(crate) fn protocol(&self) -> &'static str {
+        if self.speaks_v5.load(Ordering::Relaxed) { "MQTT 5" } else { "MQTT 3.1.1" }
+    }
+
+    /// What is under way.
+    pub(crate) fn load(&self) -> Load {
+        self.storer.load()
     }
 
     /// Ends it. What is being stored is stored to its end.
@@ -99,232 +132,48 @@ impl Remote {
         let mut states = self.state.subscribe();
         match states.wait_for(|state| *state != ConnectionState::Connecting).await {
             Ok(state) => state.clone(),
-            Err(_) => ConnectionState::Lost { reason: "stopped".into() },
+            Err(_) => ConnectionState::Lost { reason: Ended::Stopped.text() },
         }
     }
 
-    /// Keeps the client connected until it is stopped.
+    /// Keeps the client connected, and stores, until it is stopped.
     pub(crate) async fn run(self: Arc<Self>) {
-        let memory = Mutex::new(Memory::default());
-        let mut pause = BACK_OFF.0;
-        while !self.stop.is_cancelled() {
-            let reason = self.connection(&memory).await;
-            if self.stop.is_cancelled() {
-                break;
-            }
-            let was_connected = self.state.borrow().clone() == ConnectionState::Connected;
-            tracing::warn!(broker = %self.host, port = self.port, %reason, "Connection to the message broker lost");
-            self.state.send_replace(ConnectionState::Lost { reason });
-            pause = if was_connected { BACK_OFF.0 } else { (pause * 2).min(BACK_OFF.1) };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.stop.cancelled() => {}
-            }
-        }
+        tokio::join!(self.storer.run(&self.stop), self.stay_connected());
         tracing::info!(broker = %self.host, port = self.port, "Message client ended");
     }
 
-    /// One connection, from CONNECT to its end; the reason of the end.
-    async fn connection(&self, memory: &Mutex<Memory>) -> String {
-        let mut options = MqttOptions::new(&self.client_id, &self.host, self.port);
-        options.set_clean_session(false).set_manual_acks(true).set_keep_alive(self.keep_alive);
-        options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
-        if let Some((user, password)) = &self.login {
-            options.set_credentials(user, password);
-        }
-        let (client, mut events) = AsyncClient::new(options, AT_ONCE);
-        self.remember_received(&mut events, memory);
-        let (sender, receiver) = mpsc::channel(MAX_WAITING.0);
-        let waiting = AtomicUsize::new(0);
-        let gone = CancellationToken::new();
-        let network = async {
-            let reason = self.network(&client, &mut events, memory, sender, &waiting).await;
-            gone.cancel();
-            reason
-        };
-        let (reason, ()) = tokio::join!(network, self.store(&client, memory, receiver, &waiting, &gone));
-        reason
-    }
-
-    /// Tells a new event loop which QoS 2 messages it has: it takes a PUBREL of any other for a breach of the protocol.
-    fn remember_received(&self, events: &mut EventLoop, memory: &Mutex<Memory>) {
-        for id in &memory.lock().received {
-            let mut publish = Publish::new("", QoS::ExactlyOnce, Vec::new());
-            publish.pkid = *id;
-            if let Err(error) = events.state.handle_incoming_packet(Packet::Publish(publish)) {
-                tracing::debug!(%error, id, "A received packet id was not restored");
-            }
-        }
-        events.state.events.clear();
-    }
-
-    async fn network(
-        &self,
-        client: &AsyncClient,
-        events: &mut EventLoop,
-        memory: &Mutex<Memory>,
-        sender: mpsc::Sender<Publish>,
-        waiting: &AtomicUsize,
-    ) -> String {
-        loop {
-            let event = tokio::select! {
-                event = events.poll() => event,
-                () = self.stop.cancelled() => {
-                    return self.part(client, events).await;
-                }
-            };
-            let handled = match event {
-                Ok(Event::Incoming(packet)) => self.incoming(packet, client, memory, &sender, waiting),
-                Ok(Event::Outgoing(_)) => Ok(()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(reason) = handled {
-                return reason;
-            }
-        }
-    }
-
-    /// Says goodbye, as far as the broker listens.
-    async fn part(&self, client: &AsyncClient, events: &mut EventLoop) -> String {
-        if client.try_disconnect().is_ok() {
-            let goodbye = async { while events.poll().await.is_ok() {} };
-            // A broker that does not answer keeps the session all the same.
-            drop(tokio::time::timeout(Duration::from_millis(500), goodbye).await);
-        }
-        "stopped".to_owned()
-    }
-
-    fn incoming(
-        &self,
-        packet: Packet,
-        client: &AsyncClient,
-        memory: &Mutex<Memory>,
-        sender: &mpsc::Sender<Publish>,
-        waiting: &AtomicUsize,
-    ) -> Result<(), String> {
-        match packet {
-            Packet::ConnAck(ack) => {
-                let mut memory = memory.lock();
-                if !ack.session_present {
-                    memory.stored.clear();
-                    memory.received.clear();
-                    self.resubscribed.fetch_add(u64::from(memory.subscribed), Ordering::Relaxed);
-                }
-                if ack.session_present && memory.subscribed {
-                    self.state.send_replace(ConnectionState::Connected);
-                    return Ok(());
-                }
-                let filters =
-                    self.topics.iter().map(|topic| SubscribeFilter::new(topic.filter.clone(), qos(topic.qos)));
-                client.try_subscribe_many(filters).map_err(|error| error.to_string())
-            }
-            Packet::SubAck(ack) => {
-                let refused = ack.return_codes.iter().position(|code| *code == SubscribeReasonCode::Failure);
-                if let Some(topic) = refused.and_then(|at| self.topics.get(at)) {
-                    return Err(format!("the broker refused the subscription of '{}'", topic.filter));
-                }
-                memory.lock().subscribed = true;
-                self.state.send_replace(ConnectionState::Connected);
-                Ok(())
-            }
-            Packet::Publish(publish) => self.publish(publish, sender, waiting),
-            Packet::PubRel(release) => {
-                memory.lock().received.remove(&release.pkid);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn publish(&self, publish: Publish, sender: &mpsc::Sender<Publish>, waiting: &AtomicUsize) -> Result<(), String> {
-        let bytes = cost(&publish);
-        let volatile = publish.qos == QoS::AtMostOnce;
-        let fits = waiting.load(Ordering::Relaxed) + bytes <= MAX_WAITING.1;
-        if fits {
-            // Counted before it is sent: the other loop may be done with it at once.
-            waiting.fetch_add(bytes, Ordering::Relaxed);
-            if sender.try_send(publish).is_ok() {
-                return Ok(());
-            }
-            waiting.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        if volatile {
-            self.intake.count_dropped();
-            return Ok(());
-        }
-        // Hanging up keeps the message: the broker sends it again, with all that is not acknowledged.
-        Err("more messages than the node can store; they will be fetched again".to_owned())
-    }
-
-    async fn store(
-        &self,
-        client: &AsyncClient,
-        memory: &Mutex<Memory>,
-        mut receiver: mpsc::Receiver<Publish>,
-        waiting: &AtomicUsize,
-        gone: &CancellationToken,
-    ) {
-        let mut storing = FuturesOrdered::new();
-        let mut open = true;
-        while open || !storing.is_empty() {
-            tokio::select! {
-                publish = receiver.recv(), if open && storing.len() < AT_ONCE => match publish {
-                    Some(publish) => storing.push_back(self.take(publish, memory, gone)),
-                    None => open = false,
+    async fn stay_connected(&self) {
+        let mut pause = Pause::default();
+        let mut version = Versions::default();
+        while !self.stop.is_cancelled() {
+            let mut connection = Connection::new(self, version.next);
+            let ended = tokio::select! {
+                opened = open(&self.host, self.port, self.deadline) => match opened {
+                    Ok(stream) => connection.serve(stream).await,
+                    Err(ended) => ended,
                 },
-                Some((publish, taken)) = storing.next() => {
-                    waiting.fetch_sub(cost(&publish), Ordering::Relaxed);
-                    if taken == Taken::Settled && publish.qos != QoS::AtMostOnce {
-                        self.acknowledge(client, &publish, memory, gone).await;
-                    }
-                }
+                () = self.stop.cancelled() => break,
+            };
+            let stood = connection.ready.map(|since| since.elapsed());
+            if self.stop.is_cancelled() || version.turn(&ended, connection.is_accepted()) {
+                continue;
+            }
+            self.set_state(ConnectionState::Lost { reason: ended.text() });
+            tokio::select! {
+                () = tokio::time::sleep(pause.after(stood)) => {}
+                () = self.stop.cancelled() => {}
             }
         }
     }
 
-    async fn take(&self, publish: Publish, memory: &Mutex<Memory>, gone: &CancellationToken) -> (Publish, Taken) {
-        let again = {
-            let mut memory = memory.lock();
-            match publish.qos {
-                QoS::AtMostOnce => false,
-                QoS::AtLeastOnce => {
-                    let known = memory.stored.remove(&publish.pkid);
-                    publish.dup && known == Some(hash(&publish))
-                }
-                QoS::ExactlyOnce => memory.received.contains(&publish.pkid),
-            }
-        };
-        if again {
-            return (publish, Taken::Settled);
+    /// The broker accepted a connection.
+    pub(super) fn accepted(&self, version: Version, session_present: bool) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.speaks_v5.store(version == Version::V5, Ordering::Relaxed);
+        if self.had_session.swap(true, Ordering::Relaxed) && !session_present {
+            self.resubscribed.fetch_add(1, Ordering::Relaxed);
         }
-        let standing = match publish.qos {
-            QoS::AtMostOnce => Standing::Volatile,
-            // What has not begun when the connection is gone comes again on the next one.
-            _ if gone.is_cancelled() => return (publish, Taken::Abandoned),
-            _ => Standing::Acknowledged,
-        };
-        let subscriptions = self.subscriptions.of(&publish.topic);
-        let taken = self.intake.take(&subscriptions, &publish.topic, &publish.payload, standing, gone).await;
-        (publish, taken)
-    }
-
-    async fn acknowledge(
-        &self,
-        client: &AsyncClient,
-        publish: &Publish,
-        memory: &Mutex<Memory>,
-        gone: &CancellationToken,
-    ) {
-        if publish.qos == QoS::ExactlyOnce {
-            memory.lock().received.insert(publish.pkid);
-        }
-        let sent = tokio::select! {
-            sent = client.ack(publish) => sent.is_ok() && !gone.is_cancelled(),
-            () = gone.cancelled() => false,
-        };
-        if !sent && publish.qos == QoS::AtLeastOnce {
-            memory.lock().stored.insert(publish.pkid, hash(publish));
-        }
+        self.storer.opened(session_present);
     }
 }
 
@@ -334,16 +183,61 @@ impl Drop for Remote {
     }
 }
 
-fn cost(publish: &Publish) -> usize {
-    128 + publish.topic.len() + publish.payload.len()
+/// Which version of the protocol the broker speaks: 5 is tried first, because its window is as wide as the client wants.
+#[derive(Debug)]
+struct Versions {
+    next: Version,
+    /// It was accepted before.
+    known: bool,
+    /// Connections in a row that failed over the version, perhaps.
+    faults: u32,
 }
 
-fn hash(publish: &Publish) -> u64 {
-    fingerprint([publish.topic.as_bytes(), &publish.payload])
+impl Default for Versions {
+    fn default() -> Self {
+        Self { next: Version::V5, known: false, faults: 0 }
+    }
 }
 
-pub(super) fn qos(level: u8) -> QoS {
-    rumqttc::mqttbytes::qos(level).unwrap_or(QoS::AtLeastOnce)
+impl Versions {
+    /// Learns from the end of a connection; true when the other version is to be tried at once.
+    fn turn(&mut self, ended: &Ended, accepted: bool) -> bool {
+        if accepted {
+            (self.known, self.faults) = (true, 0);
+            return false;
+        }
+        let silent = matches!(ended, Ended::NoAnswer("CONNECT", _));
+        if !ended.is_about_version() && !silent {
+            return false;
+        }
+        self.faults += 1;
+        let says_so = matches!(ended, Ended::Refused(..));
+        if self.known && !says_so && self.faults < VERSION_FAULTS {
+            return false;
+        }
+        self.known = false;
+        self.next = if self.next == Version::V5 { Version::V4 } else { Version::V5 };
+        // Both in a row and no more, so that a broker that refuses either is not asked without a pause.
+        self.faults % 2 == 1 && !silent
+    }
+}
+
+/// Growing pauses between connections.
+#[derive(Debug, Default)]
+struct Pause {
+    last: Duration,
+}
+
+impl Pause {
+    /// The pause after a connection that stood for so long. One that stood at least as long as the pause before it ends the growth;
+    /// so a broker that takes each connection and ends it at once is not asked without end.
+    fn after(&mut self, stood: Option<Duration>) -> Duration {
+        let stood_well = stood.is_some_and(|stood| stood >= self.last);
+        self.last = if stood_well { BACK_OFF.0 } else { (self.last * 2).clamp(BACK_OFF.0, BACK_OFF.1) };
+        // Clients of one broker that restarts do not all come at the same moment.
+        let chance = std::hash::RandomState::new().build_hasher().finish() % 1000;
+        self.last / 2 + self.last.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 2000.0)
+    }
 }
 
 /// FNV-1a over some texts: the same in every version and on every machine, which a client id has to be.
@@ -355,4 +249,39 @@ pub(crate) fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 
         }
     }
     hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_a_connection_stands() {
+        let mut pause = Pause::default();
+        let mut last = Duration::ZERO;
+        for _ in 0..20 {
+            let next = pause.after(Some(Duration::ZERO).filter(|_| !last.is_zero()));
+            assert!(next <= BACK_OFF.1 && next * 2 >= last / 2, "{next:?} after {last:?}");
+            last = next;
+        }
+        assert!(last >= BACK_OFF.1 / 2);
+        assert!(pause.after(Some(Duration::from_secs(60))) <= BACK_OFF.0);
+    }
+
+    #[test]
+    fn a_version_that_is_refused_gives_way_to_the_other_once_without_a_pause() {
+        let refused = || Ended::Refused(Version::V5, 1, None);
+        let mut versions = Versions::default();
+        assert!(versions.turn(&refused(), false));
+        assert_eq!(versions.next, Version::V4);
+        assert!(!versions.turn(&Ended::Closed, true));
+        assert_eq!(versions.next, Version::V4);
+        // A broker that restarts behind a proxy hangs up at once; it speaks what it spoke before.
+        assert!(!versions.turn(&Ended::ClosedAtOnce, false));
+        assert_eq!(versions.next, Version::V4);
+
+        let mut versions = Versions::default();
+        assert!(versions.turn(&Ended::ClosedAtOnce, false));
+        assert!(!versions.turn(&Ended::ClosedAtOnce, false), "both were tried");
+    }
 }

@@ -36,7 +36,8 @@ pub(super) fn spec(
     let filter =
         text(options, "name").ok_or_else(|| wrong("A topic without a name".into()).hint("add: name=<topic>"))?;
     let qos = match text(options, "qos") {
-        None => 0,
+        // Another broker keeps what it sends with QoS 1 until the rows are stored (R4).
+        None => u8::from(matches!(broker, BrokerAddress::Remote { .. })),
         Some(qos) => qos.parse().ok().filter(|qos| *qos <= 2).ok_or_else(|| {
             CommandError::structure(format!("Topic '{filter}': '{qos}' is not a quality of service"))
                 .hint("use 0, 1 or 2")
