@@ -3,6 +3,7 @@
 pub mod messages;
 pub mod processes;
 pub mod queues;
+pub mod startup;
 pub mod work_directories;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::{Dictionary, Registry};
 use messages::MessageLog;
 use processes::Processes;
 use queues::Queues;
+use startup::Startup;
 use work_directories::WorkDirectories;
 
 /// The state of a node that its commands share. Crates hold their own services beside it; this is only what the
@@ -47,6 +49,8 @@ pub struct Node {
     pub schedulers: Schedulers,
     /// Scripts that run.
     pub scripts: Scripts,
+    /// Whether the start script still runs.
+    pub startup: Startup,
     /// Cancelled when the node is to drain and end: `exit node`, SIGTERM.
     pub shutdown: CancellationToken,
     name: RwLock<String>,
@@ -103,6 +107,7 @@ impl NodeBuilder {
             directories: self.directories,
             schedulers: Schedulers::default(),
             scripts: Scripts::default(),
+            startup: Startup::default(),
             shutdown: CancellationToken::new(),
             name: RwLock::new(self.name),
             address: RwLock::new(None),

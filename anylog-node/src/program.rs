@@ -41,6 +41,8 @@ pub async fn process(app: &NodeApp, script: &Path, after: &[String]) -> ExitCode
 }
 
 async fn start(app: &NodeApp, script: &Path, after: &[String]) -> Result<(), CommandError> {
+    // Devices are back before the script has said what is to be done with their messages.
+    let _starting = app.node.startup.begin();
     let mut session = terminal_session(app);
     session.run_script(script).await?;
     for command in after {
