@@ -19,7 +19,7 @@ use anylog_core::{Caller, Node, Session};
 use anylog_dbms::schema::{RowConverter, TimeWindow, infer};
 use anylog_dbms::{Catalog, ConnectRequest, Database, PartitionUnit, Partitioning, SqlValue, Target};
 use anylog_ingest::sink::Issuer;
-use anylog_ingest::{FileReceipt, Ingest, Receipt, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, TableRows};
+use anylog_ingest::{FileReceipt, Ingest, Receipt, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, TableRows, Unmapped};
 use anylog_ledger::Ledger;
 use anylog_net::{Listeners, LocalPeers, Protocol, ServerAddress, ServerKind};
 use async_trait::async_trait;
@@ -70,6 +70,11 @@ impl RowSink for Store {
             Ok(rows) => Ok(Receipt::issue(&self.issuer, rows, Vec::new())),
             Err(error) => Err(SinkError::Failed { reason: error.to_string() }),
         }
+    }
+
+    async fn set_aside(&self, unmapped: Unmapped) -> Result<Receipt, SinkError> {
+        // A store that keeps no such messages must say so: then they are not acknowledged.
+        Err(SinkError::Failed { reason: unmapped.reason })
     }
 
     async fn store_file(&self, _: SourceFile) -> Result<FileReceipt, SinkError> {

@@ -135,16 +135,18 @@ async fn messages_that_cannot_be_mapped_are_kept_with_their_reason_and_acknowled
     }
     acknowledgements(&mut events, 200).await;
     assert_eq!(node.numbers("test.numbers"), (0..100).collect::<Vec<_>>());
-    let lines = node.error_lines();
-    assert_eq!(lines.len(), 100);
-    for line in &lines {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(line["topic"], "t");
-        assert!(line["reason"].as_str().unwrap().len() > 10 && line["time"].is_string());
-        assert!(line["msg"].is_string() || line["msg_hex"] == "ff00");
+    let aside = node.sink.aside();
+    assert_eq!(aside.len(), 100);
+    for (unmapped, n) in aside.iter().zip(0..) {
+        let message = &unmapped.message;
+        assert_eq!((&*message.broker, &*message.filter, &*message.topic), ("local", "t", "t"));
+        assert_eq!(&message.payload[..], payloads[n % 4], "as it came");
+        assert!(unmapped.reason.len() > 10 && unmapped.origin == "mqtt topic t");
+        assert_eq!(unmapped.kind, if n % 4 == 3 { "mapping" } else { "not_json" });
     }
+    assert_eq!(aside[3].column, "n");
     let shown = node.run("get local broker").await.unwrap();
-    assert!(shown.contains("messages in the error directory") && shown.contains("100"), "{shown}");
+    assert!(shown.contains("messages in the quarantine") && shown.contains("100"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +157,34 @@ async fn a_message_for_a_table_that_cannot_be_is_kept_too() {
     let (client, mut events) = client(&node, "a");
     client.publish("t", QoS::ExactlyOnce, false, "{\"n\":1}").await.unwrap();
     acknowledgements(&mut events, 1).await;
-    assert!(node.error_lines()[0].contains("not connected"), "{:?}", node.error_lines());
+    assert!(node.sink.aside()[0].reason.contains("not connected"), "{:?}", node.sink.aside());
+}
+
+// R13: an element of a list that does not map stands alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_element_that_does_not_map_does_not_take_the_others_with_it() {
+    let node = TestNode::start().await;
+    node.map("broker=local", "t", 1, "numbers").await;
+    let (client, mut events) = client(&node, "a");
+    client.publish("t", QoS::AtLeastOnce, false, r#"[{"n": 1}, {"m": 2}, {"n": 3}, 4]"#).await.unwrap();
+    acknowledgements(&mut events, 1).await;
+    assert_eq!(node.numbers("test.numbers"), [1, 3]);
+    let aside: Vec<_> = node.sink.aside().into_iter().map(|one| (one.position, one.message.payload.clone())).collect();
+    assert_eq!(aside, [(1, r#"{"m": 2}"#.into()), (3, "4".into())]);
+}
+
+// R14: without a place in the quarantine there is no acknowledgement, and nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_quarantine_holds_the_acknowledgement_back() {
+    let node = TestNode::start().await;
+    node.map("broker=local", "t", 1, "numbers").await;
+    node.sink.fail_aside(Some(SinkError::QuarantineFull { bytes: 10, limit: 10 }));
+    let (client, mut events) = client(&node, "a");
+    client.publish("t", QoS::AtLeastOnce, false, "not json").await.unwrap();
+    until("the message is refused once", || node.sink.aside_tried() > 0).await;
+    node.sink.fail_aside(None);
+    acknowledgements(&mut events, 1).await;
+    assert_eq!(node.sink.aside().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

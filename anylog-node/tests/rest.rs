@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anylog_core::{Caller, CommandError, Declaration, Method, Reply, Status, command};
 use anylog_ingest::sink::Issuer;
-use anylog_ingest::{FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile};
+use anylog_ingest::{FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile, Unmapped};
 use anylog_net::{ConnectionHandler, Protocol, ServerAddress, ServerKind};
 use anylog_node::NodeApp;
 use async_trait::async_trait;
@@ -38,7 +38,7 @@ impl FakeStore {
     fn store(&self, rows: Vec<String>) -> Receipt {
         let (bad, good): (Vec<_>, Vec<_>) = rows.into_iter().enumerate().partition(|(_, row)| row.contains("bad"));
         let refused =
-            bad.iter().map(|(row, _)| RefusedRow { part: 0, row: *row, reason: "column 'v': bad".into() }).collect();
+            bad.iter().map(|(row, _)| RefusedRow { part: 0, row: *row, reason: "column 'v': bad".into(), ..RefusedRow::default() }).collect();
         let stored = good.len();
         self.rows.lock().extend(good.into_iter().map(|(_, row)| row));
         Receipt::issue(&self.issuer, stored, refused)
@@ -51,6 +51,10 @@ impl RowSink for FakeStore {
         let part = group.parts.into_iter().next().unwrap();
         assert!(group.origin.starts_with("rest 127.0.0.1"), "{}", group.origin);
         Self::refusal(&part.dbms, &part.table).map_or_else(|| Ok(self.store(part.rows)), Err)
+    }
+
+    async fn set_aside(&self, _: Unmapped) -> Result<Receipt, SinkError> {
+        Ok(Receipt::issue(&self.issuer, 0, Vec::new()))
     }
 
     async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError> {

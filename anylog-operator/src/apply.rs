@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anylog_core::time::stored;
-use anylog_dbms::{Dbms, DbmsError, SegmentId, SqlValue, Target};
+use anylog_dbms::{Dbms, DbmsError, RowRef, SegmentId, SqlValue, Target};
 use parking_lot::{Condvar, Mutex};
 
 use crate::journal::record::SegmentHeader;
-use crate::quarantine::{QuarantinedRow, key};
+use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::store::Shared;
 use crate::tables::TableState;
 
@@ -37,7 +37,11 @@ pub(crate) struct Batch {
     pub(crate) partition: Option<String>,
     /// Place of the frame in the journal; 0 for rows that do not come from the journal.
     pub(crate) sequence: u64,
+    /// The values of the operator's own columns, the same in all rows.
+    pub(crate) shared: Vec<SqlValue>,
     pub(crate) rows: Vec<BatchRow>,
+    /// The values of the data columns, row after row.
+    pub(crate) values: Vec<SqlValue>,
     pub(crate) origin: Arc<str>,
     /// The last ordinal of the segment that is settled with this batch.
     pub(crate) mark: u64,
@@ -50,7 +54,6 @@ pub(crate) struct BatchRow {
     /// Which row of its message or file it was, from 0.
     pub(crate) position: usize,
     pub(crate) text: String,
-    pub(crate) values: Vec<SqlValue>,
 }
 
 /// A row that the engine refused.
@@ -106,6 +109,11 @@ impl Applier {
         queue.work.push_back(Work { batch, settled });
         drop(queue);
         self.arrived.notify_one();
+    }
+
+    /// Rows that wait for the thread.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.queue.lock().work.iter().map(|work| work.batch.rows.len() as u64).sum()
     }
 
     pub(crate) fn close(&self) {
@@ -178,40 +186,79 @@ struct Group {
     pieces: Vec<(usize, Batch)>,
 }
 
-/// Where a row of a group came from.
-struct Tag {
+/// Rows of one batch.
+struct Piece {
+    /// The batch.
     number: usize,
     segment: SegmentId,
-    ordinal: u64,
-    position: usize,
-    text: String,
+    shared: Vec<SqlValue>,
+    rows: Vec<BatchRow>,
+    values: Vec<SqlValue>,
     origin: Arc<str>,
+}
+
+impl Piece {
+    /// Values of a row beside the shared ones.
+    fn width(&self) -> usize {
+        self.values.len() / self.rows.len().max(1)
+    }
+
+    /// Takes the rows from `at` on away.
+    fn split_off(&mut self, at: usize) -> Self {
+        let values = self.values.split_off(at * self.width());
+        let (rows, shared, origin) = (self.rows.split_off(at), self.shared.clone(), Arc::clone(&self.origin));
+        Self { number: self.number, segment: self.segment, shared, rows, values, origin }
+    }
+
+    fn remove(&mut self, at: usize) {
+        let width = self.width();
+        self.values.drain(at * width..(at + 1) * width);
+        self.rows.remove(at);
+    }
 }
 
 /// Rows that are stored by one call.
 struct Chunk {
-    rows: Vec<Vec<SqlValue>>,
-    tags: Vec<Tag>,
+    pieces: Vec<Piece>,
     marks: Vec<(SegmentId, u64)>,
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.rows.len()).sum()
+    }
+
+    fn rows(&self) -> Vec<RowRef<'_>> {
+        let mut rows = Vec::with_capacity(self.len());
+        for piece in &self.pieces {
+            let width = piece.width();
+            let of = |at: usize| RowRef { shared: &piece.shared, own: &piece.values[at * width..(at + 1) * width] };
+            rows.extend((0..piece.rows.len()).map(of));
+        }
+        rows
+    }
+
+    /// The piece that holds a row, and the row's place in it.
+    fn place(&self, mut index: usize) -> Option<(usize, usize)> {
+        for (at, piece) in self.pieces.iter().enumerate() {
+            if index < piece.rows.len() {
+                return Some((at, index));
+            }
+            index -= piece.rows.len();
+        }
+        None
+    }
 }
 
 impl Group {
     fn settle(self, shared: &Shared, results: &mut [Result<Vec<Refusal>, DbmsError>]) -> Result<(), DbmsError> {
         let Group { table, target, pieces } = self;
-        let mut chunk = Chunk { rows: Vec::new(), tags: Vec::new(), marks: Vec::new() };
+        let mut chunk = Chunk { pieces: Vec::with_capacity(pieces.len()), marks: Vec::new() };
         for (number, batch) in pieces {
-            for row in batch.rows {
-                chunk.rows.push(row.values);
-                chunk.tags.push(Tag {
-                    number,
-                    segment: batch.segment.id,
-                    ordinal: row.ordinal,
-                    position: row.position,
-                    text: row.text,
-                    origin: Arc::clone(&batch.origin),
-                });
-            }
-            raise(&mut chunk.marks, batch.segment.id, batch.mark);
+            let segment = batch.segment.id;
+            raise(&mut chunk.marks, segment, batch.mark);
+            let Batch { shared, rows, values, origin, .. } = batch;
+            chunk.pieces.push(Piece { number, segment, shared, rows, values, origin });
         }
         let started = std::time::Instant::now();
         let mut attempt = Attempt { shared, table: &table, target: &target, pause: FIRST_PAUSE, repaired: false };
@@ -252,7 +299,7 @@ impl Attempt<'_> {
     ) -> Result<Option<[Chunk; 2]>, DbmsError> {
         let dbms: &dyn Dbms = self.table.database.dbms().as_ref();
         loop {
-            let error = match dbms.apply(self.target, &self.table.columns, &chunk.rows, &chunk.marks) {
+            let error = match dbms.apply_rows(self.target, &self.table.columns, &chunk.rows(), &chunk.marks) {
                 Ok(()) => {
                     self.shared.stats.database_works(&self.table.dbms);
                     return Ok(None);
@@ -260,7 +307,7 @@ impl Attempt<'_> {
                 Err(error) => error,
             };
             match error {
-                DbmsError::RowRefused { index, reason } if index < chunk.rows.len() => {
+                DbmsError::RowRefused { index, reason } if index < chunk.len() => {
                     self.refuse(&mut chunk, index, reason, results)?;
                 }
                 DbmsError::DiskFull { .. } | DbmsError::Connect { .. } => self.wait(&error)?,
@@ -272,9 +319,9 @@ impl Attempt<'_> {
                             continue;
                         }
                     }
-                    if chunk.rows.is_empty() || !works(dbms) {
+                    if chunk.len() == 0 || !works(dbms) {
                         self.wait(&error)?;
-                    } else if chunk.rows.len() == 1 {
+                    } else if chunk.len() == 1 {
                         self.refuse(&mut chunk, 0, error.to_string(), results)?;
                     } else {
                         return Ok(Some(halves(chunk)));
@@ -291,26 +338,21 @@ impl Attempt<'_> {
         reason: String,
         results: &mut [Result<Vec<Refusal>, DbmsError>],
     ) -> Result<(), DbmsError> {
-        let tag = &chunk.tags[index];
+        let Some((at, index)) = chunk.place(index) else { return Ok(()) };
+        let (piece, tag) = (&chunk.pieces[at], &chunk.pieces[at].rows[index]);
         let now = self.shared.node.clock.now();
-        let row = QuarantinedRow {
-            key: key(tag.segment, tag.ordinal),
-            time: stored(now),
-            dbms: self.table.dbms.clone(),
-            table: self.table.table.clone(),
-            origin: tag.origin.to_string(),
-            position: tag.position as u64,
-            reason: reason.clone(),
-            row: tag.text.clone(),
-        };
-        while let Err(error) = self.shared.quarantine.add(now, std::slice::from_ref(&row)) {
+        let target = (self.table.dbms.as_str(), self.table.table.as_str());
+        let problem = Problem::new("database", reason.as_str());
+        let row =
+            QuarantinedRow::of_row(key(piece.segment, tag.ordinal), stored(now), target, &problem, tag.text.clone())
+                .from(&piece.origin, tag.position);
+        while let Err(error) = self.shared.quarantine.add_promised(vec![row.clone()]) {
             self.wait(&DbmsError::Statement { engine: "quarantine".into(), reason: error.to_string() })?;
         }
-        if let Ok(refused) = &mut results[tag.number] {
+        if let Ok(refused) = &mut results[piece.number] {
             refused.push(Refusal { ordinal: tag.ordinal, position: tag.position, reason });
         }
-        chunk.rows.remove(index);
-        chunk.tags.remove(index);
+        chunk.pieces[at].remove(index);
         Ok(())
     }
 
@@ -340,13 +382,22 @@ fn works(dbms: &dyn Dbms) -> bool {
 }
 
 fn halves(chunk: Chunk) -> [Chunk; 2] {
-    let Chunk { mut rows, mut tags, marks } = chunk;
-    let middle = rows.len() / 2;
-    let (late_rows, late_tags) = (rows.split_off(middle), tags.split_off(middle));
+    let middle = chunk.len() / 2;
+    let Some((at, index)) = chunk.place(middle) else {
+        return [Chunk { pieces: Vec::new(), marks: Vec::new() }, chunk];
+    };
+    let Chunk { mut pieces, marks } = chunk;
+    let mut late = pieces.split_off(at);
+    if index > 0 {
+        let rest = late[0].split_off(index);
+        pieces.push(std::mem::replace(&mut late[0], rest));
+    }
     // The first half settles only what it holds; the last carries the marks of all.
     let mut early = Vec::new();
-    for tag in &tags {
-        raise(&mut early, tag.segment, tag.ordinal);
+    for piece in &pieces {
+        if let Some(last) = piece.rows.last() {
+            raise(&mut early, piece.segment, last.ordinal);
+        }
     }
-    [Chunk { rows, tags, marks: early }, Chunk { rows: late_rows, tags: late_tags, marks }]
+    [Chunk { pieces, marks: early }, Chunk { pieces: late, marks }]
 }

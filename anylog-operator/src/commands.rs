@@ -1,7 +1,9 @@
 //! The commands of an operator: thin adapters between the language and [`OperatorService`].
 
 mod act;
+mod quarantine;
 mod show;
+mod streaming;
 
 use std::sync::Arc;
 
@@ -16,7 +18,72 @@ pub fn commands(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
     let mut all = starting(service);
     all.extend(buffers(service));
     all.extend(looking(service));
+    all.extend(aside(service));
     all
+}
+
+/// The options that choose records of the quarantine.
+fn chosen(declaration: Declaration) -> Declaration {
+    declaration
+        .option("dbms", OptionKind::Text, "rows for this database")
+        .option("table", OptionKind::Text, "rows for this table")
+        .option("topic", OptionKind::Text, "messages of this topic, and rows of them")
+        .option("reason", OptionKind::Text, "of this kind, or with these words in the reason")
+        .option("from", OptionKind::Date, "put aside at this time or later")
+        .option("to", OptionKind::Date, "put aside before this time")
+        .option("id", OptionKind::Text, "the record with this key")
+}
+
+fn aside(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
+    let state = || Arc::clone(service);
+    vec![
+        command(
+            chosen(
+                Declaration::new(
+                    "get quarantine",
+                    "Shows rows and messages that could not be stored, with the reasons, newest first.",
+                )
+                .reads()
+                .optional_word("topic", "summary: only the counts"),
+            )
+            .option("limit", OptionKind::Int, "at most so many records; 0 for all")
+            .default_is("100")
+            .format_option()
+            .returns(
+                "the bytes and the limit, the counts by kind, database and table with the oldest and newest, and the records; as \
+                 JSON an object with bytes, limit, records, counts, since_start (the counters), rows",
+            )
+            .example("get quarantine where dbms = test and table = rand_data")
+            .example("get quarantine summary"),
+            state(),
+            |state, session, call| Box::pin(quarantine::get(state, session, call)),
+        ),
+        command(
+            chosen(Declaration::new(
+                "retry quarantine",
+                "Tries rows and messages of the quarantine again, by the tables and mappings of now. What succeeds is stored and \
+                 leaves; what fails stays, with the new reason.",
+            ))
+            .option("dry_run", OptionKind::Bool, "only says what would happen")
+            .default_is("false")
+            .format_option()
+            .returns("how many records were tried, how many left, their rows, and how many were refused again, by kind")
+            .example("retry quarantine where topic = anylog-demo")
+            .example("retry quarantine where dbms = test and table = rand_data and dry_run = true"),
+            state(),
+            |state, session, call| Box::pin(quarantine::retry(state, session, call)),
+        ),
+        command(
+            chosen(Declaration::new("delete quarantine", "Throws rows and messages of the quarantine away, for good."))
+                .option("all", OptionKind::Bool, "all of them")
+                .default_is("false")
+                .returns("how many records were deleted")
+                .example("delete quarantine where reason = not_json and to = -30d")
+                .example("delete quarantine where all = true"),
+            state(),
+            |state, session, call| Box::pin(quarantine::delete(state, session, call)),
+        ),
+    ]
 }
 
 fn starting(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
@@ -144,12 +211,37 @@ fn buffers(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
                 "set time window",
                 "Says which times in data are believed; other rows go to the quarantine.",
             )
+            .option("dbms", OptionKind::Text, "for tables of this database only")
+            .key_alias(&["dbms_name"])
+            .option("table", OptionKind::Text, "for this table only")
+            .key_alias(&["table_name"])
             .option("past", OptionKind::Duration, "how long ago a time may be; since 1970 unless given")
             .option("future", OptionKind::Duration, "how far ahead a time may be")
             .default_is("1 day")
-            .example("set time window where past = 365 days and future = 1 day"),
+            .option(
+                "partitions",
+                OptionKind::Int,
+                "partitions of a table beyond which rows make none but the present one",
+            )
+            .default_is("4096")
+            .option("reset", OptionKind::Bool, "forgets what was said of this scope, so that the wider one holds")
+            .default_is("false")
+            .returns("nothing; rows that come from now on are judged by it")
+            .example("set time window where past = 365 days and future = 1 day")
+            .example("set time window where dbms = test and table = rand_data and past = 30 days and partitions = 60"),
             state(),
             |state, session, call| Box::pin(act::set_time_window(state, session, call)),
+        ),
+        command(
+            Declaration::new(
+                "set quarantine",
+                "Says how much the quarantine may hold. When it is full, what would go there is not acknowledged.",
+            )
+            .required("limit", OptionKind::Bytes, "bytes of its files")
+            .returns("nothing")
+            .example("set quarantine where limit = 1GB"),
+            state(),
+            |state, session, call| Box::pin(quarantine::set_limit(state, session, call)),
         ),
         command(
             Declaration::new("delete archive", "Removes archived source files that are older than a number of days.")
@@ -178,15 +270,17 @@ fn looking(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new(
                 "get streaming",
-                "Shows the rows that wait in buffers, by table; with config, the thresholds.",
+                "Shows the rows that wait in buffers, by table; with config, the thresholds; with queues, what waits and its bounds.",
             )
             .reads()
-            .optional_word("topic", "config")
+            .optional_word("topic", "config or queues")
             .format_option()
+            .returns("a row by table and the queues of the node; as JSON the tables, of queues the queues")
             .example("get streaming")
-            .example("get streaming config"),
+            .example("get streaming config")
+            .example("get streaming queues where format = json"),
             state(),
-            |state, session, call| Box::pin(show::streaming(state, session, call)),
+            |state, session, call| Box::pin(streaming::show(state, session, call)),
         ),
         command(
             Declaration::new("get archived files", "Lists the archived source files of a day.")
@@ -198,16 +292,26 @@ fn looking(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
             |state, session, call| Box::pin(show::archived(state, session, call)),
         ),
         command(
-            Declaration::new("get quarantine", "Shows rows that could not be stored, with the reasons, newest first.")
+            Declaration::new("get stats", "Shows the counters of a service, as monitoring asks for them.")
                 .reads()
-                .option("dbms", OptionKind::Text, "of this database")
-                .option("table", OptionKind::Text, "of this table")
-                .option("limit", OptionKind::Int, "at most so many rows")
-                .default_is("100")
+                .required("service", OptionKind::Choice(&["operator"]), "whose counters")
+                .option("topic", OptionKind::Choice(&["summary", "inserts", "json", "sql", "error", "config"]), "which of them")
+                .default_is("summary")
                 .format_option()
-                .example("get quarantine where dbms = test and table = rand_data"),
+                .returns("what get operator shows of the topic; of the summary as JSON also a timestamp")
+                .example("get stats where service = operator and topic = summary and format = json"),
             state(),
-            |state, session, call| Box::pin(show::quarantine(state, session, call)),
+            |state, session, call| Box::pin(show::stats(state, session, call)),
+        ),
+        command(
+            Declaration::new("reset stats", "Starts the counters of a service anew.")
+                .required("service", OptionKind::Choice(&["operator"]), "whose counters")
+                .option("topic", OptionKind::Choice(&["summary"]), "which of them; the summary is made of all")
+                .default_is("summary")
+                .returns("nothing")
+                .example("reset stats where service = operator and topic = summary"),
+            state(),
+            |state, session, call| Box::pin(show::reset_stats(state, session, call)),
         ),
     ]
 }

@@ -103,6 +103,17 @@ pub enum OperatorError {
         /// What happened.
         reason: String,
     },
+    /// The quarantine holds as much as it may.
+    #[error("the quarantine is full: {bytes} of {limit} bytes")]
+    QuarantineFull {
+        /// Bytes that it holds.
+        bytes: u64,
+        /// Bytes that it may hold.
+        limit: u64,
+    },
+    /// Records of the quarantine are being tried again or deleted.
+    #[error("records of the quarantine are being tried again or deleted already")]
+    QuarantineBusy,
     /// A threshold that makes no sense.
     #[error("{reason}")]
     Threshold {
@@ -141,6 +152,8 @@ impl OperatorError {
             OperatorError::Compressed { .. } => Status::UNZIP,
             OperatorError::UnknownMember { .. } => Status::UNKNOWN_MEMBER,
             OperatorError::Segment { .. } => Status::PROCESS_FAILURE,
+            OperatorError::QuarantineFull { .. } => Status::OVERLOADED,
+            OperatorError::QuarantineBusy => Status::PROCESS_RUNNING,
             OperatorError::Threshold { .. } => Status::COMMAND_PARAMETERS,
             OperatorError::Sink(error) => CommandError::from(error.clone()).status,
             OperatorError::Journal(JournalError::Full { .. }) => Status::DISK_FULL,
@@ -187,6 +200,7 @@ impl From<OperatorError> for SinkError {
             }
             OperatorError::Journal(JournalError::Closed) | OperatorError::NotRunning => SinkError::NotRunning,
             OperatorError::Busy { .. } => SinkError::Overloaded,
+            OperatorError::QuarantineFull { bytes, limit } => SinkError::QuarantineFull { bytes, limit },
             OperatorError::Dbms(DbmsError::NotConnected { name }) => SinkError::UnknownDbms { dbms: name },
             other => SinkError::Failed { reason: other.to_string() },
         }

@@ -3,35 +3,31 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use anylog_dbms::schema::ConvertedRow;
 use anylog_dbms::{Partitioning, SqlValue};
 use anylog_ingest::SinkError;
 use jiff::Timestamp;
 
+use crate::apply::BatchRow;
+use crate::quarantine::Problem;
 use crate::store::Shared;
 use crate::tables::TableState;
-
-/// Partitions of one table that a process writes to at most: a device with a broken clock must not make thousands.
-const MAX_PARTITIONS: usize = 4096;
-
-/// A row that fits its table.
-pub(crate) struct FittingRow {
-    pub(crate) position: usize,
-    pub(crate) text: String,
-    pub(crate) values: Vec<SqlValue>,
-}
 
 /// Rows in a row that go to one partition.
 pub(crate) struct Run {
     pub(crate) partition: Option<String>,
-    pub(crate) rows: Vec<FittingRow>,
+    /// The rows, still without ordinals.
+    pub(crate) rows: Vec<BatchRow>,
+    /// The values of their data columns, row after row.
+    pub(crate) values: Vec<SqlValue>,
 }
 
 /// Rows of one table, ready to be stored.
 pub(crate) struct Fitted {
     pub(crate) table: Arc<TableState>,
     pub(crate) runs: Vec<Run>,
-    /// Position and reason of rows that do not fit, and their texts.
-    pub(crate) refused: Vec<(usize, String, String)>,
+    /// Position and problem of rows that do not fit, and their texts.
+    pub(crate) refused: Vec<(usize, Problem, String)>,
 }
 
 impl Shared {
@@ -45,39 +41,36 @@ impl Shared {
         received: Timestamp,
     ) -> Result<Fitted, SinkError> {
         let mut state = self.tables.ensure(dbms, table, &rows, declared).await?;
-        let (mut converted, wide) = convert(&state, &rows, received);
-        if !wide.is_empty() {
-            state = self.tables.widen(&state, &wide).await?;
-            converted = convert(&state, &rows, received).0;
+        let mut converted = convert(&state, &rows, received);
+        if !converted.wide.is_empty() {
+            state = self.tables.widen(&state, &converted.wide).await?;
+            converted = convert(&state, &rows, received);
         }
         let partitioning = self.catalog.partitioning(dbms, table);
-        let mut placer = Placer { state: &state, partitioning, last: None };
         let mut fitted = Fitted { table: Arc::clone(&state), runs: Vec::new(), refused: Vec::new() };
-        for (position, (text, converted)) in rows.into_iter().zip(converted).enumerate() {
-            let placed = converted.and_then(|values| Ok((placer.place(received, &values)?, values)));
-            match placed {
-                Err(reason) => fitted.refused.push((position, reason, text)),
-                Ok((partition, values)) => {
-                    let row = FittingRow { position, text, values };
-                    match fitted.runs.last_mut() {
-                        Some(run) if run.partition == partition => run.rows.push(row),
-                        _ => fitted.runs.push(Run { partition, rows: vec![row] }),
-                    }
-                }
-            }
-        }
-        self.make_partitions(&state, &mut fitted).await?;
+        place(&mut fitted, partitioning, rows, converted, received);
+        self.make_partitions(&state, &mut fitted, received).await?;
         Ok(fitted)
     }
 }
 
 impl Shared {
-    /// Makes the partitions of the rows. Rows that would make more than a table may have are refused.
-    async fn make_partitions(&self, state: &Arc<TableState>, fitted: &mut Fitted) -> Result<(), SinkError> {
+    /// Makes the partitions of the rows. Rows that would make more than a table may have are refused, save those of the present: a
+    /// device with a broken clock must not make thousands, nor stop the others (R16).
+    async fn make_partitions(
+        &self,
+        state: &Arc<TableState>,
+        fitted: &mut Fitted,
+        received: Timestamp,
+    ) -> Result<(), SinkError> {
         let wanted: BTreeSet<String> = fitted.runs.iter().filter_map(|run| run.partition.clone()).collect();
         let mut denied = BTreeSet::new();
         for partition in wanted {
-            if !state.knows_partition(&partition) && state.partitions_in_use() >= MAX_PARTITIONS {
+            let is_present = || {
+                let partitioning = self.catalog.partitioning(&state.dbms, &state.table);
+                partitioning.is_some_and(|partitioning| partitioning.name(&state.table, received) == partition)
+            };
+            if !state.knows_partition(&partition) && !state.takes_partitions() && !is_present() {
                 denied.insert(partition);
             } else {
                 self.tables.ensure_partition(state, &partition).await?;
@@ -91,52 +84,133 @@ impl Shared {
         fitted.runs = kept;
         for run in refused {
             let partition = run.partition.unwrap_or_default();
-            let reason =
-                format!("partition '{partition}' would be one more than the {MAX_PARTITIONS} that a table may use");
-            fitted.refused.extend(run.rows.into_iter().map(|row| (row.position, reason.clone(), row.text)));
+            let problem = Problem::new(
+                "partition_limit",
+                format!(
+                    "partition '{partition}' would be one more than the {} that rows of table '{}' may make",
+                    state.partition_limit(),
+                    state.table
+                ),
+            );
+            fitted.refused.extend(run.rows.into_iter().map(|row| (row.position, problem.clone(), row.text)));
         }
         Ok(())
     }
 }
 
-type Converted = Result<Vec<SqlValue>, String>;
+/// Rows of a table as values.
+struct Converted {
+    /// The values of the rows that fit, row after row.
+    values: Vec<SqlValue>,
+    /// The others, by position.
+    problems: Vec<(usize, Problem)>,
+    /// Columns that must become wider first.
+    wide: BTreeSet<usize>,
+}
 
-fn convert(state: &TableState, rows: &[String], received: Timestamp) -> (Vec<Converted>, BTreeSet<usize>) {
-    let mut wide = BTreeSet::new();
-    let mut converted = Vec::with_capacity(rows.len());
-    for row in rows {
-        converted.push(match state.converter.convert(row, received) {
-            Ok(row) => {
-                wide.extend(row.widen);
-                Ok(row.values)
-            }
-            Err(problem) => Err(problem.to_string()),
-        });
+fn convert(state: &TableState, rows: &[String], received: Timestamp) -> Converted {
+    let values = Vec::with_capacity(rows.len() * state.data_width());
+    let mut converted = ConvertedRow { values, widen: Vec::new() };
+    let mut problems = Vec::new();
+    for (position, row) in rows.iter().enumerate() {
+        if let Err(problem) = state.converter.convert_into(row, received, &mut converted) {
+            problems.push((position, problem.into()));
+        }
     }
-    (converted, wide)
+    Converted { values: converted.values, problems, wide: converted.widen.into_iter().collect() }
+}
+
+/// Puts rows to their partitions.
+fn place(
+    fitted: &mut Fitted,
+    partitioning: Option<Partitioning>,
+    rows: Vec<String>,
+    converted: Converted,
+    received: Timestamp,
+) {
+    let state = Arc::clone(&fitted.table);
+    let width = state.data_width();
+    let column = partitioning.as_ref().and_then(|partitioning| state.place_of(&partitioning.column));
+    let mut placer = Placer { state: &state, partitioning, column, last: None };
+    let mut problems = converted.problems.into_iter().peekable();
+    let (mut values, count) = (converted.values.into_iter(), rows.len());
+    for (position, text) in rows.into_iter().enumerate() {
+        if let Some((_, problem)) = problems.next_if(|(bad, _)| *bad == position) {
+            fitted.refused.push((position, problem, text));
+            continue;
+        }
+        let moved = match placer.moves(received, values.as_slice().get(..width).unwrap_or_default()) {
+            Ok(moved) => moved,
+            Err(problem) => {
+                values.by_ref().take(width).for_each(drop);
+                fitted.refused.push((position, problem, text));
+                continue;
+            }
+        };
+        if moved || fitted.runs.is_empty() {
+            let (partition, left) = (placer.partition(), count - position);
+            // Most rows that come together go to one partition.
+            let expected = if fitted.runs.is_empty() { left } else { 0 };
+            let (rows, values) = (Vec::with_capacity(expected), Vec::with_capacity(expected * width));
+            fitted.runs.push(Run { partition, rows, values });
+        }
+        if let Some(run) = fitted.runs.last_mut() {
+            run.rows.push(BatchRow { ordinal: 0, position, text });
+            run.values.extend(values.by_ref().take(width));
+        }
+    }
 }
 
 struct Placer<'a> {
     state: &'a TableState,
     partitioning: Option<Partitioning>,
-    /// The last hour asked for and its partition: no partition is narrower than an hour.
-    last: Option<(i64, String)>,
+    /// Which value decides; none: the time of arrival.
+    column: Option<usize>,
+    last: Option<Place>,
 }
 
+/// The place of the last row.
+struct Place {
+    /// The beginning of the time that decided, as far as its hour: no partition is narrower.
+    hour: String,
+    name: String,
+}
+
+/// `YYYY-MM-DD HH` of a stored time.
+const HOUR: usize = 13;
+
 impl Placer<'_> {
-    fn place(&mut self, received: Timestamp, values: &[SqlValue]) -> Result<Option<String>, String> {
-        let Some(partitioning) = &self.partitioning else { return Ok(None) };
-        let time = self.state.partition_time(&partitioning.column, received, values).ok_or_else(|| {
-            format!("column '{}': expected a time that decides the row's partition, got none", partitioning.column)
-        })?;
-        let hour = time.as_second().div_euclid(3600);
-        if let Some((known, name)) = &self.last
-            && *known == hour
-        {
-            return Ok(Some(name.clone()));
+    fn partition(&self) -> Option<String> {
+        self.last.as_ref().map(|place| place.name.clone())
+    }
+
+    /// Finds the place of a row; true when it is another than that of the row before.
+    fn moves(&mut self, received: Timestamp, values: &[SqlValue]) -> Result<bool, Problem> {
+        let Some(partitioning) = &self.partitioning else { return Ok(false) };
+        let text = self.column.and_then(|column| match values.get(column)? {
+            SqlValue::Text(text) => text.get(..HOUR),
+            _ => None,
+        });
+        match (&self.last, text, self.column) {
+            (Some(last), Some(hour), _) if last.hour == hour => return Ok(false),
+            // All rows of a batch arrived at one time.
+            (Some(_), _, None) if self.state.is_arrival(&partitioning.column) => return Ok(false),
+            _ => {}
         }
+        let time = self.state.partition_time(&partitioning.column, received, values).ok_or_else(|| Problem {
+            kind: "missing",
+            column: partitioning.column.clone(),
+            expected: "a time that decides the row's partition".into(),
+            actual: "none".into(),
+            reason: format!(
+                "column '{}': expected a time that decides the row's partition, got none",
+                partitioning.column
+            ),
+        })?;
         let name = partitioning.name(&self.state.table, time);
-        self.last = Some((hour, name.clone()));
-        Ok(Some(name))
+        let hour = text.unwrap_or_default().to_owned();
+        let moved = self.last.as_ref().is_none_or(|last| last.name != name);
+        self.last = Some(Place { hour, name });
+        Ok(moved)
     }
 }

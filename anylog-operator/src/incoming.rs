@@ -11,19 +11,19 @@ use std::time::Duration;
 
 use anylog_core::time::stored;
 use anylog_dbms::{NewFile, SegmentId, Target, TsdError, TsdFile, TsdStore, TsdUpdate, tsd};
-use anylog_ingest::{SinkError, SourceFile};
+use anylog_ingest::{RefusedRow, SinkError, SourceFile};
 use jiff::Timestamp;
 use md5::{Digest, Md5};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::OperatorError;
-use crate::apply::{Batch, BatchRow, apply};
+use crate::apply::{Batch, apply};
 use crate::archive;
 use crate::disk::{sync_directory, write_durably};
 use crate::error::file_error;
 use crate::fit::Fitted;
 use crate::journal::record::SegmentHeader;
-use crate::quarantine::{QuarantinedRow, key};
+use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::source_file::{SourceKind, SourceName, content_hash, registered};
 use crate::store::{MEMORY_LIMIT, Settings, Shared};
 use crate::tables::blocking;
@@ -38,8 +38,8 @@ const CHUNK_ROWS: usize = 5000;
 pub(crate) struct StoredFile {
     pub(crate) hash: String,
     pub(crate) rows: usize,
-    /// Row number in the file, and reason.
-    pub(crate) refused: Vec<(usize, String)>,
+    /// Rows that went to the quarantine, by their number in the file.
+    pub(crate) refused: Vec<RefusedRow>,
 }
 
 /// Stores a file that came over REST.
@@ -147,6 +147,8 @@ struct Registered {
     member: String,
     file_id: Option<i64>,
     time: Timestamp,
+    /// It was taken up before, and a crash came.
+    resumed: bool,
 }
 
 async fn store(
@@ -157,6 +159,11 @@ async fn store(
     origin: &str,
 ) -> Result<StoredFile, OperatorError> {
     let settings = shared.settings();
+    let (held, limit) = (shared.quarantine.bytes(), shared.quarantine.limit());
+    if held >= limit {
+        // A file that has begun is promised whole, whatever goes to the quarantine; so it does not begin.
+        return Err(OperatorError::QuarantineFull { bytes: held, limit });
+    }
     let rows = read_rows(&name.plain(), &content)?;
     // The table comes first: a file that cannot be stored must not be registered.
     shared.tables.ensure(&name.dbms, &name.table, &rows, &[]).await?;
@@ -220,7 +227,7 @@ async fn register(
         let modified = std::fs::metadata(path).and_then(|data| data.modified()).map_err(file_error(path))?;
         let time = Timestamp::try_from(modified).unwrap_or_else(|_| shared.now());
         let time = Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time);
-        return Ok(Registered { table: String::new(), member: "0".into(), file_id: None, time });
+        return Ok(Registered { table: String::new(), member: "0".into(), file_id: None, time, resumed: true });
     };
     let file = NewFile {
         dbms: name.dbms.clone(),
@@ -248,12 +255,12 @@ async fn register(
 }
 
 /// A registered file that nobody finished: a crash came between its registration and its rows.
-fn unfinished(file: &TsdFile) -> bool {
+pub(crate) fn unfinished(file: &TsdFile) -> bool {
     file.rows == 0 && file.status1.is_empty()
 }
 
 fn adopted(table: &str, member: String, file: &TsdFile) -> Registered {
-    Registered { table: table.to_owned(), member, file_id: Some(file.file_id), time: file.time }
+    Registered { table: table.to_owned(), member, file_id: Some(file.file_id), time: file.time, resumed: true }
 }
 
 /// Registers a file of this node; none when it is a duplicate.
@@ -273,6 +280,7 @@ fn register_own(
                     member,
                     file_id: Some(file_id),
                     time: file.time,
+                    resumed: false,
                 }));
             }
             Err(TsdError::Duplicate { .. }) => match known(store)? {
@@ -296,7 +304,13 @@ fn register_peer(
 ) -> Result<Option<Registered>, OperatorError> {
     let table = format!("tsd_{member}");
     match store.register_peer(member, file_id, file) {
-        Ok(()) => Ok(Some(Registered { table, member: member.to_owned(), file_id: Some(file_id), time: file.time })),
+        Ok(()) => Ok(Some(Registered {
+            table,
+            member: member.to_owned(),
+            file_id: Some(file_id),
+            time: file.time,
+            resumed: false,
+        })),
         Err(TsdError::Duplicate { .. }) => {
             let found = store.get(&table, file_id)?;
             let found = found.filter(|found| found.hash == file.hash && unfinished(found));
@@ -347,8 +361,12 @@ async fn apply_rows(
     registered: &Registered,
     rows: Vec<String>,
     origin: &str,
-) -> Result<Vec<(usize, String)>, OperatorError> {
+) -> Result<Vec<RefusedRow>, OperatorError> {
     let header = Arc::new(segment_of(name, registered));
+    if registered.resumed {
+        let (shared, id) = (Arc::clone(shared), header.id);
+        blocking(move || shared.quarantine.recall(id)).await?;
+    }
     let origin: Arc<str> = Arc::from(origin);
     let mut refused = Vec::new();
     let mut rows = rows.into_iter();
@@ -372,58 +390,50 @@ fn apply_chunk(
     fitted: Fitted,
     before: usize,
     origin: &Arc<str>,
-) -> Result<Vec<(usize, String)>, OperatorError> {
+) -> Result<Vec<RefusedRow>, OperatorError> {
     let now = shared.now();
     let mut refused = Vec::new();
     let mut aside = Vec::new();
-    for (position, reason, row) in fitted.refused {
+    for (position, problem, row) in fitted.refused {
         let position = before + position;
-        aside.push(QuarantinedRow {
-            key: key(header.id, position as u64 + 1),
-            time: stored(now),
-            dbms: header.dbms.clone(),
-            table: header.table.clone(),
-            origin: origin.to_string(),
-            position: position as u64,
-            reason: reason.clone(),
-            row,
-        });
-        shared.stats.error(false, now, &header.dbms, &header.table, 27, &reason);
-        refused.push((position, reason));
+        let (key, target) = (key(header.id, position as u64 + 1), (header.dbms.as_str(), header.table.as_str()));
+        let record = QuarantinedRow::of_row(key, stored(now), target, &problem, row);
+        aside.push(record.mapped(&header.source, &header.instructions).from(origin, position));
+        shared.stats.error(false, now, &header.dbms, &header.table, 27, &problem.reason);
+        refused.push(problem.of_row(0, position));
     }
-    shared.quarantine.add(now, &aside)?;
-    let received = stored(header.opened);
+    // The file is registered: its rows are as good as promised, and it is taken up again after a crash.
+    shared.quarantine.add_promised(aside)?;
     let mut batches: Vec<Batch> = Vec::new();
-    for run in fitted.runs {
+    for mut run in fitted.runs {
         let target = Target { table: header.table.clone(), partition: run.partition.clone() };
         let mark = fitted.table.database.dbms().applied(&target, header.id)?.unwrap_or(0);
-        let rows: Vec<BatchRow> = run
-            .rows
-            .into_iter()
-            .map(|row| (before + row.position, row))
-            .filter(|(position, _)| *position as u64 + 1 > mark)
-            .map(|(position, row)| BatchRow {
-                ordinal: position as u64 + 1,
-                position,
-                text: row.text,
-                values: fitted.table.stored_row(header, &received, row.values),
-            })
-            .collect();
-        let Some(last) = rows.last().map(|row| row.ordinal) else { continue };
+        for row in &mut run.rows {
+            row.position += before;
+            row.ordinal = row.position as u64 + 1;
+        }
+        // Rows that were stored before a crash are the first ones.
+        let stored = run.rows.partition_point(|row| row.ordinal <= mark);
+        run.values.drain(..stored * fitted.table.data_width());
+        run.rows.drain(..stored);
+        let Some(last) = run.rows.last().map(|row| row.ordinal) else { continue };
         batches.push(Batch {
             segment: Arc::clone(header),
             table: Arc::clone(&fitted.table),
             partition: run.partition,
             sequence: 0,
-            rows,
+            shared: fitted.table.own_values(header, header.opened),
+            rows: run.rows,
+            values: run.values,
             origin: Arc::clone(origin),
             mark: last,
         });
     }
     for result in apply(shared, batches) {
-        refused.extend(result?.into_iter().map(|refusal| (refusal.position, refusal.reason)));
+        let late = result?.into_iter();
+        refused.extend(late.map(|refusal| Problem::new("database", refusal.reason).of_row(0, refusal.position)));
     }
-    refused.sort();
+    refused.sort_by_key(|row| row.row);
     Ok(refused)
 }
 
@@ -455,6 +465,7 @@ async fn finish(
         std::fs::remove_file(&path).map_err(file_error(&path))?;
         sync_directory(&settings.watch_dir).map_err(file_error(&settings.watch_dir))?;
         database.dbms().forget(&[segment])?;
+        shared.quarantine.sealed(segment);
         Ok::<_, OperatorError>(())
     })
     .await

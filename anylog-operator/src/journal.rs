@@ -42,6 +42,9 @@ use record::{Entries, Entry, RowsEntry, read_frame};
 use recovery::{Damage, Recovery};
 use writer::Writer;
 
+/// Bytes of frames that are read back at one time.
+const PIECE_BYTES: u64 = 1 << 20;
+
 /// Limits of a journal.
 #[derive(Debug, Clone, Copy)]
 pub struct JournalLimits {
@@ -69,6 +72,10 @@ impl Position {
     fn new(file: u32, offset: usize, length: usize) -> Self {
         let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         Self { file, offset: narrow(offset), length: narrow(length) }
+    }
+
+    fn end(&self) -> u64 {
+        u64::from(self.offset) + u64::from(self.length)
     }
 
     /// The number of the file.
@@ -280,30 +287,76 @@ impl Journal {
     /// the log and left out; the number of such frames comes second.
     pub fn rows_of(&self, segment: SegmentId, positions: &[Position]) -> (Vec<(u64, RowsEntry)>, usize) {
         let mut rows = Vec::new();
+        let each = |piece: Vec<(u64, RowsEntry)>| {
+            rows.extend(piece);
+            Ok::<_, std::convert::Infallible>(())
+        };
+        match self.each_rows_of(segment, positions, each) {
+            Ok(lost) => (rows, lost),
+            Err(never) => match never {},
+        }
+    }
+
+    /// As [`Self::rows_of`], handing over the rows in pieces, so that a large segment need not be held as a whole. Ends with the
+    /// first error of `each`.
+    pub fn each_rows_of<E>(
+        &self,
+        segment: SegmentId,
+        positions: &[Position],
+        mut each: impl FnMut(Vec<(u64, RowsEntry)>) -> Result<(), E>,
+    ) -> Result<usize, E> {
         let mut lost = 0;
-        for run in positions.chunk_by(|a, b| a.file == b.file) {
-            let path = self.shared.directory.join(file_name(run[0].file));
-            let pieces: Vec<(u64, usize)> =
-                run.iter().map(|at| (u64::from(at.offset), usize::try_from(at.length).unwrap_or(0))).collect();
-            // One bad frame must not cost its neighbours: when reading all fails, each is tried alone.
-            let read = self.shared.disk.read_pieces(&path, &pieces).map(|all| all.into_iter().map(Some).collect());
-            let read: Vec<Option<Vec<u8>>> = read.unwrap_or_else(|_| {
-                let alone = |piece| self.shared.disk.read_pieces(&path, &[piece]).ok().and_then(|mut all| all.pop());
-                pieces.iter().map(|piece| alone(*piece)).collect()
-            });
-            for (piece, bytes) in pieces.iter().zip(read) {
-                match bytes.as_deref().map(read_frame) {
-                    Some(Ok((frame, _))) => {
-                        let own = frame.entries.into_iter().filter_map(|entry| match entry {
-                            Entry::Rows(entry) if entry.segment.id == segment => Some((frame.sequence, entry)),
-                            _ => None,
-                        });
-                        rows.extend(own);
-                    }
-                    _ => {
-                        lost += 1;
-                        tracing::error!(file = %path.display(), offset = piece.0, "A journal frame is damaged; its rows are lost");
-                    }
+        let mut rest = positions;
+        while let Some(first) = rest.first() {
+            let near = |at: &&Position| {
+                at.file == first.file && at.offset >= first.offset && at.end() - u64::from(first.offset) <= PIECE_BYTES
+            };
+            let count = rest.iter().take_while(near).count().max(1);
+            let (piece, later) = rest.split_at(count);
+            rest = later;
+            let (rows, bad) = self.read_rows(segment, piece);
+            lost += bad;
+            if !rows.is_empty() {
+                each(rows)?;
+            }
+        }
+        Ok(lost)
+    }
+
+    /// The rows of a segment in frames of one file that lie near each other.
+    fn read_rows(&self, segment: SegmentId, piece: &[Position]) -> (Vec<(u64, RowsEntry)>, usize) {
+        let (Some(first), Some(last)) = (piece.first(), piece.last()) else { return Default::default() };
+        let path = self.shared.directory.join(file_name(first.file));
+        let read = |from: &Position, to: u64| {
+            let length = usize::try_from(to - u64::from(from.offset)).unwrap_or(usize::MAX);
+            let read = self.shared.disk.read_pieces(&path, &[(u64::from(from.offset), length)]);
+            read.ok().and_then(|mut pieces| pieces.pop())
+        };
+        // One bad frame must not cost its neighbours: when reading all fails, each is tried alone.
+        let together = read(first, last.end());
+        let (mut rows, mut lost) = (Vec::new(), 0);
+        for at in piece {
+            let from = usize::try_from(at.offset - first.offset).unwrap_or(usize::MAX);
+            let alone;
+            let bytes = match &together {
+                Some(all) => all.get(from..),
+                None => {
+                    alone = read(at, at.end());
+                    alone.as_deref()
+                }
+            };
+            match bytes.map(read_frame) {
+                Some(Ok((frame, _))) => {
+                    let own = frame.entries.into_iter().filter_map(|entry| match entry {
+                        Entry::Rows(entry) if entry.segment.id == segment => Some((frame.sequence, entry)),
+                        _ => None,
+                    });
+                    rows.extend(own);
+                }
+                _ => {
+                    lost += 1;
+                    let file = path.display();
+                    tracing::error!(%file, offset = at.offset, "A journal frame is damaged; its rows are lost");
                 }
             }
         }

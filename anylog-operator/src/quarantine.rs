@@ -1,42 +1,245 @@
-//! Rows that cannot be stored, kept with the reason.
+//! Rows and messages that cannot be stored, kept with the reason until somebody mends what they failed on.
 //!
-//! One file a day in the error directory, `quarantine.<YYYYMMDD>.json`, a JSON object per line: `key` (segment id and
-//! ordinal), `time`, `dbms`, `table`, `origin`, `position`, `reason`, `row` (the row's text). A row is on stable storage
-//! before its sender gets an answer. Lines of one moment share a sync. A key that comes twice is one row: a crash
-//! between the quarantine and the database's commit repeats the line, not the row.
+//! There is one quarantine for both kinds: a row that does not fit its table, and a message that gives no rows. What is in it can
+//! be listed (`get quarantine`), tried again (`retry quarantine`) and thrown away by a person (`delete quarantine`).
+//!
+//! # Form
+//!
+//! Files `quarantine.<number, 10 digits>.jsonl` in the error directory, a JSON object per line ([`QuarantinedRow`] names the
+//! attributes), written one after the other and only at the end. Each line ends with a checksum of itself: `"crc":"<8 hex>"`. A
+//! line that does not fit its checksum - the torn end of a write, a damaged place - is left out and named in the log, and costs
+//! nothing but itself. When records leave a file it is written anew as `quarantine.<number>.<generation>.jsonl`, ended by a line
+//! that says so, and only then is the old one removed; a file without records is removed.
+//!
+//! # Guarantees
+//!
+//! * Whoever puts something aside hears of it when it is on stable storage, and acknowledges after that (R13, R14). Records of one
+//!   moment share a write and a sync.
+//! * The files take at most [a limit](Quarantine::limit) of bytes. What would go beyond is refused, so that it is neither acknowledged
+//!   nor lost. Only rows that are in the journal already, and so were promised, may go beyond it: the bound of the journal is theirs.
+//! * A record has a key, and a key is one row however often it is written: `<segment>:<ordinal>` of a row of the journal, a random
+//!   segment for what never entered it.
+//! * A record leaves once. The journal names its key in the frame that holds its rows, and files of the journal stay until the
+//!   record has left its file: see [`crate::retry`].
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) mod files;
+mod filter;
+mod line;
+mod writer;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use anylog_dbms::SegmentId;
-use jiff::Timestamp;
-use parking_lot::{Mutex, RwLock};
+use anylog_dbms::schema::RowProblem;
+use anylog_ingest::{Message, RefusedRow};
+use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{OperatorError, file_error};
+use crate::disk::Disk;
+use crate::error::OperatorError;
+use files::Files;
+pub use filter::QuarantineFilter;
+use writer::Writer;
 
-/// A row in the quarantine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Bytes that the quarantine may hold, unless it is said otherwise.
+pub const DEFAULT_LIMIT: u64 = 256 << 20;
+/// Counters by kind, database and table; what comes later counts as `other`.
+const MOST_COUNTERS: usize = 10_000;
+
+/// Why a row or message was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Problem {
+    /// What kind of failure it is, in one word.
+    pub kind: &'static str,
+    /// The column; empty when it is not about one.
+    pub column: String,
+    /// What the column takes.
+    pub expected: String,
+    /// What the row holds.
+    pub actual: String,
+    /// All of it in words.
+    pub reason: String,
+}
+
+impl Problem {
+    /// A problem that is not about one column.
+    #[must_use]
+    pub fn new(kind: &'static str, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into(), ..Self::default() }
+    }
+
+    /// The problem of a row of a group, as its sender hears of it.
+    #[must_use]
+    pub fn of_row(self, part: usize, row: usize) -> RefusedRow {
+        let Problem { kind, column, expected, actual, reason } = self;
+        RefusedRow { part, row, reason, kind, column, expected, actual }
+    }
+}
+
+impl From<RowProblem> for Problem {
+    fn from(problem: RowProblem) -> Self {
+        let reason = problem.to_string();
+        let RowProblem { kind, column, expected, actual } = problem;
+        Self { kind: kind.word(), column, expected, actual, reason }
+    }
+}
+
+/// A message in the quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeptMessage {
+    /// The broker that it came from.
+    pub broker: String,
+    /// The topic that it was mapped by.
+    pub filter: String,
+    /// The topic.
+    pub topic: String,
+    /// Its text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Its bytes in hexadecimal, when they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hex: Option<String>,
+    /// Which of the rows of the table that it gave is meant, from 0; none when it gave none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<usize>,
+}
+
+impl KeptMessage {
+    pub(crate) fn of(message: &Message, row: Option<usize>) -> Self {
+        let text = std::str::from_utf8(&message.payload).ok().map(str::to_owned);
+        let hex = match text {
+            Some(_) => None,
+            None => Some(message.payload.iter().map(|byte| format!("{byte:02x}")).collect()),
+        };
+        Self {
+            broker: message.broker.to_string(),
+            filter: message.filter.to_string(),
+            topic: message.topic.to_string(),
+            text,
+            hex,
+            row,
+        }
+    }
+
+    pub(crate) fn message(&self) -> Message {
+        let payload = match (&self.text, &self.hex) {
+            (Some(text), _) => Bytes::copy_from_slice(text.as_bytes()),
+            (None, Some(hex)) => hex
+                .as_bytes()
+                .chunks(2)
+                .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+                .collect(),
+            (None, None) => Bytes::new(),
+        };
+        Message {
+            broker: self.broker.as_str().into(),
+            filter: self.filter.as_str().into(),
+            topic: self.topic.as_str().into(),
+            payload,
+        }
+    }
+}
+
+/// A row or message in the quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct QuarantinedRow {
     /// `<segment id in hexadecimal>:<ordinal>`.
     pub key: String,
     /// When it was put there.
     pub time: String,
-    /// Logical database.
+    /// What kind of failure it is: `type`, `time_window`, `missing`, `not_object`, `partition_limit`, `database` of rows; `not_json`,
+    /// `mapping`, `table` of messages.
+    pub kind: String,
+    /// Why it cannot be stored.
+    pub reason: String,
+    /// The column that the reason is about.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub column: String,
+    /// What the column takes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub expected: String,
+    /// What the row holds.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub actual: String,
+    /// Logical database; empty for a message.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub dbms: String,
-    /// Table.
+    /// Table; empty for a message.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub table: String,
+    /// Data source id, when it is not `0`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// Mapping policy id, when it is not `0`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub instructions: String,
     /// Where it came from: `mqtt topic a/b`, `rest 10.0.0.7`, a file's name.
     pub origin: String,
     /// Which row of its message or file, from 0.
     pub position: u64,
-    /// Why it cannot be stored.
-    pub reason: String,
-    /// Its text.
-    pub row: String,
+    /// The row's text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
+    /// The message: of a message that gives no rows, and of a row that was mapped from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<KeptMessage>,
+    /// How often it was tried again in vain.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tries: u32,
+    /// When last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl QuarantinedRow {
+    /// A row of a table.
+    pub(crate) fn of_row(key: String, time: String, target: (&str, &str), problem: &Problem, row: String) -> Self {
+        Self { key, time, dbms: target.0.to_owned(), table: target.1.to_owned(), row: Some(row), ..Self::default() }
+            .because(problem)
+    }
+
+    /// Its line, without the line's end.
+    pub(crate) fn line(&self) -> Option<Vec<u8>> {
+        let mut line = line::encode(std::slice::from_ref(self)).ok()?;
+        line.pop();
+        Some(line)
+    }
+
+    /// The same with another reason.
+    pub(crate) fn because(mut self, problem: &Problem) -> Self {
+        problem.kind.clone_into(&mut self.kind);
+        self.reason.clone_from(&problem.reason);
+        self.column.clone_from(&problem.column);
+        self.expected.clone_from(&problem.expected);
+        self.actual.clone_from(&problem.actual);
+        self
+    }
+
+    /// The same from this place.
+    pub(crate) fn from(mut self, origin: &str, position: usize) -> Self {
+        origin.clone_into(&mut self.origin);
+        self.position = position as u64;
+        self
+    }
+
+    /// The same of this source and mapping.
+    pub(crate) fn mapped(mut self, source: &str, instructions: &str) -> Self {
+        let told = |text: &str| if text == "0" { String::new() } else { text.to_owned() };
+        self.source = told(source);
+        self.instructions = told(instructions);
+        self
+    }
 }
 
 /// The key of a row.
@@ -45,205 +248,269 @@ pub fn key(segment: SegmentId, ordinal: u64) -> String {
     format!("{segment}:{ordinal}")
 }
 
-struct OpenFile {
-    day: String,
-    file: File,
+/// The segment and ordinal of a key.
+#[must_use]
+pub fn parse_key(key: &str) -> Option<(SegmentId, u64)> {
+    let (segment, ordinal) = key.split_once(':')?;
+    Some((SegmentId(u128::from_str_radix(segment, 16).ok()?), ordinal.parse().ok()?))
 }
+
+/// How many records of a kind came for a table since the start: by kind, database, table.
+pub type Counts = BTreeMap<(String, String, String), u64>;
 
 /// The quarantine of a node.
-#[derive(Debug)]
 pub struct Quarantine {
-    directory: RwLock<PathBuf>,
-    file: Mutex<Option<OpenFile>>,
-    // Lines written and lines known to be synced, so that callers of one moment share a sync.
-    written: AtomicU64,
-    synced: Mutex<u64>,
-    counts: Mutex<BTreeMap<(String, String), u64>>,
+    files: Arc<Files>,
+    writer: Writer,
+    limit: AtomicU64,
+    counts: Mutex<Counts>,
+    /// Rows of segments that are not sealed which are in a file, or were and left it. A repeated replay does not repeat them.
+    known: Mutex<HashMap<SegmentId, BTreeSet<u64>>>,
+    /// What the journal says and the files do not yet: keys that left, records that came with them.
+    unsettled: Mutex<(HashSet<String>, Vec<QuarantinedRow>)>,
+    /// Records that are being tried again: the journal keeps its files meanwhile.
+    claims: AtomicUsize,
+    /// One retry or deletion at a time.
+    pub(crate) maintenance: tokio::sync::Mutex<()>,
 }
 
-impl std::fmt::Debug for OpenFile {
+impl std::fmt::Debug for Quarantine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpenFile").field("day", &self.day).finish_non_exhaustive()
+        f.debug_struct("Quarantine").field("bytes", &self.bytes()).field("limit", &self.limit()).finish_non_exhaustive()
     }
 }
 
 impl Quarantine {
-    /// The quarantine in an error directory.
-    pub fn new(directory: impl Into<PathBuf>) -> Self {
+    /// The quarantine in an error directory. What is there from before counts.
+    pub fn new(disk: Arc<dyn Disk>, directory: impl Into<PathBuf>) -> Self {
+        let files = Arc::new(Files::new(disk, directory.into()));
         Self {
-            directory: RwLock::new(directory.into()),
-            file: Mutex::new(None),
-            written: AtomicU64::new(0),
-            synced: Mutex::new(0),
+            writer: Writer::new(Arc::clone(&files)),
+            files,
+            limit: AtomicU64::new(DEFAULT_LIMIT),
             counts: Mutex::default(),
+            known: Mutex::default(),
+            unsettled: Mutex::default(),
+            claims: AtomicUsize::new(0),
+            maintenance: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Moves to another error directory.
+    /// Moves to another error directory. What is in the old one stays there.
     pub fn set_directory(&self, directory: impl Into<PathBuf>) {
-        let directory = directory.into();
-        let mut file = self.file.lock();
-        if *self.directory.read() != directory {
-            *self.directory.write() = directory;
-            *file = None;
-        }
+        self.files.set_directory(directory.into());
     }
 
-    /// Puts rows aside. Returns when they are on stable storage. Blocks.
-    pub fn add(&self, now: Timestamp, rows: &[QuarantinedRow]) -> Result<(), OperatorError> {
+    /// Bytes of its files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.bytes()
+    }
+
+    /// Bytes that its files may have.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many bytes its files may have.
+    pub fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that wait to be written, and the most that may.
+    #[must_use]
+    pub fn waiting(&self) -> (u64, u64) {
+        self.writer.waiting()
+    }
+
+    /// Puts records aside. Returns when they are on stable storage.
+    ///
+    /// # Errors
+    /// [`OperatorError::QuarantineFull`], a full disk, or what the disk says. Nothing of them counts as put aside then.
+    pub async fn add(&self, rows: &[QuarantinedRow]) -> Result<(), OperatorError> {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut lines = Vec::new();
-        for row in rows {
-            serde_json::to_writer(&mut lines, row)
-                .map_err(|error| OperatorError::Content { name: row.key.clone(), reason: error.to_string() })?;
-            lines.push(b'\n');
+        let lines = line::encode(rows)?;
+        let (bytes, limit) = (self.bytes() + self.waiting().0 + lines.len() as u64, self.limit());
+        if bytes > limit {
+            return Err(OperatorError::QuarantineFull { bytes: self.bytes(), limit });
         }
-        let day = anylog_core::time::stored(now)[..10].replace('-', "");
-        let path = self.directory.read().join(format!("quarantine.{day}.json"));
-        let mine = {
-            let mut current = self.file.lock();
-            if current.as_ref().is_none_or(|open| open.day != day || !path.exists()) {
-                // Lines of the file that is left count as synced from here on, so they have to be.
-                if let Some(left) = current.take() {
-                    left.file.sync_data().map_err(file_error(&path))?;
-                }
-                *current = Some(OpenFile { day, file: open(&path)? });
-            }
-            let Some(open) = current.as_mut() else { return Ok(()) };
-            open.file.write_all(&lines).map_err(file_error(&path))?;
-            self.written.fetch_add(1, Ordering::SeqCst) + 1
-        };
-        self.sync_up_to(mine, &path)?;
-        let mut counts = self.counts.lock();
-        for row in rows {
-            *counts.entry((row.dbms.clone(), row.table.clone())).or_default() += 1;
-        }
+        self.writer.write(lines).await?;
+        self.count(rows);
         Ok(())
     }
 
-    fn sync_up_to(&self, mine: u64, path: &Path) -> Result<(), OperatorError> {
-        let mut synced = self.synced.lock();
-        if *synced >= mine {
+    /// Puts records of rows aside that were promised already, so that the limit does not stop them. A key that is known is not
+    /// written again. Blocks until they are on stable storage.
+    pub(crate) fn add_promised(&self, rows: Vec<QuarantinedRow>) -> Result<(), OperatorError> {
+        let known = |row: &QuarantinedRow| {
+            parse_key(&row.key).is_some_and(|(segment, ordinal)| {
+                self.known.lock().get(&segment).is_some_and(|ordinals| ordinals.contains(&ordinal))
+            })
+        };
+        let rows: Vec<QuarantinedRow> = rows.into_iter().filter(|row| !known(row)).collect();
+        if rows.is_empty() {
             return Ok(());
         }
-        let (file, upto) = {
-            let current = self.file.lock();
-            let upto = self.written.load(Ordering::SeqCst);
-            let file = File::open(path).map_err(file_error(path))?;
-            drop(current);
-            (file, upto)
-        };
-        file.sync_data().map_err(file_error(path))?;
-        *synced = upto;
+        self.writer.write_blocking(line::encode(&rows)?)?;
+        let mut known = self.known.lock();
+        for (segment, ordinal) in rows.iter().filter_map(|row| parse_key(&row.key)) {
+            known.entry(segment).or_default().insert(ordinal);
+        }
+        drop(known);
+        self.count(&rows);
         Ok(())
     }
 
-    /// Rows put aside since the start, by database and table.
+    fn count(&self, rows: &[QuarantinedRow]) {
+        let mut counts = self.counts.lock();
+        for row in rows {
+            let key = (row.kind.clone(), row.dbms.clone(), row.table.clone());
+            let known = counts.len() < MOST_COUNTERS || counts.contains_key(&key);
+            let key = if known { key } else { ("other".to_owned(), String::new(), String::new()) };
+            *counts.entry(key).or_default() += 1;
+        }
+    }
+
+    /// Records put aside since the start.
     #[must_use]
-    pub fn counts(&self) -> BTreeMap<(String, String), u64> {
+    pub fn counts(&self) -> Counts {
         self.counts.lock().clone()
     }
 
-    /// All rows in the quarantine, each key once, oldest first. Lines that cannot be read are left out.
-    pub fn rows(&self) -> Result<Vec<QuarantinedRow>, OperatorError> {
-        let directory = self.directory.read().clone();
-        let mut names: Vec<PathBuf> = match std::fs::read_dir(&directory) {
-            Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(file_error(&directory)(error)),
-        };
-        names.retain(|path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with("quarantine.") && name.ends_with(".json"))
-        });
-        names.sort();
-        let mut seen = BTreeSet::new();
-        let mut rows: Vec<QuarantinedRow> = Vec::new();
-        for path in names {
-            let reader = BufReader::new(File::open(&path).map_err(file_error(&path))?);
-            for line in reader.split(b'\n') {
-                let line = line.map_err(file_error(&path))?;
-                if let Ok(row) = serde_json::from_slice::<QuarantinedRow>(&line)
-                    && seen.insert(row.key.clone())
-                {
-                    rows.push(row);
-                }
-            }
+    /// Starts counting anew.
+    pub fn reset_counts(&self) {
+        self.counts.lock().clear();
+    }
+
+    /// Shows every record to `visit`, oldest first. Blocks.
+    ///
+    /// # Errors
+    /// [`OperatorError::File`] when a file cannot be read.
+    pub fn visit(&self, visit: &mut dyn FnMut(QuarantinedRow)) -> Result<(), OperatorError> {
+        for file in self.files.list()? {
+            self.files.read(&file)?.into_iter().for_each(|(row, _)| visit(row));
         }
+        Ok(())
+    }
+
+    /// All records, oldest first. Blocks.
+    ///
+    /// # Errors
+    /// [`OperatorError::File`] when a file cannot be read.
+    pub fn rows(&self) -> Result<Vec<QuarantinedRow>, OperatorError> {
+        let mut rows = Vec::new();
+        self.visit(&mut |row| rows.push(row))?;
         Ok(rows)
     }
 
-    /// The ordinals of a segment that are in the quarantine, for several segments.
-    pub fn ordinals(
-        &self,
-        segments: &BTreeSet<SegmentId>,
-    ) -> Result<BTreeMap<SegmentId, BTreeSet<u64>>, OperatorError> {
-        let mut found: BTreeMap<SegmentId, BTreeSet<u64>> = BTreeMap::new();
-        if segments.is_empty() {
-            return Ok(found);
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// What the journal says at the start: segments that are not sealed, keys that left, records that came when a message
+    /// left. Brings the files in line with it. Blocks.
+    pub(crate) fn adopt(&self, segments: &HashSet<SegmentId>, left: HashSet<String>, came: Vec<QuarantinedRow>) {
+        let mut known: HashMap<SegmentId, BTreeSet<u64>> = HashMap::new();
+        let mut note = |key: &str| {
+            if let Some((segment, ordinal)) = parse_key(key).filter(|(segment, _)| segments.contains(segment)) {
+                known.entry(segment).or_default().insert(ordinal);
+            }
+        };
+        left.iter().for_each(|key| note(key));
+        if !segments.is_empty()
+            && let Err(error) = self.visit(&mut |row| note(&row.key))
+        {
+            tracing::error!(%error, "The quarantine cannot be read; rows of the journal that are in it may be put there again");
         }
-        for row in self.rows()? {
-            let Some((segment, ordinal)) = row.key.split_once(':') else { continue };
-            if let (Ok(segment), Ok(ordinal)) = (u128::from_str_radix(segment, 16), ordinal.parse())
-                && segments.contains(&SegmentId(segment))
-            {
-                found.entry(SegmentId(segment)).or_default().insert(ordinal);
+        *self.known.lock() = known;
+        *self.unsettled.lock() = (left, came);
+        if let Err(error) = self.settle() {
+            tracing::warn!(%error, "The quarantine is not brought in line with the journal yet; the journal keeps its files");
+        }
+    }
+
+    /// Brings the files in line with what the journal said. Blocks.
+    pub(crate) fn settle(&self) -> Result<(), OperatorError> {
+        let mut unsettled = self.unsettled.lock();
+        let (left, came) = &mut *unsettled;
+        if left.is_empty() && came.is_empty() {
+            return Ok(());
+        }
+        self.files.roll();
+        came.retain(|row| !left.contains(&row.key));
+        for file in self.files.list()? {
+            let records = self.files.read(&file)?;
+            came.retain(|row| !records.iter().any(|(known, _)| known.key == row.key));
+            if records.iter().any(|(row, _)| left.contains(&row.key)) {
+                let kept = records.into_iter().filter(|(row, _)| !left.contains(&row.key)).map(|(_, line)| line);
+                self.files.rewrite(&file, &kept.collect::<Vec<_>>())?;
             }
         }
-        Ok(found)
+        left.clear();
+        if !came.is_empty() {
+            self.writer.write_blocking(line::encode(came)?)?;
+            came.clear();
+        }
+        Ok(())
+    }
+
+    /// Records that the journal holds and that are to come into a file: at once, or when the disk works again.
+    pub(crate) fn came(&self, rows: Vec<QuarantinedRow>) -> Result<(), OperatorError> {
+        self.count(&rows);
+        self.unsettled.lock().1.extend(rows);
+        self.settle()
+    }
+
+    /// Keeps the journal's files until the guard is dropped.
+    pub(crate) fn claim(&self) -> Claim<'_> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        Claim(&self.claims)
+    }
+
+    /// Whether the journal may let go of its files.
+    pub(crate) fn lets_go(&self) -> bool {
+        self.claims.load(Ordering::SeqCst) == 0 && self.settle().is_ok()
+    }
+
+    /// Notes which rows of a segment are in a file already. Blocks.
+    pub(crate) fn recall(&self, segment: SegmentId) -> Result<(), OperatorError> {
+        let mut found = BTreeSet::new();
+        self.visit(&mut |row| {
+            found.extend(parse_key(&row.key).filter(|(of, _)| *of == segment).map(|(_, ordinal)| ordinal));
+        })?;
+        if !found.is_empty() {
+            self.known.lock().entry(segment).or_default().extend(found);
+        }
+        Ok(())
+    }
+
+    /// The ordinals of a segment that went to the quarantine.
+    pub(crate) fn ordinals(&self, segment: SegmentId) -> BTreeSet<u64> {
+        self.known.lock().get(&segment).cloned().unwrap_or_default()
+    }
+
+    /// A segment is sealed: nothing replays its rows any more.
+    pub(crate) fn sealed(&self, segment: SegmentId) {
+        self.known.lock().remove(&segment);
+    }
+
+    /// Writes what waits, and ends.
+    pub(crate) fn close(&self) {
+        self.writer.close();
     }
 }
 
-fn open(path: &Path) -> Result<File, OperatorError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory).map_err(file_error(directory))?;
-    let torn = std::fs::read(path).is_ok_and(|bytes| bytes.last().is_some_and(|last| *last != b'\n'));
-    let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(file_error(path))?;
-    if torn {
-        file.write_all(b"\n").map_err(file_error(path))?;
+/// Keeps the journal's files.
+pub(crate) struct Claim<'q>(&'q AtomicUsize);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
-    crate::disk::sync_directory(directory).map_err(file_error(directory))?;
-    Ok(file)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(ordinal: u64) -> QuarantinedRow {
-        QuarantinedRow {
-            key: key(SegmentId(0xab), ordinal),
-            time: "2026-11-23 00:00:00.000000".into(),
-            dbms: "d".into(),
-            table: "t".into(),
-            origin: "rest".into(),
-            position: ordinal,
-            reason: "column 'v': expected DOUBLE, got \"x\"".into(),
-            row: "{\"v\":\"x\"}".into(),
-        }
-    }
-
-    // R13: the reason stays with the row; R8: a damaged line costs itself only.
-    #[test]
-    fn rows_come_back_once_each() {
-        let directory = tempfile::tempdir().unwrap();
-        let quarantine = Quarantine::new(directory.path());
-        let now: Timestamp = "2026-11-23T01:00:00Z".parse().unwrap();
-        quarantine.add(now, &[row(1), row(2)]).unwrap();
-        quarantine.add(now, &[row(2)]).unwrap();
-        std::fs::OpenOptions::new()
-            .append(true)
-            .open(directory.path().join("quarantine.20261123.json"))
-            .unwrap()
-            .write_all(b"{\"key\": torn\n")
-            .unwrap();
-        quarantine.add("2026-11-24T01:00:00Z".parse().unwrap(), &[row(3)]).unwrap();
-        assert_eq!(quarantine.rows().unwrap(), [row(1), row(2), row(3)]);
-        let ordinals = quarantine.ordinals(&BTreeSet::from([SegmentId(0xab)])).unwrap();
-        assert_eq!(ordinals[&SegmentId(0xab)], BTreeSet::from([1, 2, 3]));
-        assert_eq!(quarantine.counts()[&("d".to_owned(), "t".to_owned())], 4);
-    }
-}
+mod tests;

@@ -1,9 +1,8 @@
 //! What happens to the journal's rows when a node comes back, and to a partition's rows when it is dropped.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
-use anylog_dbms::{ConnectHook, Database, DbmsError, DropHook, SegmentId};
+use anylog_dbms::{ConnectHook, Database, DbmsError, DropHook};
 
 use crate::journal::record::Entries;
 use crate::seal::apply_entries;
@@ -37,10 +36,8 @@ fn replay(shared: &Arc<Shared>, database: &Arc<Database>) -> Result<(), crate::O
     let mut result = Ok(());
     for (segment, applied) in segments {
         if !applied && result.is_ok() {
-            let (entries, _) = shared.journal.rows_of(segment.header.id, &segment.positions);
-            if !entries.is_empty() {
-                result = apply_entries(shared, database, &segment.header, &entries).map(|_| ());
-            }
+            let each = |entries: Vec<_>| apply_entries(shared, database, &segment.header, &entries).map(|_| ());
+            result = shared.journal.each_rows_of(segment.header.id, &segment.positions, each).map(|_| ());
             tracing::info!(
                 dbms = database.name(),
                 table = segment.header.table,
@@ -61,11 +58,9 @@ pub(crate) fn ready(shared: &Arc<Shared>) -> Result<Vec<Arc<Segment>>, crate::Op
     let connected: Vec<String> = recovered.keys().filter(|dbms| shared.catalog.get(dbms).is_ok()).cloned().collect();
     let segments: Vec<_> = connected.iter().filter_map(|dbms| recovered.remove(dbms)).flatten().collect();
     drop(recovered);
-    let ids: BTreeSet<SegmentId> = segments.iter().map(|(segment, _)| segment.header.id).collect();
-    let mut refused = shared.quarantine.ordinals(&ids)?;
     Ok(segments
         .iter()
-        .map(|(segment, _)| Segment::recovered(segment, refused.remove(&segment.header.id).unwrap_or_default()))
+        .map(|(segment, _)| Segment::recovered(segment, shared.quarantine.ordinals(segment.header.id)))
         .collect())
 }
 

@@ -10,21 +10,22 @@
 //! Each step can be repeated, so a crash between two of them costs nothing: the next start applies what the marks do not cover,
 //! and goes through the steps again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anylog_core::time::stored;
-use anylog_dbms::{Database, DbmsError, SegmentId, Target, TsdUpdate};
+use anylog_dbms::schema::{ConvertedRow, RowConverter};
+use anylog_dbms::{Database, DbmsError, SegmentId, SqlValue, Target, TsdUpdate};
 
 use crate::OperatorError;
 use crate::apply::{Batch, BatchRow, apply};
-use crate::archive;
+use crate::archive::{self, ArchiveFile};
 use crate::journal::record::{Entries, RowsEntry, SegmentHeader};
-use crate::quarantine::{QuarantinedRow, key};
-use crate::segments::Segment;
-use crate::source_file::{SourceKind, SourceName, registered, stream_hash};
+use crate::quarantine::{Problem, QuarantinedRow, key};
+use crate::segments::{Content, Segment};
+use crate::source_file::{ContentHash, SourceKind, SourceName, registered};
 use crate::store::{Settings, Shared};
 use crate::tables::TableState;
 
@@ -120,8 +121,7 @@ pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), O
     if segment.sealed.is_cancelled() {
         return Ok(());
     }
-    let rows = apply_all(shared, segment)?;
-    let source = write_source(&shared.settings(), &segment.header, &rows)?;
+    let source = store_rows(shared, segment)?;
     register(shared, &segment.header, &source)?;
     mark_sealed(shared, segment)?;
     prune(shared);
@@ -141,32 +141,41 @@ pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), O
     Ok(())
 }
 
-/// Step 1. Returns the rows that are in the database, in order.
-fn apply_all(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<Vec<String>, OperatorError> {
+/// Steps 1 and 2, in one pass over the rows: a segment may be larger than what is to be held in memory.
+fn store_rows(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<Source, OperatorError> {
     let header = &segment.header;
-    let content = segment.content();
-    let (entries, lost) = shared.journal.rows_of(header.id, &content.positions);
-    if lost > 0 {
-        let reason = format!("{lost} frames cannot be read back from the journal");
-        shared.stats.error(false, shared.now(), &header.dbms, &header.table, 3, &reason);
-    }
+    let Content { positions, applied, .. } = segment.content();
     let database = shared.catalog.get(&header.dbms)?;
-    if !content.applied && !entries.is_empty() {
-        let refused = apply_entries(shared, &database, header, &entries)?;
-        segment.refuse(refused);
+    let mut source = SourceWriter::begin(&shared.settings(), header)?;
+    let read = shared.journal.each_rows_of(header.id, &positions, |entries| {
+        if !applied {
+            segment.refuse(apply_entries(shared, &database, header, &entries)?);
+        }
+        let refused = segment.content().refused;
+        for (_, entry) in entries {
+            let kept = entry.rows.iter().zip(entry.first_ordinal..).filter(|(_, ordinal)| !refused.contains(ordinal));
+            source.add(kept.map(|(row, _)| row.as_str()))?;
+        }
+        Ok::<_, OperatorError>(())
+    });
+    let finished = read.and_then(|lost| {
+        if lost > 0 {
+            let reason = format!("{lost} frames cannot be read back from the journal");
+            shared.stats.error(false, shared.now(), &header.dbms, &header.table, 3, &reason);
+        }
         segment.set_applied();
+        if !positions.is_empty() {
+            database.dbms().sync()?;
+        }
+        Ok(())
+    });
+    match finished {
+        Ok(()) => source.finish(header),
+        Err(error) => {
+            source.discard();
+            Err(error)
+        }
     }
-    if !entries.is_empty() {
-        database.dbms().sync()?;
-    }
-    let refused = segment.content().refused;
-    let mut rows = Vec::new();
-    for (_, entry) in entries {
-        let first = entry.first_ordinal;
-        let kept = entry.rows.into_iter().zip(first..).filter(|(_, ordinal)| !refused.contains(ordinal));
-        rows.extend(kept.map(|(row, _)| row));
-    }
-    Ok(rows)
 }
 
 /// Applies rows of a segment that the applied marks do not cover; returns the ordinals that went to the quarantine.
@@ -181,6 +190,10 @@ pub(crate) fn apply_entries(
     let table = shared.tables.for_rows(database, &header.table, &sample)?;
     let mut marks: BTreeMap<Option<&String>, Option<u64>> = BTreeMap::new();
     let (mut batches, mut refused, mut waiting) = (Vec::new(), Vec::new(), 0);
+    // Rows that the engine refused before a crash: they are in the quarantine, or left it since.
+    let known = shared.quarantine.ordinals(header.id);
+    let origin: Arc<str> = Arc::from("journal");
+    let mut converter: Option<(&str, RowConverter)> = None;
     for (sequence, entry) in entries {
         let partition = entry.partition.as_ref();
         if let Some(partition) = partition
@@ -200,18 +213,22 @@ pub(crate) fn apply_entries(
         if mark.is_some_and(|mark| mark >= last) {
             continue;
         }
-        let (rows, bad) = convert_entry(shared, &table, header, entry, mark);
-        let now = shared.now();
+        if converter.as_ref().is_none_or(|(zone, _)| *zone != entry.zone.as_str()) {
+            converter = Some((&entry.zone, table.replay_converter(&entry.zone)));
+        }
+        let Some((_, converter)) = &converter else { continue };
+        let ConvertedEntry { rows, values, bad } = convert_entry(shared, converter, header, entry, mark, &known);
         refused.extend(bad.iter().map(|(ordinal, _)| *ordinal));
-        let aside: Vec<QuarantinedRow> = bad.into_iter().map(|(_, row)| row).collect();
-        shared.quarantine.add(now, &aside)?;
+        shared.quarantine.add_promised(bad.into_iter().map(|(_, row)| row).collect())?;
         batches.push(Batch {
             segment: Arc::clone(header),
             table: Arc::clone(&table),
             partition: entry.partition.clone(),
             sequence: *sequence,
+            shared: table.own_values(header, entry.received),
             rows,
-            origin: Arc::from("journal"),
+            values,
+            origin: Arc::clone(&origin),
             mark: last,
         });
         // A large segment is applied in pieces, so that it need not be held as a whole.
@@ -241,44 +258,41 @@ fn applied_mark(table: &TableState, partition: Option<&str>, segment: SegmentId)
     table.database.dbms().applied(&target, segment)
 }
 
+/// Rows of a frame as values.
+struct ConvertedEntry {
+    rows: Vec<BatchRow>,
+    values: Vec<SqlValue>,
+    /// Those that do not fit any more, by ordinal.
+    bad: Vec<(u64, QuarantinedRow)>,
+}
+
+/// Converts what an entry holds behind `mark`, save the rows that are `known` to be in the quarantine, or were.
 fn convert_entry(
     shared: &Shared,
-    table: &TableState,
+    converter: &RowConverter,
     header: &SegmentHeader,
     entry: &RowsEntry,
     mark: Option<u64>,
-) -> (Vec<BatchRow>, Vec<(u64, QuarantinedRow)>) {
-    let converter = table.replay_converter(&entry.zone);
-    let received = stored(entry.received);
+    known: &BTreeSet<u64>,
+) -> ConvertedEntry {
+    let mut converted = ConvertedRow { values: Vec::new(), widen: Vec::new() };
     let (mut rows, mut bad) = (Vec::with_capacity(entry.rows.len()), Vec::new());
     for (position, text) in entry.rows.iter().enumerate() {
         let ordinal = entry.first_ordinal + position as u64;
-        if mark.is_some_and(|mark| ordinal <= mark) {
+        if mark.is_some_and(|mark| ordinal <= mark) || known.contains(&ordinal) {
             continue;
         }
-        match converter.convert(text, entry.received) {
-            Ok(row) => rows.push(BatchRow {
-                ordinal,
-                position,
-                text: text.clone(),
-                values: table.stored_row(header, &received, row.values),
-            }),
-            Err(problem) => bad.push((
-                ordinal,
-                QuarantinedRow {
-                    key: key(header.id, ordinal),
-                    time: stored(shared.now()),
-                    dbms: header.dbms.clone(),
-                    table: header.table.clone(),
-                    origin: "journal".into(),
-                    position: position as u64,
-                    reason: problem.to_string(),
-                    row: text.clone(),
-                },
-            )),
+        match converter.convert_into(text, entry.received, &mut converted) {
+            Ok(()) => rows.push(BatchRow { ordinal, position, text: text.clone() }),
+            Err(problem) => {
+                let (key, now) = (key(header.id, ordinal), stored(shared.now()));
+                let target = (header.dbms.as_str(), header.table.as_str());
+                let row = QuarantinedRow::of_row(key, now, target, &Problem::from(problem), text.clone());
+                bad.push((ordinal, row.mapped(&header.source, &header.instructions).from("journal", position)));
+            }
         }
     }
-    (rows, bad)
+    ConvertedEntry { rows, values: converted.values, bad }
 }
 
 /// A source file that was made.
@@ -288,37 +302,65 @@ pub(crate) struct Source {
     rows: u64,
 }
 
-/// Step 2. A segment without rows makes no file.
-pub(crate) fn write_source(
-    settings: &Settings,
-    header: &SegmentHeader,
-    rows: &[String],
-) -> Result<Source, OperatorError> {
-    if rows.is_empty() {
-        return Ok(Source { hash: format!("void:{}", header.id), rows: 0 });
-    }
-    let mut content = Vec::with_capacity(rows.iter().map(|row| row.len() + 1).sum());
-    for row in rows {
-        content.extend_from_slice(row.as_bytes());
-        content.push(b'\n');
-    }
-    let identity = header.file_id.map_or_else(|| header.id.to_string(), |id| id.to_string());
-    let hash = stream_hash(&header.dbms, &header.table, &content, &header.member, &identity);
-    if settings.archive {
-        let name = SourceName {
-            dbms: header.dbms.clone(),
-            table: header.table.clone(),
-            source: header.source.clone(),
-            hash: hash.clone(),
-            instructions: header.instructions.clone(),
-            registration: header.file_id.map(|id| registered(&header.member, id, header.opened)),
-            kind: SourceKind::Json,
-            compressed: false,
+/// A source file in the making.
+struct SourceWriter {
+    hash: ContentHash,
+    file: Option<ArchiveFile>,
+    rows: u64,
+    lines: Vec<u8>,
+}
+
+impl SourceWriter {
+    fn begin(settings: &Settings, header: &SegmentHeader) -> Result<Self, OperatorError> {
+        let file = if settings.archive {
+            let directory = archive::day_directory(&settings.archive_dir, header.opened);
+            Some(ArchiveFile::begin(&directory, &header.id.to_string(), settings.compress)?)
+        } else {
+            None
         };
-        let directory = archive::day_directory(&settings.archive_dir, header.opened);
-        archive::write(&directory, &name.plain(), &content, settings.compress)?;
+        Ok(Self { hash: ContentHash::new(&header.dbms, &header.table), file, rows: 0, lines: Vec::new() })
     }
-    Ok(Source { hash, rows: rows.len() as u64 })
+
+    fn add<'r>(&mut self, rows: impl Iterator<Item = &'r str>) -> Result<(), OperatorError> {
+        self.lines.clear();
+        for row in rows {
+            self.lines.extend_from_slice(row.as_bytes());
+            self.lines.push(b'\n');
+            self.rows += 1;
+        }
+        self.hash.update(&self.lines);
+        self.file.as_mut().map_or(Ok(()), |file| file.write(&self.lines))
+    }
+
+    /// A segment without rows makes no file.
+    fn finish(mut self, header: &SegmentHeader) -> Result<Source, OperatorError> {
+        if self.rows == 0 {
+            self.discard();
+            return Ok(Source { hash: format!("void:{}", header.id), rows: 0 });
+        }
+        let identity = header.file_id.map_or_else(|| header.id.to_string(), |id| id.to_string());
+        let hash = self.hash.of_stream(&header.member, &identity);
+        if let Some(file) = self.file.take() {
+            let name = SourceName {
+                dbms: header.dbms.clone(),
+                table: header.table.clone(),
+                source: header.source.clone(),
+                hash: hash.clone(),
+                instructions: header.instructions.clone(),
+                registration: header.file_id.map(|id| registered(&header.member, id, header.opened)),
+                kind: SourceKind::Json,
+                compressed: false,
+            };
+            file.finish(&name.plain())?;
+        }
+        Ok(Source { hash, rows: self.rows })
+    }
+
+    fn discard(self) {
+        if let Some(file) = self.file {
+            file.discard();
+        }
+    }
 }
 
 /// Step 3.
@@ -348,12 +390,17 @@ pub(crate) fn mark_sealed(shared: &Shared, segment: &Segment) -> Result<(), Oper
     entries.sealed(segment.header.id);
     shared.journal.write_blocking(entries)?;
     shared.journal.release(segment.header.id);
+    shared.quarantine.sealed(segment.header.id);
     Ok(())
 }
 
 /// Step 5. What cannot be done now is done after a later seal.
 pub(crate) fn prune(shared: &Shared) {
     let Some(_one_at_a_time) = shared.pruning.try_lock() else { return };
+    // The journal says which records left the quarantine, until their files say so too.
+    if !shared.quarantine.lets_go() {
+        return;
+    }
     for file in shared.journal.removable() {
         let mut by_database: BTreeMap<&str, Vec<SegmentId>> = BTreeMap::new();
         for (segment, dbms) in &file.forget {

@@ -1,16 +1,16 @@
 //! The operator of a node as a service: started, flushed, ended.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anylog_core::Node;
 use anylog_core::node::processes::ProcessState;
-use anylog_dbms::schema::TimeWindow;
-use anylog_dbms::{Catalog, SegmentId, TsdFilter, TsdUpdate, tsd};
-use anylog_ingest::SinkSlot;
+use anylog_core::node::queues::QueueUse;
+use anylog_dbms::Catalog;
+use anylog_ingest::{Remap, SinkSlot};
 use anylog_ledger::{Ledger, LedgerError, OperatorNode};
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -21,13 +21,13 @@ use crate::disk::{Disk, FileDisk};
 use crate::journal::recovery::{Damage, Recovery};
 use crate::journal::{Journal, JournalLimits};
 use crate::publish::Publisher;
-use crate::quarantine::QuarantinedRow;
+use crate::quarantine::{Quarantine, QuarantinedRow};
 use crate::replay::{Bury, Replay, ready};
 use crate::stats::Stats;
 use crate::store::{MEMORY_LIMIT, Settings, Shared, Store};
 use crate::tables::{TableRules, Tables, blocking};
-use crate::thresholds::Thresholds;
-use crate::{seal, watch};
+use crate::thresholds::{Thresholds, TimeRule, TimeRules};
+use crate::{orphans, seal, watch};
 
 /// How long `flush buffers` waits for the segments that it closed.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
@@ -36,12 +36,11 @@ const EXIT_DEADLINE: Duration = Duration::from_secs(10);
 /// The parts of a drain, which together stay within five seconds.
 const DRAIN_APPENDS: Duration = Duration::from_millis(2500);
 const DRAIN_SYNC: Duration = Duration::from_millis(1500);
-/// How many of the newest registered files are looked at for ones that a crash left open.
-const VOID_SEARCH: u32 = 10_000;
 
 struct Running {
     state: OperatorState,
     stop: CancellationToken,
+    store: Option<Arc<Store>>,
 }
 
 /// Stores the rows of a node. See the [crate] page for what it guarantees.
@@ -54,7 +53,8 @@ pub struct OperatorService {
     slot: Arc<SinkSlot>,
     stats: Arc<Stats>,
     thresholds: Arc<RwLock<Thresholds>>,
-    window: RwLock<TimeWindow>,
+    windows: RwLock<TimeRules>,
+    quarantine_limit: AtomicU64,
     shared: Mutex<Option<Arc<Shared>>>,
     running: Mutex<Option<Running>>,
     // `run operator` takes a while; a second call meanwhile is refused.
@@ -94,7 +94,8 @@ impl OperatorService {
             slot,
             stats: Arc::default(),
             thresholds: Arc::default(),
-            window: RwLock::default(),
+            windows: RwLock::default(),
+            quarantine_limit: AtomicU64::new(crate::quarantine::DEFAULT_LIMIT),
             shared: Mutex::new(None),
             running: Mutex::new(None),
             starting: tokio::sync::Mutex::default(),
@@ -119,6 +120,8 @@ impl OperatorService {
             let probe = move || service.upgrade().map_or_else(ProcessState::not_declared, |service| state(&service));
             self.node.processes.register(name, probe);
         };
+        let service: Weak<Self> = Arc::downgrade(self);
+        self.node.queues.register("operator", move || service.upgrade().map(|s| s.queues()).unwrap_or_default());
         show("Operator", Self::operator_process);
         show("Streamer", Self::streamer_process);
         show("Distributor", |service| match service.distributor.load(Ordering::Relaxed) {
@@ -188,16 +191,41 @@ impl OperatorService {
 
     /// Which times in data are believed.
     #[must_use]
-    pub fn time_window(&self) -> TimeWindow {
-        *self.window.read()
+    pub fn time_windows(&self) -> TimeRules {
+        self.windows.read().clone()
     }
 
-    /// Changes which times in data are believed: `set time window`.
-    pub fn set_time_window(&self, window: TimeWindow) {
-        *self.window.write() = window;
+    /// Changes which times in data are believed, in a scope: `set time window`. None removes what was said of the scope.
+    ///
+    /// # Errors
+    /// [`OperatorError::Threshold`] for a table without a database.
+    pub fn set_time_window(
+        &self,
+        dbms: Option<&str>,
+        table: Option<&str>,
+        rule: Option<TimeRule>,
+    ) -> Result<(), OperatorError> {
+        let mut windows = self.windows.write();
+        windows.set(dbms, table, rule)?;
         if let Some(shared) = self.shared.lock().as_ref() {
-            shared.tables.set_window(window);
+            shared.tables.set_windows(windows.clone());
         }
+        Ok(())
+    }
+
+    /// Changes how many bytes the quarantine may hold: `set quarantine`.
+    pub fn set_quarantine_limit(&self, bytes: u64) {
+        self.quarantine_limit.store(bytes, Ordering::Relaxed);
+        if let Some(shared) = self.shared.lock().as_ref() {
+            shared.quarantine.set_limit(bytes);
+        }
+    }
+
+    /// What waits in the store, and how much may (R23).
+    #[must_use]
+    pub fn queues(&self) -> Vec<QueueUse> {
+        let Some(shared) = self.shared.lock().clone() else { return Vec::new() };
+        shared.queues()
     }
 
     /// The running operator.
@@ -265,7 +293,7 @@ impl OperatorService {
                 self.report(&reports, damage, bytes);
             })?;
         let tables = Tables::new(Arc::clone(&self.catalog), Publisher::new(Arc::clone(&self.ledger)));
-        tables.set_window(self.time_window());
+        tables.set_windows(self.time_windows());
         let shared = Arc::new(Shared::new(
             Arc::clone(&self.node),
             Arc::clone(&self.catalog),
@@ -275,6 +303,7 @@ impl OperatorService {
             Arc::clone(&self.stats),
             Arc::clone(&self.thresholds),
         ));
+        shared.quarantine.set_limit(self.quarantine_limit.load(Ordering::Relaxed));
         adopt(&shared, recovery);
         *slot = Some(Arc::clone(&shared));
         Ok(shared)
@@ -322,18 +351,21 @@ impl OperatorService {
         }
         *shared.settings.write() = Arc::new(settings);
         let stop = CancellationToken::new();
-        *self.running.lock() = Some(Running { state, stop: stop.clone() });
+        *self.running.lock() = Some(Running { state, stop: stop.clone(), store: None });
         let (service, finishing) = (Arc::clone(self), Arc::clone(&shared));
         blocking(move || {
             service.finish_recovered(&finishing);
             seal::prune(&finishing);
-            void_orphans(&finishing)
+            orphans::mark_void(&finishing)
         })
         .await
         .unwrap_or_else(|error| tracing::warn!(%error, "Files that a crash left open stay in tsd_info for now"));
         tokio::spawn(seal::run(Arc::clone(&shared), stop.clone()));
         tokio::spawn(watch::run(Arc::clone(&shared), stop));
-        self.slot.mount(|issuer| Store::new(shared, issuer));
+        let store = self.slot.mount(|issuer| Store::new(shared, issuer));
+        if let Some(running) = self.running.lock().as_mut() {
+            running.store = Some(store);
+        }
         Ok(())
     }
 
@@ -519,7 +551,26 @@ impl OperatorService {
     /// # Errors
     /// [`OperatorError::File`] when it cannot be read.
     pub fn quarantined(&self) -> Result<Vec<QuarantinedRow>, OperatorError> {
-        crate::quarantine::Quarantine::new(self.directory("err_dir")).rows()
+        self.with_quarantine(|quarantine| quarantine.rows())
+    }
+
+    /// The quarantine of the running store; without one, that of the error directory.
+    pub(crate) fn with_quarantine<T>(&self, look: impl FnOnce(&Quarantine) -> T) -> T {
+        let shared = self.shared.lock().clone();
+        match shared {
+            Some(shared) => look(&shared.quarantine),
+            None => look(&Quarantine::new(Arc::clone(&self.disk), self.directory("err_dir"))),
+        }
+    }
+
+    /// The store of the running operator.
+    pub(crate) fn store(&self) -> Result<Arc<Store>, OperatorError> {
+        self.running.lock().as_ref().and_then(|running| running.store.clone()).ok_or(OperatorError::NotRunning)
+    }
+
+    /// Who maps messages.
+    pub(crate) fn mapping(&self) -> Option<Arc<dyn Remap>> {
+        self.slot.mapping()
     }
 }
 
@@ -541,6 +592,9 @@ fn start(flag: &AtomicBool) -> Result<(), OperatorError> {
 fn adopt(shared: &Arc<Shared>, recovery: Recovery) {
     *shared.tombstones.write() = recovery.tombstones;
     shared.deliveries.adopt(recovery.deliveries);
+    let segments = recovery.segments.iter().map(|segment| segment.header.id).collect();
+    let came = recovery.came.iter().filter_map(|record| serde_json::from_str(record).ok()).collect();
+    shared.quarantine.adopt(&segments, recovery.left, came);
     let mut recovered = shared.recovered.lock();
     for segment in recovery.segments {
         let dbms = segment.header.dbms.clone();
@@ -575,32 +629,4 @@ async fn flush(shared: &Arc<Shared>, deadline: Duration) -> Result<usize, Operat
         }
     }
     Ok(waiting.len())
-}
-
-/// Marks registered files whose segment never got a row: a crash came between the registration and the first row.
-fn void_orphans(shared: &Arc<Shared>) -> Result<(), OperatorError> {
-    let Some(store) = shared.settings().tsd.clone() else { return Ok(()) };
-    let mut alive: HashSet<SegmentId> = HashSet::new();
-    {
-        let segments = shared.segments.lock();
-        alive.extend(segments.open.values().chain(&segments.closing).map(|segment| segment.header.id));
-    }
-    for segments in shared.recovered.lock().values() {
-        alive.extend(segments.iter().map(|(segment, _)| segment.header.id));
-    }
-    let filter = TsdFilter { limit: Some(VOID_SEARCH), ..TsdFilter::default() };
-    for file in store.list(tsd::OWN_TABLE, &filter)? {
-        let Some(id) = file.hash.strip_prefix("open:") else { continue };
-        let id = u128::from_str_radix(id, 16).map(SegmentId);
-        if id.is_ok_and(|id| !alive.contains(&id)) {
-            let update = TsdUpdate {
-                hash: Some(file.hash.replacen("open:", "void:", 1)),
-                rows: Some(0),
-                status1: Some("void".into()),
-                status2: Some("No rows came for this file".into()),
-            };
-            store.update(tsd::OWN_TABLE, file.file_id, &update)?;
-        }
-    }
-    Ok(())
 }

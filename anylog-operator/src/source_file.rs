@@ -131,21 +131,54 @@ pub fn registered(member: &str, file_id: i64, time: Timestamp) -> Registration {
 /// ```
 #[must_use]
 pub fn content_hash(dbms: &str, table: &str, pieces: &[&[u8]]) -> String {
-    let mut md5 = Md5::new();
-    md5.update(dbms.as_bytes());
-    md5.update(b".");
-    md5.update(table.as_bytes());
-    for piece in pieces {
-        md5.update(piece);
+    let mut hash = ContentHash::new(dbms, table);
+    pieces.iter().for_each(|piece| hash.update(piece));
+    hash.of_file()
+}
+
+/// The hash of a file's content, or of a stream's segment, of which the bytes come one after the other.
+#[derive(Debug, Clone)]
+pub struct ContentHash(Md5);
+
+impl ContentHash {
+    /// Before the first byte of a file of this table.
+    #[must_use]
+    pub fn new(dbms: &str, table: &str) -> Self {
+        let mut md5 = Md5::new();
+        md5.update(dbms.as_bytes());
+        md5.update(b".");
+        md5.update(table.as_bytes());
+        Self(md5)
     }
-    md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of a file, as [`content_hash`] gives it.
+    #[must_use]
+    pub fn of_file(self) -> String {
+        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The hash of a stream's segment, as [`stream_hash`] gives it.
+    #[must_use]
+    pub fn of_stream(mut self, member: &str, identity: &str) -> String {
+        for piece in [member, ".", identity] {
+            self.0.update(piece.as_bytes());
+        }
+        self.of_file()
+    }
 }
 
 /// The hash of a stream's segment: that of a file, and in it the member and the file's number as well, because two equal
 /// batches from a device are two batches.
 #[must_use]
 pub fn stream_hash(dbms: &str, table: &str, bytes: &[u8], member: &str, identity: &str) -> String {
-    content_hash(dbms, table, &[bytes, member.as_bytes(), b".", identity.as_bytes()])
+    let mut hash = ContentHash::new(dbms, table);
+    hash.update(bytes);
+    hash.of_stream(member, identity)
 }
 
 #[cfg(test)]

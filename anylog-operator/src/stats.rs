@@ -102,6 +102,12 @@ impl Stats {
         if inner.failing.is_empty() { None } else { inner.failing.get(dbms).cloned() }
     }
 
+    /// The databases that take no rows at the moment, and why.
+    #[must_use]
+    pub fn all_failing(&self) -> Vec<(String, String)> {
+        self.0.lock().failing.iter().map(|(dbms, error)| (dbms.clone(), error.to_string())).collect()
+    }
+
     pub(crate) fn error(&self, sql: bool, time: Timestamp, dbms: &str, table: &str, status: u16, text: &str) {
         let mut inner = self.0.lock();
         let error = if sql { &mut inner.sql_errors } else { &mut inner.json_errors };

@@ -8,17 +8,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anylog_core::Node;
+use anylog_core::node::queues::QueueUse;
 use anylog_core::time::stored;
 use anylog_dbms::{Catalog, DbmsError, NewFile, SegmentId, TsdStore};
 use anylog_ingest::sink::{Issuer, TableRows};
-use anylog_ingest::{Delivery, FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile};
+use anylog_ingest::{
+    Delivery, FileReceipt, MessageRows, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile, Unmapped,
+};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::OperatorError;
-use crate::apply::{Applier, Batch, BatchRow};
+use crate::apply::{Applier, Batch};
 use crate::deliveries::Deliveries;
 use crate::disk::Disk;
 use crate::fit::{Fitted, Run};
@@ -26,7 +29,7 @@ use crate::journal::record::{Entries, Place, SegmentHeader};
 use crate::journal::recovery::{RecoveredSegment, Tombstones};
 use crate::journal::{Journal, JournalError, Written};
 use crate::order::{Order, Turn};
-use crate::quarantine::{Quarantine, QuarantinedRow, key};
+use crate::quarantine::{KeptMessage, Problem, Quarantine, QuarantinedRow, key};
 use crate::segments::{Key, Segment, Segments};
 use crate::stats::Stats;
 use crate::tables::{TableState, Tables, blocking, zone_name};
@@ -86,6 +89,8 @@ pub(crate) struct Shared {
     /// Files that are being stored, by hash.
     pub(crate) files_in_work: Mutex<BTreeSet<String>>,
     pub(crate) pruning: Mutex<()>,
+    /// It was said that the quarantine is full.
+    quarantine_full: AtomicBool,
     /// Wakes the sealer.
     pub(crate) due: Notify,
     /// Wakes who waits for room in the journal.
@@ -108,7 +113,7 @@ impl Shared {
             node,
             catalog,
             journal,
-            quarantine: Quarantine::new(error_dir),
+            quarantine: Quarantine::new(Arc::clone(&disk), error_dir),
             tables,
             stats,
             thresholds,
@@ -125,6 +130,7 @@ impl Shared {
             opening: (0..OPENING_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
             files_in_work: Mutex::default(),
             pruning: Mutex::default(),
+            quarantine_full: AtomicBool::new(false),
             due: Notify::new(),
             released: Notify::new(),
             ending: AtomicBool::new(false),
@@ -158,6 +164,7 @@ impl Shared {
         for applier in self.appliers.lock().values() {
             applier.close();
         }
+        self.quarantine.close();
         self.due.notify_waiters();
         self.released.notify_waiters();
     }
@@ -217,13 +224,23 @@ impl Shared {
     }
 
     /// Puts rows aside. Returns when they are on stable storage.
-    pub(crate) async fn put_aside(self: &Arc<Self>, rows: Vec<QuarantinedRow>) -> Result<(), OperatorError> {
+    pub(crate) async fn put_aside(&self, rows: Vec<QuarantinedRow>) -> Result<(), OperatorError> {
         if rows.is_empty() {
             return Ok(());
         }
-        let shared = Arc::clone(self);
-        let now = self.node.clock.now();
-        blocking(move || shared.quarantine.add(now, &rows)).await
+        let result = self.quarantine.add(&rows).await;
+        match &result {
+            Err(error @ OperatorError::QuarantineFull { .. }) => {
+                if !self.quarantine_full.swap(true, Ordering::Relaxed) {
+                    let text = format!("{error}: what does not fit or map is not acknowledged; see get quarantine");
+                    tracing::error!("{text}");
+                    self.node.errors.add(self.node.clock.now(), "operator", "Quarantine full", text);
+                }
+            }
+            Ok(()) => self.quarantine_full.store(false, Ordering::Relaxed),
+            Err(_) => {}
+        }
+        result
     }
 
     /// Fails while the journal's disk is nearly full; goes on by itself when there is space again.
@@ -246,6 +263,30 @@ impl Shared {
             }
         };
         if full { Err(SinkError::DiskFull) } else { Ok(()) }
+    }
+
+    /// What waits, and how much may.
+    pub(crate) fn queues(&self) -> Vec<QueueUse> {
+        let memory = MEMORY_LIMIT.saturating_sub(self.memory.available_permits());
+        let (waiting, most) = self.quarantine.waiting();
+        let mut queues = vec![
+            QueueUse::bytes("rows on their way", memory as u64, MEMORY_LIMIT as u64),
+            QueueUse::bytes("journal", self.journal.bytes(), JOURNAL_LIMIT),
+            QueueUse::bytes("quarantine", self.quarantine.bytes(), self.quarantine.limit()),
+            QueueUse::bytes("records for the quarantine", waiting, most),
+        ];
+        // Rows that wait for a database are on their way: their bytes are counted above.
+        for (dbms, applier) in self.appliers.lock().iter() {
+            let (name, used) = (format!("rows for database {dbms}"), applier.waiting());
+            queues.push(QueueUse { name, unit: "rows", used, ..QueueUse::default() });
+        }
+        if self.check_space().is_err() {
+            queues.push(QueueUse::trouble("disk of the journal", "nearly full"));
+        }
+        let failing = self.stats.all_failing();
+        queues.extend(failing.into_iter().map(|(dbms, error)| QueueUse::trouble(format!("database {dbms}"), error)));
+        queues.sort_by(|a, b| (a.unit, &a.name).cmp(&(b.unit, &b.name)));
+        queues
     }
 
     async fn room(&self) -> Result<(), SinkError> {
@@ -291,7 +332,7 @@ pub(crate) fn placeholder(segment: SegmentId) -> String {
 }
 
 /// One part of a message on its way to its segment.
-struct Part {
+pub(crate) struct Part {
     index: usize,
     key: Key,
     fitted: Fitted,
@@ -335,9 +376,42 @@ struct Travelling {
     apply: Option<(Arc<Applier>, Batch)>,
 }
 
+/// The rows of a message, ready to be sent, and those that do not fit.
+pub(crate) struct Prepared {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) refused: Vec<RefusedRow>,
+    pub(crate) aside: Vec<QuarantinedRow>,
+}
+
+impl Prepared {
+    /// How many rows are ready.
+    pub(crate) fn rows(&self) -> usize {
+        self.parts.iter().flat_map(|part| &part.fitted.runs).map(|run| run.rows.len()).sum()
+    }
+}
+
+/// A message on its way to the journal.
+pub(crate) struct Shipment {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) received: Timestamp,
+    pub(crate) origin: Arc<str>,
+    /// The QoS 2 packets that it came in.
+    pub(crate) deliveries: Vec<Delivery>,
+    /// What the frame says beside the rows.
+    pub(crate) entries: Entries,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// The message that a row was mapped from.
+fn kept(messages: &[MessageRows], part: usize, row: usize) -> Option<KeptMessage> {
+    let known =
+        messages.iter().find(|known| known.part == part && (known.first..known.first + known.count).contains(&row))?;
+    Some(KeptMessage::of(&known.message, Some(row - known.first)))
+}
+
 /// The store of a running operator.
 pub(crate) struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     issuer: Issuer,
 }
 
@@ -346,43 +420,85 @@ impl Store {
         Arc::new(Self { shared, issuer })
     }
 
-    async fn prepare(&self, group: RowGroup, received: Timestamp) -> Result<(Vec<Part>, Vec<RefusedRow>), SinkError> {
+    pub(crate) async fn prepare(&self, group: RowGroup, received: Timestamp) -> Result<Prepared, SinkError> {
         let mut parts = Vec::with_capacity(group.parts.len());
         let (mut refused, mut aside) = (Vec::new(), Vec::new());
         let message = SegmentId(rand::random());
         for (index, part) in group.parts.into_iter().enumerate().filter(|(_, part)| !part.rows.is_empty()) {
             let TableRows { dbms, table, source, instructions, declared, rows } = part;
             let fitted = self.shared.fit(&dbms, &table, rows, &declared, received).await?;
-            for (position, reason, text) in &fitted.refused {
-                refused.push(RefusedRow { part: index, row: *position, reason: reason.clone() });
-                aside.push(QuarantinedRow {
-                    key: key(message, aside.len() as u64 + 1),
-                    time: stored(received),
-                    dbms: dbms.clone(),
-                    table: table.clone(),
-                    origin: group.origin.clone(),
-                    position: *position as u64,
-                    reason: reason.clone(),
-                    row: text.clone(),
-                });
-                self.shared.stats.error(false, received, &dbms, &table, 27, reason);
+            for (position, problem, text) in &fitted.refused {
+                let key = key(message, aside.len() as u64 + 1);
+                let record = QuarantinedRow::of_row(key, stored(received), (&dbms, &table), problem, text.clone());
+                let mut record = record.mapped(&source, &instructions).from(&group.origin, *position);
+                record.message = kept(&group.messages, index, *position);
+                aside.push(record);
+                self.shared.stats.error(false, received, &dbms, &table, 27, &problem.reason);
+                refused.push(problem.clone().of_row(index, *position));
             }
             parts.push(Part { index, key: Key { dbms, table, source, instructions }, fitted });
         }
-        self.shared.put_aside(aside).await?;
-        Ok((parts, refused))
+        Ok(Prepared { parts, refused, aside })
+    }
+
+    /// Lets a message in when there is room for it. Before anything is waited for, it takes its turn: the order of the calls is the
+    /// order of the rows.
+    pub(crate) async fn admit(
+        &self,
+        group: &RowGroup,
+        bytes: usize,
+    ) -> Result<(Turn<'_>, OwnedSemaphorePermit), SinkError> {
+        let filled = group.parts.iter().filter(|part| !part.rows.is_empty());
+        let turn = self.shared.order.turn(filled.map(|part| (part.dbms.as_str(), part.table.as_str())));
+        self.shared.room().await?;
+        self.shared.databases_work(group).await?;
+        turn.comes_to_memory().await;
+        let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
+        let permit =
+            Arc::clone(&self.shared.memory).acquire_many_owned(wanted).await.map_err(|_| SinkError::NotRunning)?;
+        turn.holds_memory();
+        Ok((turn, permit))
+    }
+
+    /// Sends rows, waits until they are settled and counts them. Returns those that the engine refused.
+    pub(crate) async fn ship(
+        &self,
+        turn: Turn<'_>,
+        shipment: Shipment,
+        patient: bool,
+    ) -> Result<Vec<RefusedRow>, SinkError> {
+        let received = shipment.received;
+        let counts: Vec<(String, String, u64)> = shipment
+            .parts
+            .iter()
+            .map(|part| {
+                let rows = part.fitted.runs.iter().map(|run| run.rows.len() as u64).sum();
+                (part.key.dbms.clone(), part.key.table.clone(), rows)
+            })
+            .collect();
+        let databases: BTreeSet<String> = counts.iter().map(|(dbms, _, _)| dbms.clone()).collect();
+        let receiver = self.send(turn, shipment).await?;
+        let late = self.wait(receiver, &databases, patient).await?;
+        for (dbms, table, rows) in counts {
+            let immediate = self.shared.thresholds.read().of(&dbms, &table).immediate;
+            self.shared.stats.table(&dbms, &table, |stats| {
+                stats.calls += 1;
+                stats.rows += rows;
+                stats.first_insert.get_or_insert(received);
+                stats.last_insert = Some(received);
+                if immediate {
+                    stats.immediate_rows += rows;
+                    stats.immediate_inserts += 1;
+                    stats.stored += rows;
+                }
+            });
+        }
+        Ok(late)
     }
 
     /// Gives the rows their ordinals and hands the frame to the journal; the order of both is the same, and that of the turns.
-    async fn send(
-        &self,
-        turn: Turn<'_>,
-        mut parts: Vec<Part>,
-        received: Timestamp,
-        origin: &Arc<str>,
-        deliveries: Vec<Delivery>,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<oneshot::Receiver<Answer>, OperatorError> {
+    async fn send(&self, turn: Turn<'_>, shipment: Shipment) -> Result<oneshot::Receiver<Answer>, OperatorError> {
+        let Shipment { mut parts, received, origin, deliveries, mut entries, permit } = shipment;
         turn.comes_to_journal().await;
         loop {
             let mut targets = Vec::with_capacity(parts.len());
@@ -401,7 +517,6 @@ impl Store {
             if !parts.iter().zip(&targets).all(|(part, (segment, _))| open(part, segment)) {
                 continue;
             }
-            let mut entries = Entries::default();
             let mut travelling = Vec::new();
             for (part, (segment, applier)) in std::mem::take(&mut parts).into_iter().zip(targets) {
                 let zone = zone_name(&part.fitted.table.zone);
@@ -414,7 +529,7 @@ impl Store {
                     let bytes = texts.iter().map(|text| text.len() as u64 + 1).sum();
                     segment.departs();
                     let apply = applier.clone().map(|applier| {
-                        (applier, batch(&part.fitted.table, &segment, run, first, received, Arc::clone(origin)))
+                        (applier, batch(&part.fitted.table, &segment, run, first, received, Arc::clone(&origin)))
                     });
                     travelling.push(Travelling { part: part.index, segment: Arc::clone(&segment), rows, bytes, apply });
                 }
@@ -471,25 +586,23 @@ impl Store {
 fn batch(
     table: &Arc<TableState>,
     segment: &Arc<Segment>,
-    run: Run,
+    mut run: Run,
     first: u64,
     received: Timestamp,
     origin: Arc<str>,
 ) -> Batch {
-    let text = stored(received);
     let mark = first + (run.rows.len() as u64).saturating_sub(1);
-    let rows = run.rows.into_iter().zip(first..).map(|(row, ordinal)| BatchRow {
-        ordinal,
-        position: row.position,
-        text: row.text,
-        values: table.stored_row(&segment.header, &text, row.values),
-    });
+    for (row, ordinal) in run.rows.iter_mut().zip(first..) {
+        row.ordinal = ordinal;
+    }
     Batch {
         segment: Arc::clone(&segment.header),
         table: Arc::clone(table),
         partition: run.partition,
         sequence: 0,
-        rows: rows.collect(),
+        shared: table.own_values(&segment.header, received),
+        rows: run.rows,
+        values: run.values,
         origin,
         mark,
     }
@@ -530,10 +643,8 @@ fn arrived(
                     Ok(refused) => {
                         run.segment.landed(refused.iter().map(|refusal| refusal.ordinal), true);
                         let refused = refused.into_iter();
-                        completion.refused.lock().extend(refused.map(|refusal| RefusedRow {
-                            part: run.part,
-                            row: refusal.position,
-                            reason: refusal.reason,
+                        completion.refused.lock().extend(refused.map(|refusal| {
+                            Problem::new("database", refusal.reason).of_row(run.part, refusal.position)
                         }));
                     }
                     Err(error) => {
@@ -562,58 +673,44 @@ impl RowSink for Store {
                 reason: format!("a message of {bytes} bytes is larger than the journal takes"),
             });
         }
-        // Before anything is waited for: the order of the calls is the order of the rows.
-        let filled = group.parts.iter().filter(|part| !part.rows.is_empty());
-        let turn = self.shared.order.turn(filled.map(|part| (part.dbms.as_str(), part.table.as_str())));
-        self.shared.room().await?;
-        self.shared.databases_work(&group).await?;
-        turn.comes_to_memory().await;
-        let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
-        let permit =
-            Arc::clone(&self.shared.memory).acquire_many_owned(wanted).await.map_err(|_| SinkError::NotRunning)?;
-        turn.holds_memory();
+        let (turn, permit) = self.admit(&group, bytes).await?;
         let received = self.shared.now();
         let origin: Arc<str> = Arc::from(group.origin.as_str());
         let (patient, deliveries) = (group.patient, std::mem::take(&mut group.deliveries));
-        let (parts, mut refused) = self.prepare(group, received).await?;
-        let rows: usize = parts.iter().flat_map(|part| &part.fitted.runs).map(|run| run.rows.len()).sum();
+        let prepared = self.prepare(group, received).await?;
+        let (rows, mut refused) = (prepared.rows(), prepared.refused);
+        self.shared.put_aside(prepared.aside).await?;
         if rows == 0 {
             return self.without_rows(deliveries, refused).await;
         }
-        let counts: Vec<(String, String, u64)> = parts
-            .iter()
-            .map(|part| {
-                let rows = part.fitted.runs.iter().map(|run| run.rows.len() as u64).sum();
-                (part.key.dbms.clone(), part.key.table.clone(), rows)
-            })
-            .collect();
-        let databases: BTreeSet<String> = counts.iter().map(|(dbms, _, _)| dbms.clone()).collect();
-        let receiver = self.send(turn, parts, received, &origin, deliveries, permit).await?;
-        let late = self.wait(receiver, &databases, patient).await?;
-        for (dbms, table, rows) in counts {
-            let immediate = self.shared.thresholds.read().of(&dbms, &table).immediate;
-            self.shared.stats.table(&dbms, &table, |stats| {
-                stats.calls += 1;
-                stats.rows += rows;
-                stats.first_insert.get_or_insert(received);
-                stats.last_insert = Some(received);
-                if immediate {
-                    stats.immediate_rows += rows;
-                    stats.immediate_inserts += 1;
-                    stats.stored += rows;
-                }
-            });
-        }
+        let shipment =
+            Shipment { parts: prepared.parts, received, origin, deliveries, entries: Entries::default(), permit };
+        let late = self.ship(turn, shipment, patient).await?;
         let stored = rows - late.len().min(rows);
         refused.extend(late);
         refused.sort_by_key(|row| (row.part, row.row));
         Ok(Receipt::issue(&self.issuer, stored, refused))
     }
 
+    async fn set_aside(&self, unmapped: Unmapped) -> Result<Receipt, SinkError> {
+        if self.shared.ending.load(Ordering::Relaxed) {
+            return Err(SinkError::NotRunning);
+        }
+        let now = self.shared.now();
+        let Unmapped { message, origin, position, kind, column, reason } = unmapped;
+        let problem = Problem { kind, column, reason, ..Problem::default() };
+        self.shared.stats.error(false, now, "", "", 158, &problem.reason);
+        let mut record = QuarantinedRow::default().because(&problem).from(&origin, position);
+        record.key = key(SegmentId(rand::random()), 1);
+        record.time = stored(now);
+        record.message = Some(KeptMessage::of(&message, None));
+        self.shared.put_aside(vec![record]).await?;
+        Ok(Receipt::issue(&self.issuer, 0, vec![problem.of_row(0, position)]))
+    }
+
     async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError> {
         let stored = crate::incoming::put(&self.shared, file).await?;
-        let refused = stored.refused.into_iter().map(|(row, reason)| RefusedRow { part: 0, row, reason }).collect();
-        Ok(FileReceipt { hash: stored.hash, receipt: Receipt::issue(&self.issuer, stored.rows, refused) })
+        Ok(FileReceipt { hash: stored.hash, receipt: Receipt::issue(&self.issuer, stored.rows, stored.refused) })
     }
 
     fn holds(&self, delivery: &Delivery) -> bool {

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use anylog_core::Status;
+use anylog_core::time::stored;
 use anylog_dbms::schema::{RowConverter, TimeWindow, create_text, infer, parse_create};
 use anylog_dbms::{Catalog, ColumnType, Database, DbmsError, SqlValue, TableSchema};
 use anylog_ingest::SinkError;
@@ -18,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::OperatorError;
 use crate::journal::record::SegmentHeader;
 use crate::publish::Publisher;
+use crate::thresholds::{TimeRule, TimeRules};
 
 /// The columns that the operator fills, before those of the data.
 const OWN_COLUMNS: [&str; 3] = ["insert_timestamp", "tsd_name", "tsd_id"];
@@ -33,23 +35,23 @@ pub(crate) struct TableState {
     pub(crate) zone: TimeZone,
     /// The columns of a stored row: the operator's own, then those of the data.
     pub(crate) columns: Vec<String>,
-    window: TimeWindow,
+    rule: TimeRule,
     partitions: Mutex<HashSet<String>>,
 }
 
 impl TableState {
-    fn new(dbms: &str, database: Arc<Database>, schema: TableSchema, zone: TimeZone, window: TimeWindow) -> Self {
+    fn new(dbms: &str, database: Arc<Database>, schema: TableSchema, zone: TimeZone, rule: TimeRule) -> Self {
         let own = OWN_COLUMNS.iter().map(|name| (*name).to_owned());
         let columns = own.chain(schema.data_columns().iter().map(|column| column.name.clone())).collect();
         Self {
             dbms: dbms.to_owned(),
             table: schema.name.clone(),
-            converter: RowConverter::new(&schema, zone.clone(), window),
+            converter: RowConverter::new(&schema, zone.clone(), rule.window),
             columns,
             database,
             schema,
             zone,
-            window,
+            rule,
             partitions: Mutex::default(),
         }
     }
@@ -60,14 +62,25 @@ impl TableState {
         RowConverter::new(&self.schema, zone_from(zone), unlimited)
     }
 
-    /// All values of a stored row.
-    pub(crate) fn stored_row(&self, segment: &SegmentHeader, received: &str, data: Vec<SqlValue>) -> Vec<SqlValue> {
-        let mut values = Vec::with_capacity(self.columns.len());
-        values.push(SqlValue::Text(received.to_owned()));
-        values.push(SqlValue::Text(segment.member.clone()));
-        values.push(segment.file_id.map_or(SqlValue::Null, SqlValue::Int));
-        values.extend(data);
-        values
+    /// The values of the operator's own columns.
+    pub(crate) fn own_values(&self, segment: &SegmentHeader, received: Timestamp) -> Vec<SqlValue> {
+        let file_id = segment.file_id.map_or(SqlValue::Null, SqlValue::Int);
+        vec![SqlValue::Text(stored(received)), SqlValue::Text(segment.member.clone()), file_id]
+    }
+
+    /// How many values the data of a row has.
+    pub(crate) fn data_width(&self) -> usize {
+        self.columns.len() - OWN_COLUMNS.len()
+    }
+
+    /// Which value of a row decides its partition, when the operator's time does not.
+    pub(crate) fn place_of(&self, column: &str) -> Option<usize> {
+        self.schema.data_columns().iter().position(|known| known.name == column)
+    }
+
+    /// Whether this is the column of the time of arrival.
+    pub(crate) fn is_arrival(&self, column: &str) -> bool {
+        column == OWN_COLUMNS[0]
     }
 
     /// The time that decides a row's partition; none when the row has none.
@@ -104,9 +117,21 @@ impl TableState {
         self.partitions.lock().contains(partition)
     }
 
-    /// How many partitions this process made or saw.
-    pub(crate) fn partitions_in_use(&self) -> usize {
-        self.partitions.lock().len()
+    /// Whether rows may make another partition beside that of the present.
+    pub(crate) fn takes_partitions(&self) -> bool {
+        self.partitions.lock().len() < self.rule.partitions
+    }
+
+    /// How many partitions it may have before rows make no further ones.
+    pub(crate) fn partition_limit(&self) -> usize {
+        self.rule.partitions
+    }
+
+    /// Notes the partitions that are there. Blocks.
+    fn see_partitions(&self) -> Result<(), DbmsError> {
+        let there = self.database.dbms().partitions(&self.table)?;
+        self.partitions.lock().extend(there);
+        Ok(())
     }
 
     /// Forgets that a partition is there.
@@ -152,7 +177,7 @@ pub(crate) struct Tables {
     catalog: Arc<Catalog>,
     publisher: Publisher,
     rules: RwLock<TableRules>,
-    window: RwLock<TimeWindow>,
+    windows: RwLock<TimeRules>,
     known: RwLock<HashMap<(String, String), Arc<TableState>>>,
     // Tables are made one at a time: the first sender makes it, the others wait and find it.
     making: tokio::sync::Mutex<()>,
@@ -164,7 +189,7 @@ impl Tables {
             catalog,
             publisher,
             rules: RwLock::default(),
-            window: RwLock::default(),
+            windows: RwLock::default(),
             known: RwLock::default(),
             making: tokio::sync::Mutex::default(),
         }
@@ -179,13 +204,30 @@ impl Tables {
         self.known.write().clear();
     }
 
-    pub(crate) fn set_window(&self, window: TimeWindow) {
-        *self.window.write() = window;
+    pub(crate) fn set_windows(&self, windows: TimeRules) {
+        *self.windows.write() = windows;
         self.known.write().clear();
     }
 
-    pub(crate) fn window(&self) -> TimeWindow {
-        *self.window.read()
+    /// A converter for rows of a table that does not exist, as it would be made of these rows.
+    pub(crate) fn converter_of_new(
+        &self,
+        dbms: &str,
+        table: &str,
+        rows: &[String],
+        declared: &[(String, String)],
+    ) -> Result<RowConverter, DbmsError> {
+        let published = self.publisher.create_text(dbms, table).and_then(|text| parse_create(&text).ok());
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        let schema = match published {
+            Some(published) => published,
+            None => infer(table, &rows, declared, true)?,
+        };
+        Ok(RowConverter::new(&schema, self.catalog.node().time_zone(), self.rule(dbms, table).window))
+    }
+
+    fn rule(&self, dbms: &str, table: &str) -> TimeRule {
+        self.windows.read().of(dbms, table)
     }
 
     /// Every table that was used, for a dropped partition.
@@ -262,10 +304,11 @@ impl Tables {
             self.publisher.publish_location(dbms, table).await?;
         }
         let zone = self.catalog.node().time_zone();
-        let state = Arc::new(TableState::new(dbms, database, schema, zone, self.window()));
+        let state = Arc::new(TableState::new(dbms, database, schema, zone, self.rule(dbms, table)));
         let creating = Arc::clone(&state);
         blocking(move || {
             creating.create(None)?;
+            creating.see_partitions()?;
             // The journal relies on the table: it must outlive a power loss as the journal does.
             creating.database.dbms().sync()
         })
@@ -297,7 +340,8 @@ impl Tables {
             }
         };
         let zone = self.catalog.node().time_zone();
-        let state = TableState::new(database.name(), Arc::clone(database), schema, zone, self.window());
+        let state =
+            TableState::new(database.name(), Arc::clone(database), schema, zone, self.rule(database.name(), table));
         state.create(None)?;
         Ok(Arc::new(state))
     }
@@ -341,7 +385,7 @@ impl Tables {
         .await?;
         self.publisher.update_table(&current.dbms, &current.table, &create_text(&schema)).await?;
         let wide =
-            TableState::new(&current.dbms, Arc::clone(&current.database), schema, current.zone.clone(), current.window);
+            TableState::new(&current.dbms, Arc::clone(&current.database), schema, current.zone.clone(), current.rule);
         *wide.partitions.lock() = current.partitions.lock().clone();
         let wide = Arc::new(wide);
         self.remember(&wide);

@@ -1,9 +1,12 @@
 //! When a segment is sealed: `set buffer threshold`.
 
+mod window;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::OperatorError;
+pub use window::{DEFAULT_PARTITIONS, TimeRule, TimeRules};
 
 /// The time after which a segment is sealed, unless it is said otherwise.
 pub const DEFAULT_TIME: Duration = Duration::from_secs(60);

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anylog_core::{Caller, CommandError, Node, Reply, Session};
 use anylog_ingest::sink::Issuer;
-use anylog_ingest::{FileReceipt, Ingest, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SinkSlot, SourceFile};
+use anylog_ingest::{
+    FileReceipt, Ingest, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, Unmapped,
+};
 use anylog_net::listener::{Listeners, Protocol, ServerAddress, ServerKind};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -28,6 +30,9 @@ pub(crate) struct MemorySink {
     open: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
     error: Mutex<Option<SinkError>>,
+    aside: Mutex<Vec<Unmapped>>,
+    aside_error: Mutex<Option<SinkError>>,
+    aside_tried: std::sync::atomic::AtomicUsize,
     stored: watch::Sender<usize>,
 }
 
@@ -40,6 +45,9 @@ impl MemorySink {
             open: watch::Sender::new(true),
             waiting: watch::Sender::new(0),
             error: Mutex::default(),
+            aside: Mutex::default(),
+            aside_error: Mutex::default(),
+            aside_tried: std::sync::atomic::AtomicUsize::new(0),
             stored: watch::Sender::new(0),
         })
     }
@@ -52,6 +60,21 @@ impl MemorySink {
     /// Makes appends fail.
     pub(crate) fn fail(&self, error: Option<SinkError>) {
         *self.error.lock() = error;
+    }
+
+    /// Makes putting messages aside fail.
+    pub(crate) fn fail_aside(&self, error: Option<SinkError>) {
+        *self.aside_error.lock() = error;
+    }
+
+    /// How often a message came to be put aside.
+    pub(crate) fn aside_tried(&self) -> usize {
+        self.aside_tried.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// The messages that were put aside.
+    pub(crate) fn aside(&self) -> Vec<Unmapped> {
+        self.aside.lock().clone()
     }
 
     /// The rows of a table.
@@ -103,6 +126,15 @@ impl RowSink for MemorySink {
         }
         self.stored.send_modify(|stored| *stored += count);
         Ok(Receipt::issue(&self.issuer, count, Vec::<RefusedRow>::new()))
+    }
+
+    async fn set_aside(&self, unmapped: Unmapped) -> Result<Receipt, SinkError> {
+        self.aside_tried.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if let Some(error) = self.aside_error.lock().clone() {
+            return Err(error);
+        }
+        self.aside.lock().push(unmapped);
+        Ok(Receipt::issue(&self.issuer, 0, Vec::new()))
     }
 
     async fn store_file(&self, _: SourceFile) -> Result<FileReceipt, SinkError> {
@@ -166,15 +198,6 @@ impl TestNode {
         numbers.sort_unstable();
         numbers
     }
-
-    /// The lines of all files in the error directory.
-    pub(crate) fn error_lines(&self) -> Vec<String> {
-        let directory = self.node.directories.directory(&self.node.dictionary, "err_dir");
-        let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-        files
-            .flat_map(|file| std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
-            .collect()
-    }
 }
 
 /// Waits for a condition.
@@ -192,15 +215,35 @@ pub(crate) struct Mosquitto {
     child: Option<Child>,
     pub(crate) port: u16,
     directory: tempfile::TempDir,
+    /// A line of the configuration; empty when anybody is let in.
+    users: String,
 }
 
 impl Mosquitto {
     /// Starts the broker with a persistent store.
     pub(crate) async fn start() -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut broker = Self { child: None, port, directory: tempfile::tempdir().unwrap() };
+        let mut broker = Self { child: None, port, directory: tempfile::tempdir().unwrap(), users: String::new() };
         broker.restart().await;
         broker
+    }
+
+    /// Starts a broker that lets in one user only.
+    pub(crate) async fn with_user(user: &str, password: &str) -> Self {
+        let mut broker = Self::start().await;
+        let file = broker.directory.path().join("users");
+        let made = Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&file).args([user, password]).status();
+        assert!(made.expect("mosquitto_passwd is installed").success());
+        broker.users = format!("password_file {}", file.display());
+        broker.restart().await;
+        broker
+    }
+
+    /// Ends the broker at once, and starts it without anything that it knew.
+    pub(crate) async fn forget(&mut self) {
+        self.stop();
+        std::fs::remove_file(self.directory.path().join("mosquitto.db")).ok();
+        self.restart().await;
     }
 
     /// Ends the broker, which saves its sessions, and starts it again.
@@ -208,8 +251,10 @@ impl Mosquitto {
         self.stop();
         let store = self.directory.path();
         let configuration = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\nuser root\n",
+            "listener {} 127.0.0.1\nallow_anonymous {}\n{}\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\nuser root\n",
             self.port,
+            self.users.is_empty(),
+            self.users,
             store.display()
         );
         let file = store.join("mosquitto.conf");

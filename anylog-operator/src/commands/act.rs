@@ -1,7 +1,5 @@
 //! Commands that change something.
 
-use std::time::Duration;
-
 use anylog_core::names::normalize;
 use anylog_core::{CommandError, CommandResult, Invocation, Reply, Session};
 use anylog_dbms::schema::TimeWindow;
@@ -9,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use super::directory;
+use crate::thresholds::TimeRule;
 use crate::{Identity, OperatorConfig, OperatorError, OperatorService, archive};
 
 pub(super) async fn run_operator(service: &OperatorService, session: &mut Session, call: Invocation) -> CommandResult {
@@ -100,9 +99,26 @@ pub(super) async fn flush_buffers(service: &OperatorService, _: &mut Session, _:
 }
 
 pub(super) async fn set_time_window(service: &OperatorService, _: &mut Session, call: Invocation) -> CommandResult {
-    let default = TimeWindow::default();
-    let future: Duration = call.options.duration("future").unwrap_or(default.future);
-    service.set_time_window(TimeWindow { past: call.options.duration("past"), future });
+    let options = &call.options;
+    let (past, future, partitions) = (options.duration("past"), options.duration("future"), options.int("partitions"));
+    let given = past.is_some() || future.is_some() || partitions.is_some();
+    let resets = options.bool("reset").unwrap_or(false);
+    if given == resets {
+        return Err(CommandError::structure("set time window needs past, future or partitions; or reset = true alone")
+            .hint("for example: set time window where past = 365 days and future = 1 day"));
+    }
+    let default = TimeRule::default();
+    let partitions = match partitions {
+        None => default.partitions,
+        Some(count) => usize::try_from(count)
+            .ok()
+            .filter(|count| *count > 0)
+            .ok_or_else(|| CommandError::parameter(format!("partitions = {count} is not a number of partitions")))?,
+    };
+    let window = TimeWindow { past, future: future.unwrap_or(default.window.future) };
+    let name = |key: &str| options.text(key).map(|name| normalize(&name));
+    let rule = (!resets).then_some(TimeRule { window, partitions });
+    service.set_time_window(name("dbms").as_deref(), name("table").as_deref(), rule)?;
     Ok(Reply::Empty)
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anylog_core::names::normalize;
 use anylog_core::time::clock_text;
 use anylog_core::{CommandError, CommandResult, Invocation, Reply, Session, Table};
 use jiff::Timestamp;
@@ -18,7 +17,7 @@ use crate::tables::blocking;
 
 type Tables = BTreeMap<(String, String), TableStats>;
 
-fn since(now: Timestamp, time: Option<Timestamp>) -> String {
+pub(super) fn since(now: Timestamp, time: Option<Timestamp>) -> String {
     clock_text(time.map_or(Duration::ZERO, |time| now.duration_since(time).unsigned_abs()))
 }
 
@@ -68,6 +67,28 @@ pub(super) async fn operator(service: &OperatorService, session: &mut Session, c
     let width = session.node.output_width();
     let texts: Vec<String> = parts.into_iter().map(|(table, _)| table.max_width(width).to_string()).collect();
     Ok(Reply::Text(texts.join("\r\n")))
+}
+
+pub(super) async fn stats(service: &OperatorService, session: &mut Session, call: Invocation) -> CommandResult {
+    let now = session.node.clock.now();
+    let topic = call.options.text("topic").unwrap_or_else(|| "summary".to_owned());
+    let (table, mut value) = section(service, session, &topic, now);
+    if !call.options.wants_json() {
+        return Ok(Reply::Text(table.max_width(session.node.output_width()).to_string()));
+    }
+    if topic == "summary"
+        && let Some(object) = value.as_object_mut()
+    {
+        *object = std::mem::take(object).into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
+        object.insert("timestamp".into(), anylog_core::time::stored(now).into());
+    }
+    Ok(Reply::Json(value))
+}
+
+pub(super) async fn reset_stats(service: &OperatorService, _: &mut Session, _: Invocation) -> CommandResult {
+    service.stats().reset();
+    service.with_quarantine(crate::quarantine::Quarantine::reset_counts);
+    Ok(Reply::Empty)
 }
 
 fn section(service: &OperatorService, session: &Session, topic: &str, now: Timestamp) -> (Table, Value) {
@@ -207,115 +228,6 @@ fn one_row(title: &str, cells: &[(&str, String)]) -> (Table, Value) {
     (shown, Value::Object(value))
 }
 
-pub(super) async fn streaming(service: &OperatorService, session: &mut Session, call: Invocation) -> CommandResult {
-    match call.positional("topic") {
-        None => Ok(buffers(service, session.node.clock.now(), call.options.wants_json())),
-        Some(topic) if topic.eq_ignore_ascii_case("config") => Ok(thresholds(service, call.options.wants_json())),
-        Some(other) => {
-            Err(CommandError::structure(format!("get streaming has no topic '{other}'")).hint("topics: config"))
-        }
-    }
-}
-
-fn buffers(service: &OperatorService, now: Timestamp, wants_json: bool) -> Reply {
-    let headings = [
-        "\nDBMS-Table",
-        "Put\nfiles",
-        "Put\nRows",
-        "Streaming\nCalls",
-        "Streaming\nRows",
-        "Cached\nRows",
-        "Counter\nImmediate",
-        "Threshold\nVolume(KB)",
-        "Buffer\nFill(%)",
-        "Threshold\nTime(sec)",
-        "Time Left\n(Sec)",
-        "Last Process\nHH:MM:SS",
-    ];
-    let mut shown = Table::new(headings).title("Statistics");
-    let open = service.open_segments();
-    let thresholds = service.thresholds();
-    let mut values = Vec::new();
-    for ((dbms, table), stats) in service.stats().tables() {
-        let threshold = thresholds.of(&dbms, &table);
-        let own: Vec<_> = open.iter().filter(|segment| segment.dbms == dbms && segment.table == table).collect();
-        let rows: u64 = own.iter().map(|segment| segment.rows).sum();
-        let bytes: u64 = own.iter().map(|segment| segment.bytes).sum();
-        let fill = bytes.saturating_mul(1000) / threshold.volume.max(1);
-        let fill = f64::from(u32::try_from(fill.min(1000)).unwrap_or(1000)) / 10.0;
-        let age = own.iter().map(|segment| now.duration_since(segment.opened).unsigned_abs()).max();
-        let left = age.map_or(0, |age| threshold.time.saturating_sub(age).as_secs());
-        let name = format!("{dbms}.{table}");
-        let last = stats.last_insert.max(stats.last_file);
-        let (volume, time) = (threshold.volume / 1024, threshold.time.as_secs());
-        values.push(json!({
-            "table": name, "File Put": stats.put_files, "File Rows": stats.put_rows, "Streaming Put": stats.calls,
-            "Streaming Rows": stats.rows, "Streaming Cached": rows, "Immediate": stats.immediate_rows,
-            "Threshold Volume": volume, "% Buffer Fill": fill, "Threshold Time": time, "Time Left": left,
-            "Last Process": since(now, last),
-        }));
-        shown.push([
-            name,
-            stats.put_files.to_string(),
-            stats.put_rows.to_string(),
-            stats.calls.to_string(),
-            stats.rows.to_string(),
-            rows.to_string(),
-            stats.immediate_rows.to_string(),
-            volume.to_string(),
-            format!("{fill:.1}"),
-            time.to_string(),
-            left.to_string(),
-            since(now, last),
-        ]);
-    }
-    if wants_json { Reply::Json(Value::Array(values)) } else { Reply::Table(shown) }
-}
-
-fn thresholds(service: &OperatorService, wants_json: bool) -> Reply {
-    let thresholds = service.thresholds();
-    let default = thresholds.default_threshold();
-    let load = service.load();
-    let streamer = if service.streamer_runs() { "Running" } else { "Not declared" };
-    let flushed: u64 = service.stats().tables().values().map(|stats| stats.rows).sum();
-    let immediate = |immediate: bool| if immediate { "True" } else { "False" }.to_owned();
-    let mut entries = vec![
-        ("Threshold Time".to_owned(), default.time.as_secs().to_string()),
-        ("Threshold Volume".to_owned(), thousands(default.volume)),
-        ("Write Immediate".to_owned(), immediate(default.immediate)),
-        ("Buffered Rows".to_owned(), thousands(load.buffered)),
-        ("Flushed Rows".to_owned(), thousands(flushed.saturating_sub(load.buffered))),
-        ("Closing Buffers".to_owned(), load.closing.to_string()),
-        ("Memory Used".to_owned(), thousands(load.memory as u64)),
-        ("Memory Limit".to_owned(), thousands(crate::store::MEMORY_LIMIT as u64)),
-        ("Journal Bytes".to_owned(), thousands(load.journal)),
-        ("Journal Limit".to_owned(), thousands(crate::store::JOURNAL_LIMIT)),
-        ("Disk Floor".to_owned(), thousands(crate::store::DISK_FLOOR)),
-        ("Journal Messages".to_owned(), thousands(load.frames.0)),
-        ("Journal Syncs".to_owned(), thousands(load.frames.1)),
-    ];
-    for (dbms, table, threshold) in thresholds.scoped() {
-        let text = format!(
-            "{} seconds, {} bytes, immediate {}",
-            threshold.time.as_secs(),
-            thousands(threshold.volume),
-            immediate(threshold.immediate)
-        );
-        entries.push((format!("{dbms}.{table}"), text));
-    }
-    if wants_json {
-        let mut object: Map<String, Value> =
-            entries.into_iter().map(|(name, value)| (name, Value::from(value.replace(',', "")))).collect();
-        object.insert("Streamer".into(), streamer.into());
-        return Reply::Json(Value::Object(object));
-    }
-    let mut shown = Table::new(["Threshold", "Value", "Streamer"]).title("Flush Thresholds");
-    for (index, (name, value)) in entries.into_iter().enumerate() {
-        shown.push([name, value, if index == 0 { streamer.to_owned() } else { String::new() }]);
-    }
-    Reply::Table(shown)
-}
-
 pub(super) async fn archived(service: &OperatorService, _: &mut Session, call: Invocation) -> CommandResult {
     let day = day(&call.expect_positional("day")?)?;
     let directory = service.directory("archive_dir");
@@ -324,28 +236,4 @@ pub(super) async fn archived(service: &OperatorService, _: &mut Session, call: I
         return Ok(Reply::Json(names.into()));
     }
     Ok(Reply::Text(names.join("\r\n")))
-}
-
-pub(super) async fn quarantine(service: &OperatorService, session: &mut Session, call: Invocation) -> CommandResult {
-    let service = service.shared_self()?;
-    let limit = call.options.int("limit").unwrap_or(100);
-    let limit =
-        usize::try_from(limit).map_err(|_| CommandError::parameter(format!("limit = {limit} is not a count")))?;
-    let name = |key: &str| call.options.text(key).map(|name| normalize(&name));
-    let (dbms, table) = (name("dbms"), name("table"));
-    let mut rows = blocking(move || service.quarantined()).await?;
-    rows.retain(|row| {
-        dbms.as_ref().is_none_or(|dbms| row.dbms == *dbms) && table.as_ref().is_none_or(|table| row.table == *table)
-    });
-    rows.reverse();
-    rows.truncate(if limit == 0 { usize::MAX } else { limit });
-    if call.options.wants_json() {
-        return Ok(Reply::Json(serde_json::to_value(rows).map_err(|error| CommandError::process(error.to_string()))?));
-    }
-    let mut shown = Table::new(["Time", "DBMS", "Table", "Origin", "Position", "Reason", "Row", "Key"])
-        .max_width(session.node.output_width());
-    for row in rows {
-        shown.push([row.time, row.dbms, row.table, row.origin, row.position.to_string(), row.reason, row.row, row.key]);
-    }
-    Ok(Reply::Table(shown))
 }

@@ -8,7 +8,8 @@
 //! body     version     1   1
 //!          sequence    8   place in the journal, counted over all files
 //!          entries         until the end of the body
-//! entry    kind        1   1 rows, 2 sealed, 3 partition dropped, 4 delivered, 5 released, 6 forgotten
+//! entry    kind        1   1 rows, 2 sealed, 3 partition dropped, 4 delivered, 5 released, 6 forgotten,
+//!                          7 left the quarantine, 8 came into the quarantine
 //! rows     segment    16   random
 //!          file id     8   of tsd_info, 0 when none
 //!          opened      8   microseconds since 1970, UTC
@@ -23,6 +24,8 @@
 //!          client          length 4 and text
 //!          count       4   then each packet id of QoS 2: 2
 //! forgotten client         length 4 and text
+//! left      key            length 4 and text
+//! came      record         length 4 and JSON text
 //! ```
 //!
 //! A frame is one message: its rows are there together or not at all. A rows entry names its segment in full, so that the
@@ -48,6 +51,8 @@ const KIND_DROPPED: u8 = 3;
 const KIND_DELIVERED: u8 = 4;
 const KIND_RELEASED: u8 = 5;
 const KIND_FORGOTTEN: u8 = 6;
+const KIND_LEFT: u8 = 7;
+const KIND_CAME: u8 = 8;
 
 /// What all rows of a segment share. A segment is the run of rows of one key between two thresholds: one source file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +114,10 @@ pub enum Entry {
     Released(Arc<str>, Vec<u16>),
     /// The session of a client ended: none of its packets before this counts any more.
     Forgotten(Arc<str>),
+    /// A record with this key left the quarantine: its rows are in this frame, or somebody deleted it.
+    Left(String),
+    /// A record came into the quarantine, as JSON, with the rows of this frame.
+    Came(String),
 }
 
 /// A decoded frame.
@@ -217,6 +226,18 @@ impl Entries {
     pub fn forgotten(&mut self, client: &str) {
         self.bytes.push(KIND_FORGOTTEN);
         put_text(&mut self.bytes, client);
+    }
+
+    /// Says that a record left the quarantine.
+    pub fn left(&mut self, key: &str) {
+        self.bytes.push(KIND_LEFT);
+        put_text(&mut self.bytes, key);
+    }
+
+    /// Says that a record came into the quarantine.
+    pub fn came(&mut self, record: &str) {
+        self.bytes.push(KIND_CAME);
+        put_text(&mut self.bytes, record);
     }
 
     fn packets(&mut self, kind: u8, deliveries: &[Delivery]) {
@@ -346,6 +367,8 @@ fn read_body(body: &[u8]) -> Option<Frame> {
             KIND_DELIVERED => cursor.packets().map(|(client, ids)| Entry::Delivered(client, ids))?,
             KIND_RELEASED => cursor.packets().map(|(client, ids)| Entry::Released(client, ids))?,
             KIND_FORGOTTEN => Entry::Forgotten(Arc::from(cursor.text()?)),
+            KIND_LEFT => Entry::Left(cursor.text()?),
+            KIND_CAME => Entry::Came(cursor.text()?),
             _ => return None,
         });
     }
@@ -416,6 +439,8 @@ mod tests {
             ("\\PC{1,5}", proptest::collection::vec(any::<u16>(), 1..5))
                 .prop_map(|(client, ids)| Entry::Released(client.into(), ids)),
             "\\PC{1,5}".prop_map(|client| Entry::Forgotten(client.into())),
+            "[0-9a-f]{1,8}:[0-9]{1,3}".prop_map(Entry::Left),
+            "\\PC{0,9}".prop_map(Entry::Came),
         ]
     }
 
@@ -438,6 +463,8 @@ mod tests {
                 Entry::Delivered(client, ids) => encoded.delivered(&deliveries(client, ids)),
                 Entry::Released(client, ids) => encoded.released(&deliveries(client, ids)),
                 Entry::Forgotten(client) => encoded.forgotten(client),
+                Entry::Left(key) => encoded.left(key),
+                Entry::Came(record) => encoded.came(record),
             }
         }
         let mut bytes = Vec::new();

@@ -73,6 +73,10 @@ pub struct Recovery {
     pub tombstones: Tombstones,
     /// QoS 2 packets that were stored and not released.
     pub deliveries: Held,
+    /// Keys of records that left the quarantine.
+    pub left: HashSet<String>,
+    /// Records that came into the quarantine with rows of the journal, as JSON.
+    pub came: Vec<String>,
     /// What was damaged.
     pub damages: Vec<Damage>,
     pub(super) next_sequence: u64,
@@ -183,6 +187,10 @@ impl Scan {
                 Entry::Forgotten(client) => {
                     self.recovery.deliveries.forget(&client);
                 }
+                Entry::Left(key) => {
+                    self.recovery.left.insert(key);
+                }
+                Entry::Came(record) => self.recovery.came.push(record),
                 Entry::Rows(rows) => {
                     let id = rows.segment.id;
                     file.live.insert(id, rows.segment.dbms.clone());

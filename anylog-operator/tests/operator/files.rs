@@ -89,6 +89,33 @@ async fn an_unfinished_file_is_finished() {
     assert_eq!(node.integers("t", "tsd_id"), [id; 4]);
 }
 
+// A crash between a file's registration and its way into the watch directory, and nobody sends it again: nobody waits for it
+// either, and the same content can come later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registered_file_that_never_came_is_void() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    let refused = node.slot.store_file(file("t", vec!["{\"n\": 1}".into(), "{\"n\": [1]}".into()])).await.unwrap();
+    let hash = content_hash("d", "t", &[text(&numbered(0..4)).as_bytes()]);
+    let registered = NewFile {
+        dbms: "d".into(),
+        table: "t".into(),
+        source: "0".into(),
+        hash: hash.clone(),
+        instructions: "0".into(),
+        time: node.node.clock.now(),
+    };
+    let id = node.catalog.tsd().unwrap().register(&registered).unwrap();
+    node.kill().await;
+    let node = TestNode::running(home.path()).await;
+    let files = node.registered();
+    assert_eq!(files[0].1, refused.hash, "a file that lies in the archive stays what it is");
+    assert_eq!(files[1], (id, format!("void:{hash}"), 0));
+    let stored = node.slot.store_file(file("t", numbered(0..4))).await.unwrap();
+    assert_eq!((stored.hash.clone(), stored.receipt.stored()), (hash, 4));
+    assert_eq!(node.registered()[2].2, 4);
+}
+
 // A crash after everything but the removal of the file: it carries the node's own number, and is not a duplicate.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_own_file_that_is_left_in_the_watch_directory_repeats_nothing() {

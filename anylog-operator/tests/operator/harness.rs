@@ -200,8 +200,8 @@ pub(crate) fn rows(table: &str, rows: impl IntoIterator<Item = String>) -> RowGr
             table: table.into(),
             source: "0".into(),
             instructions: "0".into(),
-            declared: Vec::new(),
             rows: rows.into_iter().collect(),
+            ..TableRows::default()
         }],
         origin: "test".into(),
         ..RowGroup::default()

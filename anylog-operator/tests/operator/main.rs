@@ -7,5 +7,6 @@ mod commands;
 mod deliveries;
 mod files;
 mod harness;
+mod quarantine;
 mod restart;
 mod streams;

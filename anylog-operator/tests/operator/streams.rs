@@ -64,8 +64,7 @@ async fn a_message_for_several_partitions_is_sealed_once() {
         let node = TestNode::running(home.path()).await;
         node.partitioned("at");
         node.operator.set_threshold(None, None, None, None, Some(immediate)).unwrap();
-        let days: Vec<String> =
-            (1..6).map(|n| format!("{{\"at\": \"2026-03-0{n}T10:00:00Z\", \"n\": {n}}}")).collect();
+        let days: Vec<String> = (1..6).map(|n| format!("{{\"at\": \"2026-03-0{n}T10:00:00Z\", \"n\": {n}}}")).collect();
         let _ = node.slot.append(rows("t", days.clone())).await.unwrap();
         node.operator.flush().await.unwrap();
         assert_eq!(node.integers("t", "n"), [1, 2, 3, 4, 5], "immediate: {immediate}");
@@ -118,10 +117,16 @@ async fn a_bad_row_goes_to_the_quarantine_alone() {
     assert_eq!(receipt.stored(), 2);
     assert_eq!(receipt.refused().len(), 1);
     assert_eq!((receipt.refused()[0].part, receipt.refused()[0].row), (0, 1));
-    assert!(receipt.refused()[0].reason.contains("'n'"), "{}", receipt.refused()[0].reason);
+    let refused = &receipt.refused()[0];
+    assert!(refused.reason.contains("'n'"), "{}", refused.reason);
+    assert_eq!((refused.kind, refused.column.as_str(), refused.actual.as_str()), ("type", "n", "\"warm\""));
+    assert!(!refused.expected.is_empty());
     assert_eq!(node.integers("t", "n"), [0, 1, 3]);
     let kept = node.operator.quarantined().unwrap();
-    assert_eq!((kept[0].row.as_str(), kept[0].origin.as_str(), kept[0].position), ("{\"n\": \"warm\"}", "test", 1));
+    assert_eq!(
+        (kept[0].row.as_deref().unwrap(), kept[0].origin.as_str(), kept[0].position),
+        ("{\"n\": \"warm\"}", "test", 1)
+    );
     let receipt = node.slot.append(rows("t", ["nonsense".to_owned()])).await.unwrap();
     assert_eq!((receipt.stored(), receipt.refused().len()), (0, 1), "a message of bad rows is taken and put aside");
     node.operator.flush().await.unwrap();
