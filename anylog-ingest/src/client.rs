@@ -2,18 +2,28 @@
 //!
 //! # Guarantees of a client of another broker
 //!
-//! * **R1, R2** It comes back after every break, by itself, with growing pauses. On a session that the broker has forgotten it
-//!   subscribes again before it reports `Connected`.
-//! * **R3** A message is acknowledged only with a receipt for its rows, or when it lies in the error directory.
-//! * **R4** Its client id is the same after every start and it asks for a lasting session, so the broker keeps what is
-//!   published with QoS 1 and 2 while the node is away.
-//! * **R5** A slow store does not stop its pings. What waits for the store is bounded; when the bound is reached the client hangs
-//!   up, and the broker sends the rest again later.
+//! * **R1, R2** It comes back after every break, by itself, with growing pauses that differ from client to client. On every connection
+//!   it subscribes to all its topics, and it reports `Connected` after the broker's answer. A topic that the broker refuses is named,
+//!   and asked for again; the others are served.
+//! * **R3** A message is acknowledged only with a receipt for its rows, or when it lies in the quarantine. Acknowledgements leave in the
+//!   order of receipt (MQTT-4.6.0-2).
+//! * **R4** It asks for a lasting session with QoS 1, under a client id that is the same after every start and that no other node has
+//!   (`!id_dir/message_client.id`), so the broker keeps what is published while the node is away.
+//! * **R5** A slow store does not stop its pings, nor a new connection. What waits for the store is bounded ([`MAX_WAITING`]); at the bound
+//!   the client reads no more, and the broker's TCP window fills. With version 5 the broker sends at most [`RECEIVE_MAXIMUM`] messages
+//!   without acknowledgement.
+//! * **R21** A message that is sent again while it is being stored, also over a new connection, is stored once.
+//! * A message with QoS 2 is stored once over any end of the node, when the store keeps packet ids
+//!   ([`RowSink::holds`](crate::RowSink::holds)).
+//! * A broker that hangs, at any step, is left: after the deadline while connecting, after 1.5 keep-alives of silence later.
+//! * Any bytes that a broker sends end the connection at worst.
 //!
 //! # Non-guarantees
 //!
-//! * Messages with QoS 0 are lost when the bound is reached, or when no store runs.
-//! * A restart of the node may store a message with QoS 1 or 2 again that was stored but not yet acknowledged.
+//! * Messages with QoS 0 are lost when half of the bound is reached, or when no store runs.
+//! * A message with QoS 1 is stored again when its acknowledgement did not reach the broker, or the node ended before it was sent.
+//! * A client whose topics change has another client id. The broker keeps the session of the old one until it expires there.
+//! * Connections to other brokers are not encrypted.
 
 mod connection;
 mod identity;

@@ -1,5 +1,7 @@
 //! Clients of another broker that fails in exact ways: it is played by the test, packet by packet.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 mod support;
 
 use std::sync::Arc;

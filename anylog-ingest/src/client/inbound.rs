@@ -72,11 +72,9 @@ impl Inbound {
 
     /// A message with QoS 1 or 2 came. `content` is a hash of its topic and payload.
     pub(super) fn publish(&mut self, publish: &Publish, content: u64) -> Arrival {
-        if publish.qos == 2 {
-            if self.received.get(&publish.id) == Some(&content) {
-                self.enter(publish, content, State::Settled);
-                return Arrival::Known;
-            }
+        if publish.qos == 2 && self.received.get(&publish.id) == Some(&content) {
+            self.enter(publish, content, State::Settled);
+            return Arrival::Known;
         }
         // A broker that came back with an older state gives an id to another message.
         let instead = publish.qos == 2 && self.received.remove(&publish.id).is_some();
@@ -135,9 +133,9 @@ impl Inbound {
             }
             if entry.qos == 2 {
                 self.received.insert(entry.id, entry.content);
-                send(Ack::PubRec, entry.id);
+                send(Ack::Received, entry.id);
             } else {
-                send(Ack::PubAck, entry.id);
+                send(Ack::Stored, entry.id);
             }
             self.entries.remove(ticket);
             self.order.pop_front();

@@ -72,9 +72,12 @@ impl Publish {
 /// Which acknowledgement a packet id gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ack {
-    PubAck,
-    PubRec,
-    PubComp,
+    /// PUBACK.
+    Stored,
+    /// PUBREC.
+    Received,
+    /// PUBCOMP.
+    Complete,
 }
 
 /// Appends a CONNECT for a lasting session.
@@ -147,9 +150,9 @@ pub(super) fn subscribe(
 /// Appends an acknowledgement.
 pub(super) fn acknowledge(ack: Ack, id: u16, out: &mut BytesMut) {
     out.put_u8(match ack {
-        Ack::PubAck => 0x40,
-        Ack::PubRec => 0x50,
-        Ack::PubComp => 0x70,
+        Ack::Stored => 0x40,
+        Ack::Received => 0x50,
+        Ack::Complete => 0x70,
     });
     out.put_u8(2);
     out.put_u16(id);

@@ -195,7 +195,7 @@ impl Storer {
         let mut state = self.state.lock();
         state.inbound.acknowledge(&mut send);
         for id in state.released.drain(..) {
-            send(Ack::PubComp, id);
+            send(Ack::Complete, id);
         }
     }
 

@@ -229,7 +229,7 @@ async fn what_is_no_broker_is_named() {
 // R5: the store is held back for five keep-alives.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_held_back_stops_no_pings_and_loses_nothing() {
-    let mut bench = Bench::ready(1 << 16).await;
+    let bench = Bench::ready(1 << 16).await;
     bench.store.open.send_replace(false);
     let sent = 2 * MAX_WAITING.1 / 16_384;
     let (mut reader, mut writer) = tokio::io::split(bench.broker);

@@ -32,7 +32,7 @@ fn acknowledgements_leave_in_the_order_of_receipt() {
     inbound.settled(second, true);
     assert_eq!(acks(&mut inbound), []);
     inbound.settled(first, true);
-    assert_eq!(acks(&mut inbound), [(Ack::PubAck, 1), (Ack::PubAck, 2)]);
+    assert_eq!(acks(&mut inbound), [(Ack::Stored, 1), (Ack::Stored, 2)]);
     assert_eq!(inbound.in_flight(), 0);
 }
 
@@ -48,9 +48,9 @@ fn what_is_being_stored_when_the_connection_breaks_is_acknowledged_on_the_next_o
     assert_eq!(acks(&mut inbound), [], "the broker has not sent them again");
     assert_eq!(inbound.publish(&message(1, 1, true), 10), Arrival::Known);
     assert_eq!(inbound.publish(&message(2, 1, true), 20), Arrival::Known);
-    assert_eq!(acks(&mut inbound), [(Ack::PubAck, 1)]);
+    assert_eq!(acks(&mut inbound), [(Ack::Stored, 1)]);
     inbound.settled(two, true);
-    assert_eq!(acks(&mut inbound), [(Ack::PubAck, 2)]);
+    assert_eq!(acks(&mut inbound), [(Ack::Stored, 2)]);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn an_id_that_means_another_message_is_stored() {
     // Not sent again but new, although it holds the same.
     let again = new(inbound.publish(&message(1, 1, false), 10));
     inbound.settled(again, true);
-    assert_eq!(acks(&mut inbound), [(Ack::PubAck, 1)]);
+    assert_eq!(acks(&mut inbound), [(Ack::Stored, 1)]);
     // Other content under the same id.
     let two = new(inbound.publish(&message(2, 1, false), 20));
     inbound.opened(true);
@@ -71,7 +71,7 @@ fn an_id_that_means_another_message_is_stored() {
     inbound.settled(two, true);
     assert_eq!(acks(&mut inbound), []);
     inbound.settled(other, true);
-    assert_eq!(acks(&mut inbound), [(Ack::PubAck, 2)]);
+    assert_eq!(acks(&mut inbound), [(Ack::Stored, 2)]);
     assert!(inbound.entries.is_empty() && inbound.by_id.is_empty());
 }
 
@@ -93,10 +93,10 @@ fn qos_2_is_stored_once_until_it_is_released() {
     inbound.opened(false);
     let one = new(inbound.publish(&message(1, 2, false), 10));
     inbound.settled(one, true);
-    assert_eq!(acks(&mut inbound), [(Ack::PubRec, 1)]);
+    assert_eq!(acks(&mut inbound), [(Ack::Received, 1)]);
     inbound.opened(true);
     assert_eq!(inbound.publish(&message(1, 2, true), 10), Arrival::Known);
-    assert_eq!(acks(&mut inbound), [(Ack::PubRec, 1)]);
+    assert_eq!(acks(&mut inbound), [(Ack::Received, 1)]);
     inbound.released(1);
     let again = new(inbound.publish(&message(1, 2, false), 10));
     inbound.settled(again, true);
@@ -189,7 +189,7 @@ impl Model {
             let at = self.sent.iter().position(|sent| sent.0 == id).expect("an id that the broker uses");
             let (_, qos, content, _) = self.sent[at];
             assert!(self.stored.contains(&content), "acknowledged before it was stored");
-            assert_eq!(ack == Ack::PubRec, qos == 2);
+            assert_eq!(ack == Ack::Received, qos == 2);
             let unanswered = self.sent.iter().position(|sent| !sent.3);
             assert_eq!(unanswered, Some(at), "not in the order of receipt");
             self.sent[at].3 = true;
