@@ -8,27 +8,35 @@
 //! * **DUR-1** PUBACK and PUBREC of a message that is mapped are sent only with a [`Receipt`](crate::Receipt) for its rows, or when
 //!   the message lies synced in the error directory because it cannot be mapped (R14). A message that nobody maps is acknowledged
 //!   when it has been passed on.
-//! * QoS 2 stores a message once per packet id until its PUBREL, over reconnects as long as the session is kept.
+//! * QoS 2 stores a message once per packet id until its PUBREL, over reconnects and restarts of the node as long as the session
+//!   is kept.
+//! * Sessions that outlive their connection, what waits for them and retained messages are on disk when [`Broker::keep_in`] says
+//!   where: a message that somebody waits for is there before its PUBACK or PUBREC ([`book`] tells what is durable when).
+//!   Messages of MQTT 5 expire.
 //! * Pings are answered while the store is slow. Without a store, publishes with QoS 1 and 2 stay unacknowledged, those with QoS 0
 //!   are dropped and counted.
 //! * Everything is bounded: a packet ([`MAX_PACKET_BYTES`]), what a connection holds ([`MAX_PENDING`]), what all hold
 //!   ([`BUDGET_BYTES`](crate::intake::BUDGET_BYTES)), what waits for a client ([`MAX_QUEUE_BYTES`]) and for all
-//!   ([`MAX_QUEUES_BYTES`]), sessions ([`MAX_SESSIONS`]),
+//!   ([`MAX_QUEUES_BYTES`]), sessions ([`MAX_SESSIONS`]), packet ids without release ([`MAX_RECEIVED`]),
 //!   retained messages ([`MAX_RETAINED_BYTES`]).
 //!
 //! # Non-guarantees
 //!
-//! * Sessions and retained messages are kept in memory: a restart of the node forgets them.
+//! * Messages of QoS 0 do not wait for a client that is away, and a retained message that a new subscriber has not acknowledged is
+//!   not sent again after a restart.
 //! * A subscriber that does not keep up loses messages, those that do not fit [`MAX_QUEUE_BYTES`]; the publisher is not slowed.
 //! * No users and no TLS: anybody who reaches the port may publish.
-//! * Shared subscriptions, subscription identifiers and topic aliases are refused, as the CONNACK says. Messages do not expire, a
-//!   will is not delayed.
+//! * Shared subscriptions, subscription identifiers and topic aliases are refused, as the CONNACK says. A will is
+//!   not delayed.
 
+mod book;
 mod client;
-mod codec;
+pub(crate) mod codec;
 mod connection;
+mod keep;
 mod message;
 mod router;
+mod routing;
 mod session;
 mod statistics;
 
@@ -41,17 +49,18 @@ use anylog_net::listener::ConnectionHandler;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::SinkSlot;
 use crate::intake::{Intake, Standing, Taken};
+use crate::{Delivery, SinkSlot};
 pub use client::{MAX_SESSIONS, SESSION_EXPIRY};
 pub use codec::MAX_PACKET_BYTES;
 pub use connection::MAX_PENDING;
 use message::Message;
 pub use router::{MAX_RETAINED_BYTES, Router};
-pub use session::{MAX_QUEUE_BYTES, MAX_QUEUES_BYTES};
+pub use session::{MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED};
 pub use statistics::EventCount;
 
 /// The broker: serves MQTT connections.
@@ -63,6 +72,10 @@ pub struct Broker {
     clients: client::Clients,
     statistics: statistics::Statistics,
     connections: AtomicUsize,
+    /// One caller at a time opens the book.
+    keeping: tokio::sync::Mutex<()>,
+    /// Packets that were released while no store was there.
+    owed: Mutex<Vec<Delivery>>,
 }
 
 /// The resources that a broker uses now.
@@ -82,6 +95,10 @@ pub struct BrokerUsage {
     pub queued_bytes: usize,
     /// Messages for MQTT clients that were dropped because they did not fit.
     pub undelivered: u64,
+    /// Packet ids of QoS 2 that clients have not released.
+    pub received: usize,
+    /// Bytes of the file that keeps sessions and retained messages, and the syncs since the start.
+    pub book: (u64, u64),
     /// Retained messages.
     pub retained: usize,
     /// Their bytes.
@@ -107,6 +124,8 @@ impl Broker {
             clients: client::Clients::default(),
             statistics: statistics::Statistics::default(),
             connections: AtomicUsize::new(0),
+            keeping: tokio::sync::Mutex::default(),
+            owed: Mutex::default(),
         })
     }
 
@@ -135,6 +154,8 @@ impl Broker {
             queued,
             queued_bytes: self.clients.queued_bytes(),
             undelivered,
+            received: self.clients.received(),
+            book: self.clients.book().map_or((0, 0), |book| (book.bytes(), book.syncs())),
             retained,
             retained_bytes,
             quarantined: self.intake.quarantined(),
@@ -160,6 +181,7 @@ impl Broker {
             payload: Bytes::copy_from_slice(payload),
             qos,
             retain,
+            expires: None,
             properties: None,
         };
         match self.accept_volatile(message, "").await {
@@ -172,9 +194,15 @@ impl Broker {
     }
 
     /// Passes on and stores a message that nobody would send again.
-    async fn accept_volatile(&self, message: Message, from: &str) -> Taken {
+    async fn accept_volatile(&self, mut message: Message, from: &str) -> Taken {
+        message.begin(self.now());
         let mappings = self.router.mappings(&message.topic);
-        self.router.route(message.clone(), from);
+        let routing = self.router.route(message.clone(), from, self.clients.book(), None);
+        if let Some(routing) = routing.filter(|_| message.qos > 0)
+            && !routing.settle(&self.node.shutdown.child_token()).await
+        {
+            return Taken::Dropped;
+        }
         if mappings.is_empty() {
             return Taken::Settled;
         }

@@ -58,7 +58,15 @@ fn run_broker_declaration() -> Declaration {
 
 async fn run_broker(state: &Ingestion, session: &mut Session, call: Invocation) -> CommandResult {
     let address = ServerAddress::from_call(&call)?;
-    let handler: Arc<dyn ConnectionHandler> = state.ingest.broker();
+    let broker = state.ingest.broker();
+    let journal = session.directory("journal_dir");
+    let directory = journal.parent().unwrap_or(&journal).join("broker");
+    if let Err(error) = broker.keep_in(&directory).await {
+        // Messages are worth more than the memory of sessions.
+        tracing::error!(%error, "Sessions and retained messages will not outlive this run");
+        session.node.errors.add(session.node.clock.now(), &session.thread, "MSG Broker", error.to_string());
+    }
+    let handler: Arc<dyn ConnectionHandler> = broker;
     let bound = state.listeners.start(ServerKind::Broker, Protocol::Mqtt, address, handler).await?;
     if !bound.ip().is_loopback() {
         let text = format!(

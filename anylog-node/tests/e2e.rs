@@ -9,6 +9,7 @@ mod e2e {
 
     mod broker;
     mod eleven_steps;
+    mod exactly_once;
     mod message_client;
     mod postgres;
     mod rest_data;

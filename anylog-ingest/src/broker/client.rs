@@ -1,17 +1,21 @@
 //! The MQTT clients that the broker knows, connected or with a session that waits for them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::book::state::State;
+use super::book::{Book, Key, Record};
 use super::codec::{Connect, Version};
 use super::message::Message;
 use super::router::Router;
-use super::session::{Action, Room, Session};
+use super::session::{Action, Change, Room, Session};
 
 /// Sessions that are kept for clients that are away; the one that is away longest gives way.
 pub const MAX_SESSIONS: usize = 10_000;
@@ -25,7 +29,9 @@ pub const SESSION_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 /// A client: its session, and the connection that it has now.
 #[derive(Debug)]
 pub(super) struct Client {
-    id: String,
+    key: Key,
+    /// The session is in the book.
+    kept: AtomicBool,
     pub(super) session: Mutex<Session>,
     pub(super) wake: Notify,
     connection: Mutex<Connection>,
@@ -46,7 +52,42 @@ struct Connection {
 impl Client {
     /// The client identifier.
     pub(super) fn id(&self) -> &str {
-        &self.id
+        self.key.client()
+    }
+
+    /// The name of its session, which no other session has.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Whether its session is kept over restarts.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    fn keep(&self, kept: bool) {
+        self.kept.store(kept, Ordering::Relaxed);
+        self.session.lock().keep_on_disk(kept);
+    }
+
+    /// A change of its session, as it is written.
+    pub(super) fn record(&self, change: Change) -> Record {
+        let client = Arc::clone(self.key.text());
+        match change {
+            Change::Subscribed(filter, options) => Record::Subscribed(client, filter, options),
+            Change::Unsubscribed(filter) => Record::Unsubscribed(client, filter),
+            Change::Done(sequence) => Record::Done(client, sequence),
+            Change::Taken(sequence) => Record::Taken(client, sequence),
+        }
+    }
+
+    /// The whole session, when it is kept from now on.
+    fn records(&self, expiry: u32) -> Vec<Record> {
+        let client = || Arc::clone(self.key.text());
+        let mut records = vec![Record::Session { client: client(), expiry, ends: None }];
+        let session = self.session.lock();
+        records.extend(session.subscriptions().map(|(filter, of)| Record::Subscribed(client(), filter.to_owned(), of)));
+        records
     }
 
     /// Gives a message to the client, now or when it comes back.
@@ -66,6 +107,8 @@ pub(super) struct Attached {
     pub(super) session_present: bool,
     /// What the session sends first.
     pub(super) actions: Vec<Action>,
+    /// What must be in the book before the client hears that it has a session.
+    pub(super) records: Vec<Record>,
     /// How long the session is kept, in seconds.
     pub(super) expiry: u32,
 }
@@ -77,11 +120,20 @@ pub(super) struct Clients {
     /// What waits for them.
     room: Room,
     swept: Mutex<Instant>,
+    book: OnceLock<Arc<Book>>,
+    /// Sessions that ended; the store may forget their packets.
+    ended: Mutex<Vec<Key>>,
 }
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { by_id: Mutex::default(), room: Room::default(), swept: Mutex::new(Instant::now()) }
+        Self {
+            by_id: Mutex::default(),
+            room: Room::default(),
+            swept: Mutex::new(Instant::now()),
+            book: OnceLock::new(),
+            ended: Mutex::default(),
+        }
     }
 }
 
@@ -96,6 +148,54 @@ impl Clients {
         self.room.used()
     }
 
+    /// Packet ids of QoS 2 that their clients did not release.
+    pub(super) fn received(&self) -> usize {
+        self.room.received()
+    }
+
+    /// The book of sessions, when they are kept.
+    pub(super) fn book(&self) -> Option<&Arc<Book>> {
+        self.book.get()
+    }
+
+    /// Sessions that ended since the last call.
+    pub(super) fn take_ended(&self) -> Vec<Key> {
+        std::mem::take(&mut *self.ended.lock())
+    }
+
+    /// Whether a session is known by this name.
+    pub(super) fn knows(&self, key: &Key) -> bool {
+        self.by_id.lock().get(key.client()).is_some_and(|client| client.key == *key)
+    }
+
+    /// Takes up the sessions of the run before, and keeps all from now on.
+    pub(super) fn restore(&self, book: Arc<Book>, state: &State, router: &Router, now: Timestamp) {
+        let mut by_id = self.by_id.lock();
+        for (text, kept) in &state.sessions {
+            let expiry = Duration::from_secs(u64::from(kept.expiry)).min(SESSION_EXPIRY);
+            let left =
+                kept.ends.map_or(expiry, |ends| Duration::try_from(ends.duration_since(now)).unwrap_or_default());
+            let known = Key::read(text).filter(|key| !left.is_zero() && !by_id.contains_key(key.client()));
+            let Some(key) = known else {
+                book.note(Record::Ended(Arc::clone(text)));
+                continue;
+            };
+            let ends = Some(Instant::now() + left.min(SESSION_EXPIRY));
+            let connection = Connection { number: 0, taken_over: CancellationToken::new(), ends, expiry };
+            let client = Arc::new(Client {
+                session: Mutex::new(Session::restore(self.room.clone(), kept)),
+                kept: AtomicBool::new(true),
+                wake: Notify::new(),
+                connection: Mutex::new(connection),
+                key,
+            });
+            kept.filters.iter().for_each(|(filter, options)| router.subscribe(&client, filter, *options));
+            by_id.insert(client.id().to_owned(), client);
+        }
+        // Somebody else was quicker: then its book holds.
+        drop(self.book.set(book));
+    }
+
     /// Messages that wait for clients, and messages for clients that were dropped.
     pub(super) fn backlog(&self) -> (usize, u64) {
         let clients: Vec<Arc<Client>> = self.by_id.lock().values().cloned().collect();
@@ -106,7 +206,7 @@ impl Clients {
     }
 
     /// A client connects: its old connection ends (MQTT-3.1.4-2), its session is taken up or begun anew.
-    pub(super) fn attach(&self, connect: &Connect, router: &Router) -> Attached {
+    pub(super) fn attach(&self, connect: &Connect, router: &Router, time: Timestamp) -> Attached {
         let now = Instant::now();
         let asked = match connect.version {
             Version::V4 if connect.clean => Duration::ZERO,
@@ -125,7 +225,7 @@ impl Clients {
             let expired = connection.ends.is_some_and(|ends| ends <= now);
             drop(connection);
             if connect.clean || expired {
-                forget(&known, router);
+                self.forget(&known, router);
             } else {
                 kept = Some(known);
             }
@@ -140,21 +240,54 @@ impl Clients {
                 client
             }
             None => Arc::new(Client {
-                id: connect.client_id.clone(),
+                key: Key::new(&connect.client_id),
+                kept: AtomicBool::new(false),
                 session: Mutex::new(Session::new(self.room.clone())),
                 wake: Notify::new(),
                 connection: Mutex::new(state),
             }),
         };
         by_id.insert(connect.client_id.clone(), Arc::clone(&client));
-        drop(by_id);
-        let actions = client.session.lock().attach(connect.version, connect.receive_maximum, connect.max_packet);
         let expiry = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
-        Attached { client, number, taken_over, session_present, actions, expiry }
+        let records = self.keep(&client, expiry);
+        drop(by_id);
+        let mut session = client.session.lock();
+        session.tell_time(time);
+        let actions = session.attach(connect.version, connect.receive_maximum, connect.max_packet);
+        drop(session);
+        Attached { client, number, taken_over, session_present, actions, records, expiry }
+    }
+
+    /// Keeps a session over restarts when it outlives its connection; returns what is to be written.
+    fn keep(&self, client: &Client, expiry: u32) -> Vec<Record> {
+        let (was, is) = (client.is_kept(), expiry > 0 && self.book.get().is_some());
+        let text = || Arc::clone(client.key.text());
+        client.keep(is);
+        match (was, is) {
+            (true, true) => vec![Record::Session { client: text(), expiry, ends: None }],
+            (false, true) => client.records(expiry),
+            (true, false) => vec![Record::Ended(text())],
+            (false, false) => Vec::new(),
+        }
+    }
+
+    /// A session ended.
+    fn forget(&self, client: &Arc<Client>, router: &Router) {
+        let filters: Vec<String> = client.session.lock().filters().map(str::to_owned).collect();
+        for filter in filters {
+            router.unsubscribe(client, &filter);
+        }
+        if client.is_kept() {
+            client.keep(false);
+            if let Some(book) = self.book.get() {
+                book.note(Record::Ended(Arc::clone(client.key.text())));
+            }
+            self.ended.lock().push(client.key.clone());
+        }
     }
 
     /// A connection ended. Its session waits for the client, or ends with it.
-    pub(super) fn detach(&self, client: &Arc<Client>, number: u64, router: &Router) {
+    pub(super) fn detach(&self, client: &Arc<Client>, number: u64, router: &Router, time: Timestamp) {
         let mut by_id = self.by_id.lock();
         let mut connection = client.connection.lock();
         if connection.number != number {
@@ -163,12 +296,17 @@ impl Clients {
         client.session.lock().detach();
         if connection.expiry.is_zero() {
             drop(connection);
-            forget(client, router);
+            self.forget(client, router);
             if by_id.get(client.id()).is_some_and(|known| Arc::ptr_eq(known, client)) {
                 by_id.remove(client.id());
             }
         } else {
             connection.ends = Some(Instant::now() + connection.expiry);
+            if let Some(book) = self.book.get().filter(|_| client.is_kept()) {
+                let expiry = u32::try_from(connection.expiry.as_secs()).unwrap_or(u32::MAX);
+                let ends = time.checked_add(connection.expiry).ok();
+                book.note(Record::Session { client: Arc::clone(client.key.text()), expiry, ends });
+            }
         }
     }
 
@@ -182,7 +320,7 @@ impl Clients {
         *swept = now;
         let away = |client: &Client| client.connection.lock().ends;
         let mut gone: Vec<(Instant, String)> =
-            by_id.values().filter_map(|client| Some((away(client)?, client.id.clone()))).collect();
+            by_id.values().filter_map(|client| Some((away(client)?, client.id().to_owned()))).collect();
         gone.sort();
         // A tenth at once, so that a full house is not searched at every connection.
         let room = if full { MAX_SESSIONS / 10 } else { 0 };
@@ -191,15 +329,8 @@ impl Clients {
                 && let Some(client) = by_id.remove(&id)
             {
                 tracing::info!(client = %id, expired = ends <= now, "The session of a client that is away was ended");
-                forget(&client, router);
+                self.forget(&client, router);
             }
         }
-    }
-}
-
-fn forget(client: &Arc<Client>, router: &Router) {
-    let filters: Vec<String> = client.session.lock().filters().map(str::to_owned).collect();
-    for filter in filters {
-        router.unsubscribe(client, &filter);
     }
 }

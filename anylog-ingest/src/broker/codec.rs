@@ -205,6 +205,7 @@ fn connect_v4(frame: &mut BytesMut) -> Result<Connect, CodecError> {
         payload: Bytes::copy_from_slice(&will.message),
         qos: will.qos as u8,
         retain: will.retain,
+        expires: None,
         properties: None,
     });
     Ok(Connect {
@@ -229,6 +230,7 @@ fn connect_v5(frame: &mut BytesMut) -> Result<Connect, CodecError> {
                 payload: Bytes::copy_from_slice(&will.message),
                 qos: will.qos as u8,
                 retain: will.retain,
+                expires: None,
                 properties: None,
             })
         })
@@ -313,6 +315,7 @@ fn decode_v4(frame: &mut BytesMut) -> Result<Incoming, CodecError> {
                 payload: Bytes::copy_from_slice(&packet.payload),
                 qos: packet.qos as u8,
                 retain: packet.retain,
+                expires: None,
                 properties: None,
             },
         }),
@@ -353,6 +356,7 @@ fn decode_v5(frame: &mut BytesMut) -> Result<Incoming, CodecError> {
                     payload: Bytes::copy_from_slice(&packet.payload),
                     qos: packet.qos as u8,
                     retain: packet.retain,
+                    expires: None,
                     properties: properties.map(Box::new),
                 },
             })

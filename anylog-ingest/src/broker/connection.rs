@@ -3,25 +3,33 @@
 //! The task never waits for one thing alone. While rows are being stored it reads on, answers pings and sends; it stops reading
 //! only when the messages that it holds reach a bound, and then the client's own TCP window fills.
 
+mod answers;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
+use futures_util::future::{join, join_all};
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use answers::{Answer, Answers, MAX_ANSWERS};
+
 use super::Broker;
+use super::book::Record;
 use super::client::Attached;
 use super::codec::{self, CodecError, Connect, MAX_PACKET_BYTES, Outgoing, Version};
 use super::message::Message;
-use super::session::{Action, Close, Outcome, Session, wants_retained};
+use super::routing::Routing;
+use super::session::{Action, Close, Outcome, Packet, Session, wants_retained};
 use super::statistics::{Event, PeerStatistics};
-use crate::intake::{Standing, Taken};
+use crate::Delivery;
+use crate::intake::{Inbound, Standing, Taken};
 use crate::subscription::Subscription;
 
 /// How long a client may take for its first packet.
@@ -33,8 +41,17 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 /// The first packet of a client that has not connected yet.
 const MAX_CONNECT_BYTES: usize = 256 * 1024;
 
+/// The longest client identifier: it is part of every record of its session.
+const MAX_CLIENT_ID: usize = 1024;
+
 /// Messages, and their bytes, that one connection may hold while their rows are stored.
 pub const MAX_PENDING: (usize, usize) = (4096, 4 * 1024 * 1024);
+
+/// Messages, and their bytes, that are stored with one call.
+const MAX_RUN: (usize, usize) = (1024, 256 * 1024);
+
+/// The least and the most that one read takes: an idle connection holds little memory, a busy one is read in few calls.
+const READ_BYTES: (usize, usize) = (4 * 1024, 64 * 1024);
 
 /// Bytes that wait to be sent before the connection reads no more.
 const MAX_UNSENT: usize = 1024 * 1024;
@@ -120,7 +137,9 @@ pub(super) async fn serve(broker: &Broker, mut stream: TcpStream, peer: SocketAd
     };
     statistics.success(Event::Connect, broker.now());
     let will = connect.will.clone();
-    let attached = broker.clients.attach(&connect, &broker.router);
+    let mut attached = broker.clients.attach(&connect, &broker.router, broker.now());
+    broker.forget_ended();
+    keep(broker, std::mem::take(&mut attached.records)).await;
     let (client, number) = (Arc::clone(&attached.client), attached.number);
     let gone = CancellationToken::new();
     let mut connection = Connection {
@@ -132,8 +151,11 @@ pub(super) async fn serve(broker: &Broker, mut stream: TcpStream, peer: SocketAd
         buffer,
         out: BytesMut::new(),
         actions: Vec::new(),
+        run: Run::default(),
         storing: FuturesUnordered::new(),
-        pending_bytes: 0,
+        answers: Answers::default(),
+        pending: (0, 0),
+        read_bytes: READ_BYTES.0,
         gone: gone.clone(),
         taken_over: attached.taken_over.clone(),
     };
@@ -145,13 +167,24 @@ pub(super) async fn serve(broker: &Broker, mut stream: TcpStream, peer: SocketAd
     }
     connection.part(&mut stream, &ended).await;
     // A connection that was taken over must not mark the session of its successor.
-    broker.clients.detach(&client, number, &broker.router);
+    broker.clients.detach(&client, number, &broker.router, broker.now());
+    broker.forget_ended();
     if let Some(will) = will.filter(|_| ended.publishes_will()) {
         broker.accept_volatile(will, client.id()).await;
     }
     // What was being stored is stored to its end; what waits for a store is given up, and the client sends it again.
     gone.cancel();
     connection.drain().await;
+}
+
+/// Writes what is to be kept of a session, before its client hears that it has one. On a disk that fails the client is served
+/// nevertheless; its acknowledgements wait.
+async fn keep(broker: &Broker, records: Vec<Record>) {
+    if let Some(book) = broker.clients.book().filter(|_| !records.is_empty())
+        && let Err(error) = book.write(records).await
+    {
+        tracing::warn!(%error, "A session is not kept over a restart yet");
+    }
 }
 
 /// Notes a fault where a person looks for it.
@@ -186,6 +219,10 @@ fn accept(mut connect: Connect) -> Result<(Connect, Option<String>), Refusal> {
         let ended = Ended::Violation(0x90, "the will's topic holds wildcards or is empty");
         return Err((Some((connect.version, Outgoing::Refuse(5, 0x90))), ended));
     }
+    if connect.client_id.len() > MAX_CLIENT_ID {
+        let ended = Ended::Violation(0x85, "a client id of more than 1024 bytes");
+        return Err((Some((connect.version, Outgoing::Refuse(2, 0x85))), ended));
+    }
     if !connect.client_id.is_empty() {
         return Ok((connect, None));
     }
@@ -210,8 +247,50 @@ fn refusal(ended: &Ended) -> Option<(Version, Outgoing)> {
     }
 }
 
-/// A message whose rows are stored: its ticket, its bytes, what became of it.
-type Stored = (Option<u64>, usize, Taken);
+/// Messages of one topic client that came together and are stored together.
+#[derive(Default)]
+struct Run {
+    mappings: Vec<Arc<Subscription>>,
+    /// None for messages that nobody waits for; all of a run are alike.
+    tickets: Vec<Option<u64>>,
+    messages: Vec<Message>,
+    /// For each message: the QoS 2 packet of a kept session, and whether it was sent before.
+    packets: Vec<Option<(Delivery, bool)>>,
+    /// Which messages are on their way into the book.
+    routings: Vec<(usize, Routing)>,
+    bytes: usize,
+}
+
+impl Run {
+    fn standing(&self) -> Standing {
+        if self.tickets.iter().any(Option::is_some) { Standing::Acknowledged } else { Standing::Volatile }
+    }
+
+    /// Whether another message may go with these.
+    fn takes(&self, ticket: Option<u64>, message: &Message, mappings: &[Arc<Subscription>]) -> bool {
+        let known = self.mappings.iter().map(Arc::as_ptr);
+        self.messages.len() < MAX_RUN.0
+            && self.bytes + message.cost() <= MAX_RUN.1
+            && self.tickets.last().is_none_or(|last| last.is_some() == ticket.is_some())
+            && known.eq(mappings.iter().map(Arc::as_ptr))
+    }
+
+    /// The mappings of a message, when they are known from the one before it.
+    fn mappings_of(&self, topic: &str) -> Option<&[Arc<Subscription>]> {
+        let last = self.messages.last()?;
+        (last.topic == topic).then_some(&self.mappings)
+    }
+}
+
+/// Messages whose rows are stored.
+struct Stored {
+    tickets: Vec<Option<u64>>,
+    bytes: usize,
+    /// What became of each.
+    taken: Vec<Taken>,
+    /// Packet ids that are in the book, with all that the message waits for.
+    booked: Vec<u16>,
+}
 
 struct Connection<'b> {
     broker: &'b Broker,
@@ -222,8 +301,15 @@ struct Connection<'b> {
     buffer: BytesMut,
     out: BytesMut,
     actions: Vec<Action>,
+    /// Messages that have come since the last read.
+    run: Run,
+    /// Answers that wait for stable storage.
+    answers: Answers<'b>,
     storing: FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Stored> + Send + 'b>>>,
-    pending_bytes: usize,
+    /// Messages, and their bytes, in the run and being stored.
+    pending: (usize, usize),
+    /// How much the next read takes.
+    read_bytes: usize,
     /// The connection has ended: what waits for a store is given up.
     gone: CancellationToken,
     /// The session belongs to another connection now.
@@ -264,6 +350,10 @@ impl<'b> Connection<'b> {
             self.act()?;
             self.packets()?;
             let reads = self.may_read();
+            if reads {
+                self.make_room();
+            }
+            let room = self.buffer.spare_capacity_mut().len();
             let sends = !self.out.is_empty();
             if !sends {
                 sent = Instant::now();
@@ -273,6 +363,7 @@ impl<'b> Connection<'b> {
                 () = stop.cancelled() => return Err(Ended::Stopped),
                 () = taken_over.cancelled() => return Err(Ended::TakenOver),
                 Some(stored) = self.storing.next() => self.stored(stored),
+                Some(answer) = self.answers.next() => self.answered(answer)?,
                 written = writer.write_buf(&mut self.out), if sends => {
                     written?;
                     sent = Instant::now();
@@ -285,11 +376,13 @@ impl<'b> Connection<'b> {
                     }
                 }
                 read = reader.read_buf(&mut self.buffer), if reads => {
-                    if read? == 0 {
-                        return Err(Ended::Closed);
+                    match read? {
+                        0 => return Err(Ended::Closed),
+                        bytes => self.adapt(bytes, room),
                     }
                     heard = Instant::now();
                 }
+                () = self.broker.node.startup.over(), if self.broker.node.startup.runs() => {}
                 () = tokio::time::sleep_until(heard + silence), if reads && self.keep_alive > 0 => {
                     return Err(Ended::Silent(self.keep_alive));
                 }
@@ -304,11 +397,36 @@ impl<'b> Connection<'b> {
 
     /// Whether more messages may be taken in. One always may, so that a full budget stops nobody for good.
     fn may_read(&self) -> bool {
-        self.out.len() < MAX_UNSENT
-            && (self.storing.is_empty()
-                || (self.storing.len() < MAX_PENDING.0
-                    && self.pending_bytes < MAX_PENDING.1
+        !self.holds()
+            && self.out.len() < MAX_UNSENT
+            && self.answers.len() < MAX_ANSWERS
+            && (self.pending.0 == 0
+                || (self.pending.0 < MAX_PENDING.0
+                    && self.pending.1 < MAX_PENDING.1
                     && self.broker.intake.budget.has_room()))
+    }
+
+    /// Whether a message waits for the end of the start script: a topic that is not mapped yet is not one that nobody wants,
+    /// and the message would be acknowledged and stored nowhere (DUR-1).
+    fn holds(&self) -> bool {
+        self.buffer.first().is_some_and(|first| first >> 4 == 3) && self.broker.node.startup.runs()
+    }
+
+    /// Room for the next read.
+    fn make_room(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > 2 * self.read_bytes {
+            self.buffer = BytesMut::with_capacity(self.read_bytes);
+        }
+        self.buffer.reserve(self.read_bytes);
+    }
+
+    /// Reads more at once while reads are full, less when they are nearly empty.
+    fn adapt(&mut self, bytes: usize, room: usize) {
+        if bytes >= room {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES.1);
+        } else if bytes < self.read_bytes / 8 {
+            self.read_bytes = (self.read_bytes / 2).max(READ_BYTES.0);
+        }
     }
 
     /// Works on the packets that have come whole.
@@ -320,6 +438,7 @@ impl<'b> Connection<'b> {
             self.with_session(|session, actions| session.on_packet(packet, actions))?;
             self.act()?;
         }
+        self.launch();
         Ok(())
     }
 
@@ -329,6 +448,7 @@ impl<'b> Connection<'b> {
         if self.taken_over.is_cancelled() {
             return Err(Ended::TakenOver);
         }
+        session.tell_time(self.broker.now());
         work(&mut session, &mut self.actions);
         Ok(())
     }
@@ -343,7 +463,7 @@ impl<'b> Connection<'b> {
                     Action::Subscribe { filter, existed } => {
                         self.broker.router.subscribe(&self.client, &filter.path, filter.options);
                         if wants_retained(filter.options, existed) {
-                            let retained = self.broker.router.retained_for(&filter.path);
+                            let retained = self.broker.router.retained_for(&filter.path, self.broker.now());
                             let mut session = self.client.session.lock();
                             for message in retained {
                                 let qos = filter.options.qos.min(message.qos);
@@ -353,6 +473,15 @@ impl<'b> Connection<'b> {
                         }
                     }
                     Action::Unsubscribe(filter) => self.broker.router.unsubscribe(&self.client, &filter),
+                    Action::Confirm(changes, packet) => {
+                        self.answers.confirm(self.broker, &self.client, changes, packet, &self.gone);
+                    }
+                    Action::Note(change) => {
+                        if let Some(book) = self.broker.clients.book() {
+                            book.note(self.client.record(change));
+                        }
+                    }
+                    Action::Release { id, booked } => self.answers.release(id, booked),
                     Action::Close(Close::Client { will }) => return Err(Ended::Goodbye { will }),
                     Action::Close(Close::Violation(reason, text)) => return Err(Ended::Violation(reason, text)),
                 }
@@ -367,42 +496,99 @@ impl<'b> Connection<'b> {
         }
     }
 
-    /// Passes a message to whoever subscribed to it and begins to store it.
+    /// Passes a message to whoever subscribed to it and puts it to those that are stored next.
     fn accept(&mut self, ticket: Option<u64>, message: Message) {
-        let mappings = self.broker.router.mappings(&message.topic);
-        if mappings.is_empty() {
-            self.broker.router.route(message, self.client.id());
+        let mappings = match self.run.mappings_of(&message.topic) {
+            Some(known) => known.to_vec(),
+            None => self.broker.router.mappings(&message.topic),
+        };
+        let packet = match ticket {
+            Some(ticket) if message.qos == 2 => self.client.session.lock().packet(ticket),
+            _ => None,
+        };
+        let routing = if packet.is_some_and(|packet| packet.routed) { None } else { self.route(&message, packet) };
+        if mappings.is_empty() && routing.is_none() {
             if let Some(ticket) = ticket {
                 self.client.session.lock().settled(ticket, Outcome::Settled, &mut self.actions);
             }
             return;
         }
-        self.broker.router.route(message.clone(), self.client.id());
+        if !self.run.takes(ticket, &message, &mappings) {
+            self.launch();
+        }
         let bytes = message.cost();
-        self.pending_bytes += bytes;
-        let standing = if ticket.is_some() { Standing::Acknowledged } else { Standing::Volatile };
-        let store = store(self.broker, mappings, message, standing, self.gone.clone());
-        self.storing.push(Box::pin(async move { (ticket, bytes, store.await) }));
+        self.pending.0 += 1;
+        self.pending.1 += bytes;
+        self.run.mappings = mappings;
+        self.run.routings.extend(routing.map(|routing| (self.run.tickets.len(), routing)));
+        self.run.packets.push(packet.map(|packet| {
+            let client = Arc::clone(self.client.key().text());
+            (Delivery { client, packet: packet.id }, packet.dup)
+        }));
+        self.run.tickets.push(ticket);
+        self.run.messages.push(message);
+        self.run.bytes += bytes;
     }
 
-    /// A message is settled, so that its acknowledgement may go.
-    fn stored(&mut self, (ticket, bytes, taken): Stored) {
-        self.pending_bytes -= bytes;
-        let outcome = match taken {
-            Taken::Settled => Outcome::Settled,
-            Taken::Abandoned | Taken::Dropped => Outcome::Abandoned,
-        };
-        let Some(ticket) = ticket else { return };
+    /// Passes a message to whoever subscribed to it.
+    fn route(&self, message: &Message, packet: Option<Packet>) -> Option<Routing> {
+        let router = &self.broker.router;
+        if !message.retain && !router.has_clients() {
+            return None;
+        }
+        let packet = packet.map(|packet| (self.client.key(), packet.id));
+        router.route(message.clone(), self.client.id(), self.broker.clients.book(), packet)
+    }
+
+    /// Begins to store the messages that have come, and to write which packets were released.
+    fn launch(&mut self) {
+        self.answers.launch(self.broker, &self.client, &self.gone);
+        if !self.run.messages.is_empty() {
+            let run = std::mem::take(&mut self.run);
+            self.storing.push(Box::pin(store(self.broker, run, self.gone.clone())));
+        }
+    }
+
+    /// Messages are settled, so that their acknowledgements may go.
+    fn stored(&mut self, Stored { tickets, bytes, taken, booked }: Stored) {
+        self.pending.0 -= tickets.len();
+        self.pending.1 -= bytes;
         let mut session = self.client.session.lock();
-        if self.taken_over.is_cancelled() {
-            let mut actions = Vec::new();
-            session.settled(ticket, outcome, &mut actions);
-            session.hand_over(&mut actions);
+        let taken_over = self.taken_over.is_cancelled();
+        let mut handed_over = Vec::new();
+        let actions = if taken_over { &mut handed_over } else { &mut self.actions };
+        booked.into_iter().for_each(|packet| session.booked(packet));
+        for (ticket, taken) in tickets.into_iter().zip(taken) {
+            let outcome = match taken {
+                Taken::Settled => Outcome::Settled,
+                Taken::Abandoned | Taken::Dropped => Outcome::Abandoned,
+            };
+            if let Some(ticket) = ticket {
+                session.settled(ticket, outcome, actions);
+            }
+        }
+        if taken_over {
+            session.hand_over(&mut handed_over);
             drop(session);
             self.client.wake.notify_one();
-        } else {
-            session.settled(ticket, outcome, &mut self.actions);
         }
+    }
+
+    /// Something that had to be on stable storage is.
+    fn answered(&mut self, answer: Answer) -> Result<(), Ended> {
+        match answer {
+            Answer::Send(packet) => self.send(&packet),
+            Answer::Released(packets) => {
+                let mut session = self.client.session.lock();
+                packets.into_iter().for_each(|packet| session.released(packet, &mut self.actions));
+                drop(session);
+                if self.taken_over.is_cancelled() {
+                    return Err(Ended::TakenOver);
+                }
+            }
+            Answer::GivenUp => {}
+        }
+        Ok(())
     }
 
     /// Sends what is left, as far as the client takes it at once, and why the connection ends.
@@ -423,6 +609,7 @@ impl<'b> Connection<'b> {
     /// Waits until everything that is being stored is settled. Acknowledgements that result are for the session only, or for the
     /// connection that took over.
     async fn drain(&mut self) {
+        self.launch();
         while let Some(stored) = self.storing.next().await {
             self.stored(stored);
             // The socket is closed; the session remembers what was not acknowledged.
@@ -431,13 +618,60 @@ impl<'b> Connection<'b> {
     }
 }
 
-async fn store(
-    broker: &Broker,
-    mappings: Vec<Arc<Subscription>>,
-    message: Message,
-    standing: Standing,
-    gone: CancellationToken,
-) -> Taken {
-    let _held = broker.intake.budget.hold(message.cost());
-    broker.intake.take(&mappings, &message.topic, &message.payload, standing, &gone).await
+/// Stores messages that came together, and waits until those that wait for somebody are in the book.
+async fn store(broker: &Broker, mut run: Run, gone: CancellationToken) -> Stored {
+    let _held = broker.intake.budget.hold(run.bytes);
+    let routings = std::mem::take(&mut run.routings);
+    let routed = join_all(routings.into_iter().map(|(at, routing)| {
+        let gone = gone.clone();
+        async move { (at, routing.settle(&gone).await) }
+    }));
+    let (mut taken, routed) = join(store_rows(broker, &run, &gone), routed).await;
+    let mut booked = Vec::new();
+    for (at, routed) in routed {
+        if !routed {
+            taken[at] = Taken::Abandoned;
+        } else if let Some((delivery, _)) = &run.packets[at] {
+            booked.push(delivery.packet);
+        }
+    }
+    Stored { tickets: run.tickets, bytes: run.bytes, taken, booked }
+}
+
+async fn store_rows(broker: &Broker, run: &Run, gone: &CancellationToken) -> Vec<Taken> {
+    let mut taken = vec![Taken::Settled; run.messages.len()];
+    if run.mappings.is_empty() {
+        return taken;
+    }
+    let Some(held) = held(broker, run, gone).await else { return vec![Taken::Abandoned; run.messages.len()] };
+    let which: Vec<usize> = (0..run.messages.len()).filter(|at| !held.contains(at)).collect();
+    let messages: Vec<Inbound<'_>> = which
+        .iter()
+        .map(|at| {
+            let message = &run.messages[*at];
+            let delivery = run.packets[*at].as_ref().map(|(delivery, _)| delivery.clone());
+            Inbound { topic: &message.topic, payload: &message.payload, delivery }
+        })
+        .collect();
+    let stored = broker.intake.take_many(&run.mappings, &messages, run.standing(), gone).await;
+    which.into_iter().zip(stored).for_each(|(at, stored)| taken[at] = stored);
+    taken
+}
+
+/// Messages whose rows the store has from before a restart: their packets come again. None when the connection has gone before
+/// a store could be asked.
+async fn held(broker: &Broker, run: &Run, gone: &CancellationToken) -> Option<Vec<usize>> {
+    let again = run.packets.iter().enumerate().filter_map(|(at, packet)| match packet {
+        Some((delivery, true)) => Some((at, delivery)),
+        _ => None,
+    });
+    let again: Vec<(usize, &Delivery)> = again.collect();
+    if again.is_empty() {
+        return Some(Vec::new());
+    }
+    let sink = tokio::select! {
+        sink = broker.intake.slot().mounted() => sink,
+        () = gone.cancelled() => return None,
+    };
+    Some(again.into_iter().filter(|(_, delivery)| sink.holds(delivery)).map(|(at, _)| at).collect())
 }

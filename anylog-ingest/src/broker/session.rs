@@ -11,11 +11,18 @@
 //!   packet id may mean another message now.
 //! * Messages to the client leave in order, at most `window` of them without acknowledgement, and those of QoS 1 and 2 are sent
 //!   again after a reconnect (MQTT-4.4.0-1). What waits is bounded in bytes; what does not fit is dropped and counted.
+//! * A session that is kept over restarts ([`super::book`]) says what must be on stable storage before an answer goes. The packet id
+//!   of a message follows from its place in the queue, so that it is the same after a restart.
+
+mod outbound;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use jiff::Timestamp;
+
+use super::book::state::{Kept, Waiting};
 use super::codec::{Filter, Incoming, Outgoing, RECEIVE_MAXIMUM, Retained, SubscribeOptions, Version};
 use super::message::Message;
 use crate::topic;
@@ -29,8 +36,14 @@ pub const MAX_QUEUES_BYTES: usize = 128 * 1024 * 1024;
 /// Messages of QoS 1 and 2 that may be without the client's acknowledgement.
 const MAX_WINDOW: u16 = 64;
 
-/// Filters that one client may have.
-const MAX_FILTERS: usize = 10_000;
+/// Filters that one client may have, and their bytes.
+const MAX_FILTERS: (usize, usize) = (10_000, 1024 * 1024);
+
+/// Packet ids of QoS 2 that all sessions together may hold without release; beyond it, who holds more than [`FAIR_RECEIVED`] goes.
+pub const MAX_RECEIVED: usize = 1_000_000;
+
+/// What a client may always hold.
+const FAIR_RECEIVED: usize = 64;
 
 /// What a connection does after an event.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,8 +56,38 @@ pub(crate) enum Action {
     Subscribe { filter: Filter, existed: bool },
     /// Stop doing so.
     Unsubscribe(String),
+    /// Send this packet when these changes of a kept session are on stable storage.
+    Confirm(Vec<Change>, Outgoing),
+    /// Write this change of a kept session; nobody waits for it.
+    Note(Change),
+    /// The client released a packet id. Call [`Session::released`] when it is on stable storage that the id is free. `booked`: the id
+    /// is in the book.
+    Release { id: u16, booked: bool },
     /// End the connection.
     Close(Close),
+}
+
+/// A change of a session that is kept over restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A filter came or was replaced.
+    Subscribed(String, SubscribeOptions),
+    /// A filter went.
+    Unsubscribed(String),
+    /// The client has a message for good.
+    Done(u64),
+    /// The client has a message of QoS 2 and waits for its release.
+    Taken(u64),
+}
+
+/// The packet of a QoS 2 publish of a kept session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) id: u16,
+    /// The client sent it before.
+    pub(crate) dup: bool,
+    /// It is in the book: the message was passed on.
+    pub(crate) routed: bool,
 }
 
 /// Why a connection ends.
@@ -73,11 +116,22 @@ struct Pending {
     settled: bool,
     /// Sent, or sent again, on the connection that is open now.
     claimed: bool,
+    dup: bool,
+    routed: bool,
 }
 
-/// The bytes of messages that wait for all clients.
+/// A packet id of QoS 2 that waits for PUBREL.
+#[derive(Debug, Clone, Copy, Default)]
+struct Received {
+    /// All is done for its message. Not so after a restart: then only parts of it may be.
+    complete: bool,
+    /// It is in the book.
+    booked: bool,
+}
+
+/// What all sessions share: the bytes of messages that wait, and packet ids without release.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Room(Arc<AtomicUsize>);
+pub(crate) struct Room(Arc<AtomicUsize>, Arc<AtomicUsize>);
 
 impl Room {
     /// Bytes in use.
@@ -93,6 +147,11 @@ impl Room {
     fn give(&self, bytes: usize) {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    /// Packet ids of QoS 2 without release.
+    pub(crate) fn received(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -100,14 +159,33 @@ struct Queued {
     message: Arc<Message>,
     qos: u8,
     retain: bool,
+    /// Its place among the messages of QoS 1 and 2, which its packet id follows from.
+    sequence: u64,
+    /// It is in the book.
+    booked: bool,
+    /// The client may have got it before.
+    again: bool,
+}
+
+/// A message of QoS 1 or 2 that was sent.
+#[derive(Debug)]
+struct Flight {
+    id: u16,
+    sequence: u64,
+    booked: bool,
+    state: FlightState,
 }
 
 #[derive(Debug)]
-enum Flight {
+enum FlightState {
     /// PUBLISH sent; waits for PUBACK or PUBREC.
     Published(Queued),
     /// PUBREL sent; waits for PUBCOMP.
     Released,
+}
+
+fn packet_id(sequence: u64) -> u16 {
+    u16::try_from(sequence % u64::from(u16::MAX)).unwrap_or(0) + 1
 }
 
 /// The session of one client.
@@ -115,21 +193,29 @@ enum Flight {
 pub(crate) struct Session {
     version: Version,
     online: bool,
+    /// Kept over restarts.
+    kept: bool,
+    now: Timestamp,
     next_ticket: u64,
     pending: VecDeque<Pending>,
+    /// Packet ids of QoS 2 among the pending.
+    storing: HashSet<u16>,
+    /// Pending ones that no publish of this connection waits for.
+    unclaimed: usize,
     /// QoS 1: stored, but the connection had gone before the acknowledgement.
     stored: HashSet<u16>,
     /// QoS 2: stored, PUBREL has not come.
-    received: HashSet<u16>,
+    received: HashMap<u16, Received>,
     queue: VecDeque<Queued>,
     /// Bytes of the queue and of the flights.
     queue_bytes: usize,
     room: Room,
-    flights: VecDeque<(u16, Flight)>,
-    next_id: u16,
+    flights: VecDeque<Flight>,
+    next_sequence: u64,
     window: usize,
     max_packet: usize,
     filters: HashMap<String, SubscribeOptions>,
+    filter_bytes: usize,
     dropped: u64,
     /// What an earlier connection left for the one that is open now.
     handed_over: Vec<Action>,
@@ -141,20 +227,88 @@ impl Session {
         Self {
             version: Version::V4,
             online: false,
+            kept: false,
+            now: Timestamp::UNIX_EPOCH,
             next_ticket: 0,
             pending: VecDeque::new(),
+            storing: HashSet::new(),
+            unclaimed: 0,
             stored: HashSet::new(),
-            received: HashSet::new(),
+            received: HashMap::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             room,
             flights: VecDeque::new(),
-            next_id: 0,
+            next_sequence: 0,
             window: usize::from(MAX_WINDOW),
             max_packet: usize::MAX,
             filters: HashMap::new(),
+            filter_bytes: 0,
             dropped: 0,
             handed_over: Vec::new(),
+        }
+    }
+
+    /// A session as it was kept over a restart.
+    pub(crate) fn restore(room: Room, kept: &Kept) -> Self {
+        let mut session = Self::new(room);
+        session.kept = true;
+        session.filters = kept.filters.iter().map(|(filter, options)| (filter.clone(), *options)).collect();
+        session.filter_bytes = kept.filters.keys().map(String::len).sum();
+        session.next_sequence = kept.queue.last_key_value().map_or(0, |(last, _)| last + 1);
+        for (at, (sequence, Waiting { message, qos, retain, taken })) in kept.queue.iter().enumerate() {
+            let (sequence, booked) = (*sequence, true);
+            if *taken {
+                let state = FlightState::Released;
+                session.flights.push_back(Flight { id: packet_id(sequence), sequence, booked, state });
+                continue;
+            }
+            let again = at < usize::from(MAX_WINDOW);
+            session.queue_bytes += message.cost();
+            session.room.0.fetch_add(message.cost(), Ordering::Relaxed);
+            let message = Arc::clone(message);
+            session.queue.push_back(Queued { message, qos: *qos, retain: *retain, sequence, booked, again });
+        }
+        for packet in &kept.received {
+            session.receive(*packet, |received| received.booked = true);
+        }
+        session
+    }
+
+    /// Whether the session is kept over restarts; it says what must be written from now on.
+    pub(crate) fn keep_on_disk(&mut self, kept: bool) {
+        self.kept = kept;
+    }
+
+    /// Tells the time, for messages that expire.
+    pub(crate) fn tell_time(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    fn receive(&mut self, id: u16, change: impl FnOnce(&mut Received)) {
+        let before = self.received.len();
+        change(self.received.entry(id).or_default());
+        self.room.1.fetch_add(self.received.len() - before, Ordering::Relaxed);
+    }
+
+    /// The packet id of a message that was accepted, when a kept session holds it until its release.
+    pub(crate) fn packet(&self, ticket: u64) -> Option<Packet> {
+        let at = self.pending.binary_search_by_key(&ticket, |pending| pending.ticket).ok()?;
+        let Pending { id, qos, dup, routed, .. } = self.pending[at];
+        (self.kept && qos == 2 && id != 0).then_some(Packet { id, dup, routed })
+    }
+
+    /// The packet id of a publish is in the book, with everybody that the message waits for.
+    pub(crate) fn booked(&mut self, id: u16) {
+        self.receive(id, |received| received.booked = true);
+    }
+
+    /// It is on stable storage that a packet id is free.
+    pub(crate) fn released(&mut self, id: u16, actions: &mut Vec<Action>) {
+        let known = self.received.remove(&id).is_some();
+        self.room.1.fetch_sub(usize::from(known), Ordering::Relaxed);
+        if self.online {
+            actions.push(Action::Send(Outgoing::PubComp(id, known)));
         }
     }
 
@@ -174,10 +328,10 @@ impl Session {
         self.max_packet = max_packet.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
         self.flights
             .iter()
-            .map(|(id, flight)| {
-                Action::Send(match flight {
-                    Flight::Published(queued) => queued.packet(*id, true),
-                    Flight::Released => Outgoing::PubRel(*id, true),
+            .map(|flight| {
+                Action::Send(match &flight.state {
+                    FlightState::Published(queued) => queued.packet(flight.id, true, self.now),
+                    FlightState::Released => Outgoing::PubRel(flight.id, true),
                 })
             })
             .collect()
@@ -192,6 +346,7 @@ impl Session {
         }
         let mut unclaimed = std::mem::take(&mut self.pending);
         unclaimed.retain(|pending| !(pending.settled && self.keep(pending)));
+        self.unclaimed = unclaimed.len();
         self.pending = unclaimed;
         // QoS 0 is not kept for a client that is away.
         let mut freed = 0;
@@ -205,6 +360,11 @@ impl Session {
     fn free(&mut self, bytes: usize) {
         self.queue_bytes -= bytes;
         self.room.give(bytes);
+    }
+
+    /// The filters that the client has, with their options.
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (&str, SubscribeOptions)> {
+        self.filters.iter().map(|(filter, options)| (filter.as_str(), *options))
     }
 
     /// The filters that the client has.
@@ -226,13 +386,14 @@ impl Session {
     pub(crate) fn on_packet(&mut self, packet: Incoming, actions: &mut Vec<Action>) {
         match packet {
             Incoming::Publish { message, dup, id, alias } => self.on_publish(message, dup, id, alias, actions),
-            Incoming::PubAck(id) => self.on_puback(id),
+            Incoming::PubAck(id) => self.on_puback(id, actions),
             Incoming::PubRec(id, taken) => self.on_pubrec(id, taken, actions),
-            Incoming::PubRel(id) => {
-                let known = self.received.remove(&id);
-                actions.push(Action::Send(Outgoing::PubComp(id, known)));
+            Incoming::PubRel(id) if self.kept => {
+                let booked = self.received.get(&id).is_some_and(|received| received.booked);
+                actions.push(Action::Release { id, booked });
             }
-            Incoming::PubComp(id) => self.flights.retain(|(known, flight)| !(*known == id && flight.is_released())),
+            Incoming::PubRel(id) => self.released(id, actions),
+            Incoming::PubComp(id) => self.land(id, |flight| flight.is_released(), actions),
             Incoming::Subscribe { id, filters } => self.on_subscribe(id, filters, actions),
             Incoming::Unsubscribe { id, filters } => self.on_unsubscribe(id, filters, actions),
             // Answered at once, whatever else waits (MQTT-3.12.4-1).
@@ -242,7 +403,7 @@ impl Session {
         self.fill(actions);
     }
 
-    fn on_publish(&mut self, message: Message, dup: bool, id: u16, alias: bool, actions: &mut Vec<Action>) {
+    fn on_publish(&mut self, mut message: Message, dup: bool, id: u16, alias: bool, actions: &mut Vec<Action>) {
         if alias {
             return actions.push(Action::Close(Close::Violation(0x94, "topic alias, though none is allowed")));
         }
@@ -250,42 +411,70 @@ impl Session {
             return actions
                 .push(Action::Close(Close::Violation(0x90, "PUBLISH to a topic with wildcards or without name")));
         }
+        message.begin(self.now);
         match message.qos {
             0 => return actions.push(Action::Accept(None, message)),
             1 if dup && self.claim(id, 1) => return,
             1 if dup && self.stored.remove(&id) => return actions.push(Action::Send(Outgoing::PubAck(id))),
             1 => drop(self.stored.remove(&id)),
-            _ if self.received.contains(&id) => return actions.push(Action::Send(Outgoing::PubRec(id))),
-            _ if self.claim(id, 2) => return,
+            _ if self.received.get(&id).is_some_and(|received| received.complete) => {
+                return actions.push(Action::Send(Outgoing::PubRec(id)));
+            }
+            _ if self.storing.contains(&id) && self.claim(id, 2) => return,
             _ => {}
         }
-        if self.version == Version::V5 && self.unacknowledged() >= usize::from(RECEIVE_MAXIMUM) {
+        if message.qos == 2 && self.received.len() >= FAIR_RECEIVED && self.room.received() >= MAX_RECEIVED {
+            return actions.push(Action::Close(Close::Violation(0x97, "too many packets without release")));
+        }
+        // After a restart a packet that comes again may be half done; one that does not say so is another message.
+        let routed = dup && message.qos == 2 && self.received.get(&id).is_some_and(|received| received.booked);
+        if self.version == Version::V5 && self.too_many_unacknowledged() {
             // MQTT5 3.3.4-9
             return actions.push(Action::Close(Close::Violation(0x93, "more publishes than the receive maximum")));
         }
         // The id means another message from now on.
-        self.pending.iter_mut().filter(|p| p.id == id && !p.claimed).for_each(|pending| pending.id = 0);
+        if self.unclaimed > 0 {
+            self.pending.iter_mut().filter(|p| p.id == id && !p.claimed).for_each(|pending| pending.id = 0);
+        }
         self.next_ticket += 1;
-        let ticket = self.next_ticket;
-        self.pending.push_back(Pending { ticket, id, qos: message.qos, settled: false, claimed: true });
+        let (ticket, qos) = (self.next_ticket, message.qos);
+        if qos == 2 {
+            self.storing.insert(id);
+        }
+        self.pending.push_back(Pending { ticket, id, qos, settled: false, claimed: true, dup, routed });
         actions.push(Action::Accept(Some(ticket), message));
     }
 
     /// A publish that is being stored came again: it is answered on this connection when that is done.
     fn claim(&mut self, id: u16, qos: u8) -> bool {
         let found = self.pending.iter_mut().find(|pending| pending.id == id && pending.qos == qos);
-        found.map(|pending| pending.claimed = true).is_some()
+        let Some(pending) = found else { return false };
+        self.unclaimed -= usize::from(!pending.claimed);
+        pending.claimed = true;
+        true
     }
 
-    fn unacknowledged(&self) -> usize {
-        self.pending.iter().filter(|pending| pending.claimed).count() + self.received.len()
+    fn too_many_unacknowledged(&self) -> bool {
+        let limit = usize::from(RECEIVE_MAXIMUM);
+        // Most of the time the rough count says it.
+        self.pending.len() + self.received.len() >= limit
+            && self.pending.len() - self.unclaimed + self.received.values().filter(|one| one.complete).count() >= limit
+    }
+
+    fn take_pending(&mut self, at: usize) -> Option<Pending> {
+        let pending = self.pending.remove(at)?;
+        self.unclaimed -= usize::from(!pending.claimed);
+        if pending.qos == 2 {
+            self.storing.remove(&pending.id);
+        }
+        Some(pending)
     }
 
     /// A message that was accepted is stored, or was given up.
     pub(crate) fn settled(&mut self, ticket: u64, outcome: Outcome, actions: &mut Vec<Action>) {
         let Ok(at) = self.pending.binary_search_by_key(&ticket, |pending| pending.ticket) else { return };
         if outcome == Outcome::Abandoned {
-            self.pending.remove(at);
+            self.take_pending(at);
         } else {
             self.pending[at].settled = true;
         }
@@ -294,18 +483,18 @@ impl Session {
         while let Some(pending) = self.pending.get(at) {
             match (pending.claimed && self.online, pending.settled) {
                 (false, true) => {
-                    if let Some(pending) = self.pending.remove(at) {
+                    if let Some(pending) = self.take_pending(at) {
                         self.keep(&pending);
                     }
                 }
                 (false, false) => at += 1,
                 (true, false) => break,
                 (true, true) => {
-                    let Some(pending) = self.pending.remove(at) else { break };
+                    let Some(pending) = self.take_pending(at) else { break };
                     if pending.qos == 1 {
                         actions.push(Action::Send(Outgoing::PubAck(pending.id)));
                     } else {
-                        self.received.insert(pending.id);
+                        self.receive(pending.id, |received| received.complete = true);
                         actions.push(Action::Send(Outgoing::PubRec(pending.id)));
                     }
                 }
@@ -317,10 +506,10 @@ impl Session {
     fn keep(&mut self, pending: &Pending) -> bool {
         if pending.id != 0 {
             if pending.qos == 1 {
-                self.stored.insert(pending.id)
+                self.stored.insert(pending.id);
             } else {
-                self.received.insert(pending.id)
-            };
+                self.receive(pending.id, |received| received.complete = true);
+            }
         }
         true
     }
@@ -333,130 +522,55 @@ impl Session {
                 codes.push(if self.version == Version::V5 { 0x8f } else { 0x80 });
             } else if filter.path.starts_with("$share/") {
                 codes.push(if self.version == Version::V5 { 0x9e } else { 0x80 });
-            } else if self.filters.len() >= MAX_FILTERS && !self.filters.contains_key(&filter.path) {
+            } else if !self.has_room_for(&filter.path) {
                 codes.push(if self.version == Version::V5 { 0x97 } else { 0x80 });
             } else {
                 codes.push(filter.options.qos);
                 let existed = self.filters.insert(filter.path.clone(), filter.options).is_some();
+                self.filter_bytes += if existed { 0 } else { filter.path.len() };
                 accepted.push(Action::Subscribe { filter, existed });
             }
         }
         // The answer first, then retained messages.
-        actions.push(Action::Send(Outgoing::SubAck(id, codes)));
+        let changes = accepted.iter().filter_map(|action| match action {
+            Action::Subscribe { filter, .. } => Some(Change::Subscribed(filter.path.clone(), filter.options)),
+            _ => None,
+        });
+        let changes = changes.collect();
+        actions.push(self.confirm(changes, Outgoing::SubAck(id, codes)));
         actions.extend(accepted);
+    }
+
+    fn has_room_for(&self, filter: &str) -> bool {
+        let (filters, bytes) = MAX_FILTERS;
+        self.filters.contains_key(filter) || (self.filters.len() < filters && self.filter_bytes + filter.len() <= bytes)
+    }
+
+    /// An answer that goes when changes are on stable storage, or at once when the session is not kept.
+    fn confirm(&self, changes: Vec<Change>, answer: Outgoing) -> Action {
+        if self.kept && !changes.is_empty() { Action::Confirm(changes, answer) } else { Action::Send(answer) }
     }
 
     fn on_unsubscribe(&mut self, id: u16, filters: Vec<String>, actions: &mut Vec<Action>) {
         let mut codes = Vec::with_capacity(filters.len());
+        let mut changes = Vec::new();
         for filter in filters {
             let known = self.filters.remove(&filter).is_some();
             codes.push(if known { 0 } else { 0x11 });
             if known {
+                self.filter_bytes -= filter.len();
+                changes.push(Change::Unsubscribed(filter.clone()));
                 actions.push(Action::Unsubscribe(filter));
             }
         }
-        actions.push(Action::Send(Outgoing::UnsubAck(id, codes)));
-    }
-
-    fn on_puback(&mut self, id: u16) {
-        let mut freed = 0;
-        self.flights.retain(|(known, flight)| match flight {
-            Flight::Published(queued) if *known == id && queued.qos == 1 => {
-                freed += queued.message.cost();
-                false
-            }
-            _ => true,
-        });
-        self.free(freed);
-    }
-
-    fn on_pubrec(&mut self, id: u16, taken: bool, actions: &mut Vec<Action>) {
-        let flight = self.flights.iter_mut().find(|(known, flight)| *known == id && flight.is_qos_2());
-        match flight {
-            Some((_, flight)) => {
-                let before = std::mem::replace(flight, Flight::Released);
-                if taken {
-                    actions.push(Action::Send(Outgoing::PubRel(id, true)));
-                } else {
-                    self.flights.retain(|(known, _)| *known != id);
-                }
-                if let Flight::Published(queued) = before {
-                    self.free(queued.message.cost());
-                }
-            }
-            None => actions.push(Action::Send(Outgoing::PubRel(id, false))),
-        }
-    }
-
-    /// Queues a message for the client. Returns false when it was dropped.
-    pub(crate) fn deliver(&mut self, message: Arc<Message>, qos: u8, retain: bool) -> bool {
-        let cost = message.cost();
-        let unfit = (qos == 0 && !self.online) || self.queue_bytes + cost > MAX_QUEUE_BYTES;
-        if unfit || !self.room.take(cost) {
-            self.dropped += 1;
-            return false;
-        }
-        self.queue_bytes += cost;
-        self.queue.push_back(Queued { message, qos, retain });
-        true
-    }
-
-    /// Sends what waits, as far as the window allows.
-    pub(crate) fn fill(&mut self, actions: &mut Vec<Action>) {
-        actions.append(&mut self.handed_over);
-        while self.online && self.queue.front().is_some_and(|next| next.qos == 0 || self.flights.len() < self.window) {
-            let Some(queued) = self.queue.pop_front() else { break };
-            if queued.message.cost() > self.max_packet {
-                // MQTT5 3.1.2-25: as if it had been sent.
-                self.dropped += 1;
-                self.free(queued.message.cost());
-                continue;
-            }
-            if queued.qos == 0 {
-                self.free(queued.message.cost());
-                actions.push(Action::Send(queued.packet(0, false)));
-                continue;
-            }
-            let id = self.free_id();
-            actions.push(Action::Send(queued.packet(id, false)));
-            self.flights.push_back((id, Flight::Published(queued)));
-        }
-    }
-
-    fn free_id(&mut self) -> u16 {
-        loop {
-            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-            let id = self.next_id;
-            // At most `window` ids are taken, so a free one is near.
-            if self.flights.iter().all(|(known, _)| *known != id) {
-                return id;
-            }
-        }
+        actions.push(self.confirm(changes, Outgoing::UnsubAck(id, codes)));
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.room.give(self.queue_bytes);
-    }
-}
-
-impl Queued {
-    fn packet(&self, id: u16, dup: bool) -> Outgoing {
-        Outgoing::Publish { message: Arc::clone(&self.message), qos: self.qos, retain: self.retain, dup, id }
-    }
-}
-
-impl Flight {
-    fn is_released(&self) -> bool {
-        matches!(self, Flight::Released)
-    }
-
-    fn is_qos_2(&self) -> bool {
-        match self {
-            Flight::Published(queued) => queued.qos == 2,
-            Flight::Released => true,
-        }
+        self.room.1.fetch_sub(self.received.len(), Ordering::Relaxed);
     }
 }
 

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::broker::{
-    BrokerUsage, EventCount, MAX_PENDING, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RETAINED_BYTES, MAX_SESSIONS,
+    BrokerUsage, EventCount, MAX_PENDING, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED, MAX_RETAINED_BYTES,
+    MAX_SESSIONS,
 };
-use crate::client::{BrokerAddress, MessageClient};
+use crate::client::{BrokerAddress, MAX_WAITING, MessageClient};
 use crate::intake::BUDGET_BYTES;
 use crate::mapping::{Column, RawTable, ValueSource};
 use crate::subscription::{Counts, Subscription, Treatment};
@@ -38,11 +39,20 @@ pub(super) fn text(client: &MessageClient, detailed: bool, width: usize) -> Stri
         format!("Broker:       {}", client.broker),
         format!("Connection:   {}", client.connection()),
     ];
-    if detailed {
-        if let Some(id) = client.client_id() {
-            lines.push(format!("Client ID:    {id}"));
-        }
+    if let Some(id) = client.client_id() {
+        lines.push(format!("Client ID:    {id}"));
         lines.push(format!("Resubscribed: {}", client.resubscribed()));
+    }
+    if let Some(load) = client.load().filter(|_| detailed) {
+        lines.extend([
+            format!("Protocol:     {}", client.protocol().unwrap_or_default()),
+            format!("Connections:  {}", client.connections()),
+            format!("In flight:    {}", load.in_flight),
+            format!(
+                "Waiting:      {} of {} messages, {} of {} bytes",
+                load.messages, MAX_WAITING.0, load.bytes, MAX_WAITING.1
+            ),
+        ]);
     }
     lines.extend([
         String::new(),
@@ -181,6 +191,11 @@ pub(super) fn json(client: &MessageClient) -> Value {
         "connection": client.connection(),
         "client_id": client.client_id(),
         "resubscribed": client.resubscribed(),
+        "connections": client.connections(),
+        "protocol": client.protocol(),
+        "waiting": client.load().map(|load| {
+            json!({"messages": load.messages, "bytes": load.bytes, "bound": MAX_WAITING.1, "in_flight": load.in_flight})
+        }),
         "counts": counts_json(&client.counters.counts()),
         "topics": topics,
     })
@@ -275,7 +290,7 @@ pub(super) fn events(rows: &[EventCount]) -> Table {
 /// What the broker uses, and the bounds of it (R23).
 pub(super) fn usage(usage: &BrokerUsage) -> Table {
     let mut table = Table::new(["Resource", "In use", "Bound"]).title("Message Broker Resources");
-    let rows: [(&str, u128, Option<u128>); 12] = [
+    let rows: [(&str, u128, Option<u128>); 15] = [
         ("connections", wide(usage.connections), None),
         ("sessions", wide(usage.sessions), Some(wide(MAX_SESSIONS))),
         ("subscriptions of MQTT clients", wide(usage.subscriptions), None),
@@ -285,8 +300,11 @@ pub(super) fn usage(usage: &BrokerUsage) -> Table {
         ("bytes waiting for MQTT clients", wide(usage.queued_bytes), Some(wide(MAX_QUEUES_BYTES))),
         ("bytes waiting per MQTT client", 0, Some(wide(MAX_QUEUE_BYTES))),
         ("messages not delivered to MQTT clients", usage.undelivered.into(), None),
+        ("packets of QoS 2 without release", wide(usage.received), Some(wide(MAX_RECEIVED))),
+        ("bytes of the file that outlives a restart", usage.book.0.into(), None),
+        ("syncs of that file", usage.book.1.into(), None),
         ("bytes of retained messages", wide(usage.retained_bytes), Some(wide(MAX_RETAINED_BYTES))),
-        ("messages in the error directory", usage.quarantined.into(), None),
+        ("messages in the quarantine", usage.quarantined.into(), None),
         ("messages with QoS 0 dropped", usage.dropped.into(), None),
     ];
     for (name, used, bound) in rows {

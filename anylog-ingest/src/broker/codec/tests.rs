@@ -9,7 +9,13 @@ fn one(bytes: &[u8]) -> Result<Option<BytesMut>, CodecError> {
 }
 
 fn message(topic: &str, payload: &[u8]) -> Message {
-    Message { topic: topic.into(), payload: Bytes::copy_from_slice(payload), qos: 1, retain: true, properties: None }
+    Message {
+        topic: topic.into(),
+        payload: Bytes::copy_from_slice(payload),
+        qos: 1,
+        retain: true,
+        ..Message::default()
+    }
 }
 
 #[test]
@@ -127,7 +133,7 @@ proptest! {
         topic in "[a-z/ü]{1,40}", payload in any::<Vec<u8>>(), qos in 0u8..3, id in 1u16.., dup: bool, retain: bool, v5: bool,
     ) {
         let version = if v5 { Version::V5 } else { Version::V4 };
-        let sent = Message { topic, payload: payload.into(), qos, retain, properties: None };
+        let sent = Message { topic, payload: payload.into(), qos, retain, ..Message::default() };
         let mut out = BytesMut::new();
         let packet = Outgoing::Publish { message: Arc::new(sent.clone()), qos, retain, dup, id };
         prop_assert!(encode(version, &packet, &mut out));

@@ -1,8 +1,7 @@
 use super::*;
 
 fn publish(id: u16, qos: u8, dup: bool, payload: &str) -> Incoming {
-    let message =
-        Message { topic: "t".into(), payload: payload.to_owned().into(), qos, retain: false, properties: None };
+    let message = Message { topic: "t".into(), payload: payload.to_owned().into(), qos, ..Message::default() };
     Incoming::Publish { message, dup, id, alias: false }
 }
 
@@ -238,6 +237,132 @@ fn what_waits_for_all_clients_is_bounded_and_freed() {
     assert_eq!(room.used(), before - big.cost());
     drop(sessions);
     assert_eq!(room.used(), 0);
+}
+
+fn kept(sessions: impl IntoIterator<Item = (u64, u8, bool)>, received: impl IntoIterator<Item = u16>) -> Session {
+    let waiting = |(sequence, qos, taken)| {
+        let waiting = Waiting { message: message(&format!("{sequence}")), qos, retain: false, taken };
+        (sequence, waiting)
+    };
+    let kept = Kept {
+        queue: sessions.into_iter().map(waiting).collect(),
+        received: received.into_iter().collect(),
+        ..Kept::default()
+    };
+    Session::restore(Room::default(), &kept)
+}
+
+// A restart: what waits keeps its packet ids, in order; what may have been sent says so; releases come again.
+#[test]
+fn a_kept_session_goes_on_where_it_was() {
+    let mut session = kept([(65_533, 1, false), (65_534, 2, true), (65_535, 2, false)], []);
+    let mut actions = session.attach(Version::V4, u16::MAX, None);
+    session.fill(&mut actions);
+    assert!(
+        matches!(
+            actions.as_slice(),
+            [
+                Action::Send(Outgoing::PubRel(65_535, true)),
+                Action::Send(Outgoing::Publish { id: 65_534, dup: true, qos: 1, .. }),
+                Action::Send(Outgoing::Publish { id: 1, dup: true, qos: 2, .. })
+            ]
+        ),
+        "{actions:?}"
+    );
+    assert_eq!(on(&mut session, Incoming::PubAck(65_534)), [Action::Note(Change::Done(65_533))]);
+    assert_eq!(on(&mut session, Incoming::PubComp(65_535)), [Action::Note(Change::Done(65_534))]);
+    let taken = Action::Confirm(vec![Change::Taken(65_535)], Outgoing::PubRel(1, true));
+    assert_eq!(on(&mut session, Incoming::PubRec(1, true)), [taken], "PUBREL waits until it is written");
+    assert_eq!(session.reserve(&message("next")), Some(65_536));
+    session.deliver_reserved(65_536, message("next"), 1, false);
+    let mut actions = Vec::new();
+    session.fill(&mut actions);
+    assert!(matches!(actions.as_slice(), [Action::Send(Outgoing::Publish { id: 2, dup: false, .. })]), "{actions:?}");
+}
+
+// DUR-2, MQTT-4.3.3-2: after a restart a packet that comes again is looked at once more, and its parts that are done are not repeated;
+// one that does not say that it comes again is another message.
+#[test]
+fn a_packet_that_comes_again_after_a_restart_is_known() {
+    let mut session = kept([], [5, 6]);
+    session.attach(Version::V5, u16::MAX, None);
+    let again = ticket(&on(&mut session, publish(5, 2, true, "a")));
+    assert_eq!(session.packet(again), Some(Packet { id: 5, dup: true, routed: true }));
+    assert_eq!(settle(&mut session, again), send(Outgoing::PubRec(5)));
+    assert_eq!(on(&mut session, publish(5, 2, true, "a")), send(Outgoing::PubRec(5)));
+    let other = ticket(&on(&mut session, publish(6, 2, false, "b")));
+    assert_eq!(session.packet(other), Some(Packet { id: 6, dup: false, routed: false }));
+    let unknown = ticket(&on(&mut session, publish(7, 2, true, "c")));
+    assert_eq!(session.packet(unknown), Some(Packet { id: 7, dup: true, routed: false }));
+    session.booked(7);
+    assert_eq!(on(&mut session, Incoming::PubRel(5)), [Action::Release { id: 5, booked: true }]);
+    assert_eq!(on(&mut session, Incoming::PubRel(5)), [Action::Release { id: 5, booked: true }], "until it is written");
+    let mut actions = Vec::new();
+    session.released(5, &mut actions);
+    session.released(9, &mut actions);
+    assert_eq!(actions, [Outgoing::PubComp(5, true), Outgoing::PubComp(9, false)].map(Action::Send));
+    let next = ticket(&on(&mut session, publish(5, 2, true, "d")));
+    assert_eq!(
+        session.packet(next),
+        Some(Packet { id: 5, dup: true, routed: false }),
+        "the id means another message now"
+    );
+}
+
+#[test]
+fn subscriptions_of_a_kept_session_are_answered_when_they_are_written() {
+    let mut session = kept([], []);
+    session.attach(Version::V4, u16::MAX, None);
+    let filter = Filter { path: "a".into(), options: SubscribeOptions::default() };
+    let actions = on(&mut session, Incoming::Subscribe { id: 1, filters: vec![filter] });
+    assert!(
+        matches!(&actions[0], Action::Confirm(changes, Outgoing::SubAck(1, _)) if matches!(&changes[..], [Change::Subscribed(f, _)] if f == "a")),
+        "{actions:?}"
+    );
+    let actions = on(&mut session, Incoming::Unsubscribe { id: 2, filters: vec!["a".into(), "b".into()] });
+    assert!(matches!(&actions[1], Action::Confirm(changes, _) if changes == &[Change::Unsubscribed("a".into())]));
+}
+
+// MQTT5 3.3.2-5, 3.3.2-6
+#[test]
+fn messages_expire_while_they_wait_and_tell_what_is_left() {
+    let at = |seconds| Timestamp::from_second(seconds).unwrap();
+    let mut session = Session::new(Room::default());
+    session.tell_time(at(0));
+    session.attach(Version::V5, u16::MAX, None);
+    let expiring = |seconds| {
+        let mut message = Message { topic: "t".into(), qos: 1, ..Message::default() };
+        message.properties.get_or_insert_with(Box::default).message_expiry_interval = Some(seconds);
+        message.begin(at(0));
+        Arc::new(message)
+    };
+    for seconds in [10, 100] {
+        session.deliver(expiring(seconds), 1, false);
+    }
+    session.tell_time(at(10));
+    let mut actions = Vec::new();
+    session.fill(&mut actions);
+    let [Action::Send(Outgoing::Publish { message, .. })] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(message.properties.as_ref().unwrap().message_expiry_interval, Some(90));
+    assert_eq!(session.dropped(), 1);
+}
+
+// R23
+#[test]
+fn packets_without_release_are_bounded() {
+    let room = Room::default();
+    room.1.store(MAX_RECEIVED, Ordering::Relaxed);
+    let mut session = Session::new(room.clone());
+    session.attach(Version::V4, u16::MAX, None);
+    for id in 1..=64 {
+        let stored = ticket(&on(&mut session, publish(id, 2, false, "x")));
+        settle(&mut session, stored);
+    }
+    let actions = on(&mut session, publish(65, 2, false, "x"));
+    assert!(matches!(actions.as_slice(), [Action::Close(Close::Violation(0x97, _))]), "{actions:?}");
+    assert_eq!(room.received(), MAX_RECEIVED + 64);
+    drop(session);
+    assert_eq!(room.received(), MAX_RECEIVED);
 }
 
 mod schedules {
