@@ -6,16 +6,20 @@ use std::sync::Arc;
 use anylog_core::node::processes::ProcessState;
 use anylog_core::{CommandError, Node, Status};
 use anylog_ledger::Ledger;
+use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::client::{BrokerAddress, ClientSpec, ConnectionState, MessageClient, Remote, TopicSpec, fingerprint};
+use crate::client::{
+    Address, BrokerAddress, ClientSpec, ConnectionState, MessageClient, Remote, TopicSpec, fingerprint, identity,
+};
 use crate::intake::Intake;
-use crate::mapping::PolicyMapping;
+use crate::mapping::{Mapper, PolicyMapping};
+use crate::sink::{Message, MessageRows, Remap, RowGroup, Unmapped};
 use crate::subscription::{Counters, Subscription, Subscriptions, Treatment};
 use crate::{Broker, Receipt, Router, SinkSlot};
 
-/// How long the first connection to another broker may take.
-const FIRST_CONNECTION: std::time::Duration = std::time::Duration::from_secs(10);
+/// What stands for the broker of a message that came with the id of a mapping policy.
+pub const POLICY: &str = "policy";
 
 /// The ingestion of a node: its broker, its message clients, its REST data.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ impl Ingest {
             state: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
         });
+        let remap: std::sync::Weak<Self> = Arc::downgrade(&ingest);
+        ingest.slot.set_mapping(remap);
         let me = Arc::downgrade(&ingest);
         ingest.node.processes.register("MQTT", move || match me.upgrade() {
             Some(ingest) if !ingest.state.lock().clients.is_empty() => ProcessState::running(""),
@@ -201,10 +207,10 @@ impl Ingest {
         let now = self.node.clock.now();
         let mut all: Option<Receipt> = None;
         for subscription in subscriptions {
-            subscription.arrived(now);
+            subscription.arrived(now, 1);
             let stored = self.rest_rows(&subscription, &topic, body, origin).await;
-            let receipt = stored.inspect_err(|error| subscription.failed(now, &error.message))?;
-            subscription.succeeded();
+            let receipt = stored.inspect_err(|error| subscription.failed(now, 1, &error.message))?;
+            subscription.succeeded(1);
             all = Some(match all {
                 Some(all) => all.and(receipt),
                 None => receipt,
@@ -213,6 +219,8 @@ impl Ingest {
         all.ok_or_else(|| not_subscribed(&topic))
     }
 
+    /// Rows that map are stored, elements that do not are put aside, all are named in the receipt. A message without any row is an
+    /// error: its sender is there to hear of it.
     async fn rest_rows(
         &self,
         subscription: &Subscription,
@@ -224,9 +232,38 @@ impl Ingest {
             return Err(CommandError::parameter(format!("The topic '{topic}' only logs its messages"))
                 .hint("subscribe a topic with columns or a policy for REST data"));
         };
-        let mut group = mapper.map(topic, body.as_bytes(), self.node.clock.now())?;
+        let payload = Bytes::copy_from_slice(body.as_bytes());
+        let (mut group, mut failures) = mapper.map_each(topic, &payload, self.node.clock.now());
+        if group.parts.iter().all(|part| part.rows.is_empty())
+            && let Some(failure) = failures.pop()
+        {
+            return Err(failure.error.into());
+        }
+        let message = |payload: &[u8]| Message {
+            broker: Arc::clone(&subscription.shared.0),
+            filter: Arc::clone(&subscription.shared.1),
+            topic: Arc::from(topic),
+            payload: Bytes::copy_from_slice(payload),
+        };
         origin.clone_into(&mut group.origin);
-        Ok(self.slot.append(group).await?)
+        let whole = Arc::new(message(&payload));
+        group.messages = (0..)
+            .zip(&group.parts)
+            .map(|(part, rows)| MessageRows { part, first: 0, count: rows.rows.len(), message: Arc::clone(&whole) })
+            .collect();
+        let mut receipt = self.slot.append(group).await?;
+        for failure in failures {
+            let unmapped = Unmapped {
+                message: Arc::new(message(failure.payload)),
+                origin: origin.to_owned(),
+                position: failure.position,
+                kind: failure.error.kind(),
+                column: failure.error.column().to_owned(),
+                reason: failure.error.to_string(),
+            };
+            receipt = receipt.and(self.slot.set_aside(unmapped).await?);
+        }
+        Ok(receipt)
     }
 
     /// The topic that a REST message is for, and what is subscribed there.
@@ -282,23 +319,22 @@ impl Ingest {
         subscriptions: &[Arc<Subscription>],
     ) -> Result<Arc<Remote>, CommandError> {
         self.check_remote(&spec.broker, subscriptions)?;
-        let client_id = spec.client_id.clone().unwrap_or_else(|| self.client_id(&spec.broker, subscriptions));
-        let remote = Arc::new(Remote::new(
-            host.to_owned(),
-            port,
-            spec.login.clone(),
-            client_id,
-            spec.keep_alive,
-            subscriptions.to_vec(),
-            Arc::clone(&self.intake),
-            self.node.shutdown.child_token(),
-        ));
+        let client_id = match &spec.client_id {
+            Some(id) => id.clone(),
+            None => self.client_id(&spec.broker, subscriptions).await?,
+        };
+        let login = spec.login.clone();
+        let (keep_alive, deadline) = (spec.keep_alive, spec.deadline);
+        let address = Address { host: host.to_owned(), port, login, client_id, keep_alive, deadline };
+        let stop = self.node.shutdown.child_token();
+        let (intake, slot) = (Arc::clone(&self.intake), Arc::clone(&self.slot));
+        let remote = Arc::new(Remote::new(address, subscriptions.to_vec(), intake, slot, stop));
         tokio::spawn(Arc::clone(&remote).run());
-        let state = tokio::time::timeout(FIRST_CONNECTION, remote.first_state()).await;
+        let state = tokio::time::timeout(spec.deadline * 3, remote.first_state()).await;
         let reason = match state {
             Ok(ConnectionState::Connected) => return Ok(remote),
-            Ok(ConnectionState::Lost { reason }) => reason,
-            _ => format!("no answer within {} seconds", FIRST_CONNECTION.as_secs()),
+            Ok(ConnectionState::Lost { reason } | ConnectionState::Refused { reason }) => reason,
+            _ => format!("no answer within {} seconds", spec.deadline.as_secs() * 3),
         };
         remote.stop();
         Err(CommandError::new(
@@ -325,13 +361,83 @@ impl Ingest {
 
     /// An id that is the same after every start of this node, and another one for every other client: the broker keeps the
     /// session under it.
-    fn client_id(&self, broker: &BrokerAddress, subscriptions: &[Arc<Subscription>]) -> String {
-        let (name, home, broker) =
-            (self.node.name(), self.node.directories.home().display().to_string(), broker.to_string());
-        let mut filters: Vec<&str> = subscriptions.iter().map(|subscription| subscription.filter.as_str()).collect();
+    async fn client_id(
+        &self,
+        broker: &BrokerAddress,
+        subscriptions: &[Arc<Subscription>],
+    ) -> Result<String, CommandError> {
+        let directory = self.node.directories.directory(&self.node.dictionary, "id_dir");
+        let place = directory.display().to_string();
+        let node = tokio::task::spawn_blocking(move || identity(&directory)).await;
+        let node = node.map_err(std::io::Error::other).and_then(|kept| kept).map_err(|error| {
+            CommandError::new(
+                Status::PROCESS_FAILURE,
+                format!("The identity of this node at message brokers cannot be kept in '{place}': {error}"),
+            )
+            .hint("make the directory writable, or name the client id yourself with client_id=<id>")
+        })?;
+        let broker = broker.to_string();
+        let mut filters: Vec<&str> = subscriptions.iter().map(|subscription| subscription.filter.as_ref()).collect();
         filters.sort_unstable();
-        let parts = [name.as_str(), home.as_str(), broker.as_str()].into_iter().chain(filters);
-        format!("anylog{:016x}", fingerprint(parts.map(str::as_bytes)))
+        let parts = [node.as_str(), broker.as_str()].into_iter().chain(filters);
+        Ok(format!("anylog{:016x}", fingerprint(parts.map(str::as_bytes))))
+    }
+}
+
+impl Remap for Ingest {
+    fn remap(&self, message: &Message) -> Result<RowGroup, Unmapped> {
+        let refused = |position, kind, column: &str, reason: String| Unmapped {
+            message: Arc::new(message.clone()),
+            origin: String::new(),
+            position,
+            kind,
+            column: column.to_owned(),
+            reason,
+        };
+        let mappers = self.mappers(message).map_err(|reason| refused(0, "mapping", "", reason))?;
+        let mut all = RowGroup::default();
+        for mapper in mappers {
+            let group = mapper
+                .map(&message.topic, &message.payload, self.node.clock.now())
+                .map_err(|error| refused(0, error.kind(), error.column(), error.to_string()))?;
+            all.parts.extend(group.parts);
+        }
+        Ok(all)
+    }
+}
+
+impl Ingest {
+    /// The mappers of a message as it is subscribed now: by the topic that it was mapped by, else by every one that fits.
+    fn mappers(&self, message: &Message) -> Result<Vec<Mapper>, String> {
+        if &*message.broker == POLICY {
+            return Ok(vec![Mapper::policies(vec![
+                self.policy_mapping(&message.filter).map_err(|error| error.to_string())?,
+            ])]);
+        }
+        let clients = self.clients();
+        let of_broker = clients.iter().filter(|client| client.broker.to_string() == *message.broker);
+        let subscriptions: Vec<_> = of_broker.flat_map(|client| client.subscriptions.iter()).collect();
+        let own = |one: &&&Arc<Subscription>| one.filter == *message.filter;
+        let chosen: Vec<_> = match subscriptions.iter().find(own) {
+            Some(own) => vec![*own],
+            None => {
+                subscriptions.into_iter().filter(|one| crate::topic::matches(&one.filter, &message.topic)).collect()
+            }
+        };
+        let mappers: Vec<Mapper> = chosen
+            .into_iter()
+            .filter_map(|one| match &one.treatment {
+                Treatment::Map(mapper) => Some(mapper.clone()),
+                Treatment::LogOnly => None,
+            })
+            .collect();
+        if mappers.is_empty() {
+            return Err(format!(
+                "no message client maps the topic '{}' of the broker '{}'",
+                message.topic, message.broker
+            ));
+        }
+        Ok(mappers)
     }
 }
 
@@ -342,13 +448,14 @@ impl Drop for Ingest {
     }
 }
 
-fn subscription(topic: &TopicSpec, broker: &str, client: &Arc<Counters>) -> Arc<Subscription> {
+pub(crate) fn subscription(topic: &TopicSpec, broker: &str, client: &Arc<Counters>) -> Arc<Subscription> {
     Arc::new(Subscription {
         filter: topic.filter.clone(),
         qos: topic.qos,
         treatment: topic.treatment.clone(),
         dynamic: topic.dynamic,
         broker: broker.to_owned(),
+        shared: (Arc::from(broker), Arc::from(topic.filter.as_str())),
         counters: Counters::default(),
         client: Arc::clone(client),
     })

@@ -1,6 +1,7 @@
 //! The one way from a message to stored rows, whichever road it came by.
 
-use std::collections::HashSet;
+mod run;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,13 +9,12 @@ use std::time::Duration;
 
 use anylog_core::Node;
 use anylog_core::names::normalize;
-use jiff::Timestamp;
-use parking_lot::Mutex;
+use bytes::Bytes;
+use run::Run;
 use tokio_util::sync::CancellationToken;
 
 use crate::lines::Lines;
-use crate::mapping::{Mapper, MappingError};
-use crate::sink::{RowGroup, SinkError, SinkSlot};
+use crate::sink::{Delivery, SinkError, SinkSlot, Unmapped};
 use crate::subscription::{Subscription, Treatment};
 
 /// Bytes of messages that all connections together may hold while their rows are stored.
@@ -25,9 +25,6 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 
 /// How often a message without acknowledgement is offered to a store that fails.
 const VOLATILE_TRIES: u32 = 6;
-
-/// Names of error files in one run; a device that invents topics does not fill the directory.
-const ERROR_FILES: usize = 256;
 
 /// How far the sender stands by its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +46,20 @@ pub(crate) enum Taken {
     Dropped,
 }
 
+/// A message as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Inbound<'m> {
+    pub(crate) topic: &'m str,
+    pub(crate) payload: &'m Bytes,
+    /// The QoS 2 packet that it came in.
+    pub(crate) delivery: Option<Delivery>,
+}
+
 /// Stores the messages of subscribed topics.
 pub(crate) struct Intake {
     node: Arc<Node>,
     slot: Arc<SinkSlot>,
     lines: Lines,
-    error_files: Mutex<HashSet<String>>,
     pub(crate) budget: Budget,
     quarantined: AtomicU64,
     dropped: AtomicU64,
@@ -66,14 +71,18 @@ impl Intake {
             node,
             slot,
             lines: Lines::default(),
-            error_files: Mutex::default(),
             budget: Budget::default(),
             quarantined: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
     }
 
-    /// Messages that went to the error directory.
+    /// Where the store is.
+    pub(crate) fn slot(&self) -> &Arc<SinkSlot> {
+        &self.slot
+    }
+
+    /// Messages that went to the quarantine.
     pub(crate) fn quarantined(&self) -> u64 {
         self.quarantined.load(Ordering::Relaxed)
     }
@@ -88,107 +97,105 @@ impl Intake {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Treats a message as every one of `subscriptions` says. Errors of the store that may pass are waited for, as long as
-    /// the sender is there: `gone` says that it is not.
+    /// Treats a message as every one of `subscriptions` says, as [`Self::take_many`] does.
     pub(crate) async fn take(
         &self,
         subscriptions: &[Arc<Subscription>],
         topic: &str,
-        payload: &[u8],
+        payload: &Bytes,
         standing: Standing,
         gone: &CancellationToken,
     ) -> Taken {
-        let mut taken = Taken::Settled;
-        for subscription in subscriptions {
-            let now = self.node.clock.now();
-            subscription.arrived(now);
-            let one = match &subscription.treatment {
-                Treatment::Map(mapper) => {
-                    let message = Mapped { subscription, mapper, topic, payload, now };
-                    self.store(&message, standing, gone).await
-                }
-                Treatment::LogOnly => self.log(subscription, topic, payload, standing, gone).await,
-            };
-            if one != Taken::Settled {
-                taken = one;
-            }
-            if taken == Taken::Abandoned {
+        let message = Inbound { topic, payload, delivery: None };
+        let taken = self.take_many(subscriptions, &[message], standing, gone).await;
+        taken.first().copied().unwrap_or(Taken::Settled)
+    }
+
+    /// Treats messages that came together as every one of `subscriptions` says, and says of each what became of it. Their rows
+    /// are stored together; when that fails for a reason that may be one message's alone, each is stored by itself. Errors of
+    /// the store that may pass are waited for, as long as the sender is there: `gone` says that it is not.
+    pub(crate) async fn take_many(
+        &self,
+        subscriptions: &[Arc<Subscription>],
+        messages: &[Inbound<'_>],
+        standing: Standing,
+        gone: &CancellationToken,
+    ) -> Vec<Taken> {
+        let mut taken = vec![Taken::Settled; messages.len()];
+        for (at, subscription) in subscriptions.iter().enumerate() {
+            // A message that was given up will be sent again; nothing more is done with it now.
+            let which: Vec<usize> = (0..messages.len()).filter(|at| taken[*at] != Taken::Abandoned).collect();
+            if which.is_empty() {
                 break;
             }
+            let now = self.node.clock.now();
+            subscription.arrived(now, which.len());
+            let last = at + 1 == subscriptions.len();
+            let run = Run { intake: self, subscription, messages, now, standing, gone, last };
+            let results = match &subscription.treatment {
+                Treatment::Map(mapper) => run.store(mapper, which).await,
+                Treatment::LogOnly => run.log(which).await,
+            };
+            for (message, result) in results {
+                if result != Taken::Settled {
+                    taken[message] = result;
+                }
+            }
         }
-        if taken == Taken::Dropped {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        let dropped = taken.iter().filter(|taken| **taken == Taken::Dropped).count();
+        self.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
         taken
     }
 
-    async fn store(&self, message: &Mapped<'_>, standing: Standing, gone: &CancellationToken) -> Taken {
-        let Mapped { subscription, topic, payload, .. } = *message;
-        let mut pause = Pause::new(standing);
-        loop {
-            // A store that fails keeps the rows, and mapping is pure: another try makes the same rows again, so that the many
-            // messages that succeed at once need no copy.
-            let rows = match message.rows() {
-                Ok(rows) => rows,
-                Err(error) => {
-                    return self.set_aside(subscription, topic, payload, &error.to_string(), standing, gone).await;
-                }
-            };
-            if rows.parts.iter().all(|part| part.rows.is_empty()) {
-                subscription.succeeded();
-                return Taken::Settled;
-            }
-            let error = match self.slot.append(rows).await {
-                Ok(receipt) => {
-                    match receipt.refused().first() {
-                        None => subscription.succeeded(),
-                        // The row is in the store's quarantine with its reason, so the message is settled all the same.
-                        Some(refused) => subscription.failed(self.node.clock.now(), &refused.reason),
-                    }
-                    return Taken::Settled;
-                }
-                Err(error) => error,
-            };
-            subscription.failed_once(&pause, self.node.clock.now(), &error);
-            if !error.may_retry() {
-                return self.set_aside(subscription, topic, payload, &error.to_string(), standing, gone).await;
-            }
-            let without_store = error == SinkError::NotRunning;
-            if standing == Standing::Volatile && (without_store || pause.is_last()) {
-                return Taken::Dropped;
-            }
-            tokio::select! {
-                () = gone.cancelled() => match standing {
-                    Standing::Acknowledged => return Taken::Abandoned,
-                    Standing::Volatile => pause.wait().await,
-                },
-                _ = self.slot.mounted(), if without_store => {}
-                () = pause.wait(), if !without_store => {}
-            }
+    /// Waits before another try; or says what becomes of a message that is not tried again.
+    async fn wait(
+        &self,
+        pause: &mut Pause,
+        error: &SinkError,
+        standing: Standing,
+        gone: &CancellationToken,
+    ) -> Option<Taken> {
+        let without_store = *error == SinkError::NotRunning;
+        if standing == Standing::Volatile && (without_store || pause.is_last()) {
+            return Some(Taken::Dropped);
         }
+        tokio::select! {
+            () = gone.cancelled() => match standing {
+                Standing::Acknowledged => return Some(Taken::Abandoned),
+                Standing::Volatile => pause.wait().await,
+            },
+            _ = self.slot.mounted(), if without_store => {}
+            () = pause.wait(), if !without_store => {}
+        }
+        None
     }
 
-    /// Writes a message that cannot become rows to the error directory, with the reason. Only then may it be acknowledged (R14).
+    /// Hands a message that gives no rows to the store's quarantine. Only then may it be acknowledged (R14).
     async fn set_aside(
         &self,
+        unmapped: Unmapped,
         subscription: &Subscription,
-        topic: &str,
-        payload: &[u8],
-        reason: &str,
         standing: Standing,
         gone: &CancellationToken,
     ) -> Taken {
-        let now = self.node.clock.now();
-        subscription.failed(now, reason);
-        let directory = self.node.directories.directory(&self.node.dictionary, "err_dir");
-        let path = directory.join(self.error_file(&subscription.broker, topic));
-        let line =
-            line(&[("time", &anylog_core::time::policy_date(now)), ("reason", reason), ("topic", topic)], payload);
-        let taken = self.write(path, line, standing, gone).await;
-        if taken == Taken::Settled {
-            self.quarantined.fetch_add(1, Ordering::Relaxed);
+        subscription.failed(self.node.clock.now(), 1, &unmapped.reason);
+        let mut pause = Pause::new(standing);
+        loop {
+            match self.slot.set_aside(unmapped.clone()).await {
+                Ok(_receipt) => {
+                    self.quarantined.fetch_add(1, Ordering::Relaxed);
+                    return Taken::Settled;
+                }
+                Err(error) => {
+                    if pause.tries == 0 {
+                        tracing::error!(topic = %subscription.filter, %error, "A message that gives no rows cannot be put aside; it stays unacknowledged");
+                    }
+                    if let Some(taken) = self.wait(&mut pause, &error, standing, gone).await {
+                        return taken;
+                    }
+                }
+            }
         }
-        taken
     }
 
     async fn log(
@@ -203,7 +210,7 @@ impl Intake {
         let path = directory.join(format!("msg_{}.json", normalize(&subscription.broker)));
         let taken = self.write(path, line(&[("topic", topic)], payload), standing, gone).await;
         if taken == Taken::Settled {
-            subscription.succeeded();
+            subscription.succeeded(1);
         }
         taken
     }
@@ -211,7 +218,7 @@ impl Intake {
     async fn write(&self, path: PathBuf, line: String, standing: Standing, gone: &CancellationToken) -> Taken {
         let mut pause = Pause::new(standing);
         while let Err(error) = self.lines.append(path.clone(), line.clone()).await {
-            tracing::error!(%error, "Cannot write a message to the error directory; it stays unacknowledged");
+            tracing::error!(%error, "Cannot write a message to its log; it stays unacknowledged");
             if pause.is_last() {
                 return Taken::Dropped;
             }
@@ -222,50 +229,11 @@ impl Intake {
         }
         Taken::Settled
     }
-
-    /// The name of the file for failed messages of a topic: `err_<broker>.<topic>.jsonl`.
-    fn error_file(&self, broker: &str, topic: &str) -> String {
-        let topic: String = normalize(topic).chars().filter(char::is_ascii).take(80).collect();
-        let name = format!("err_{}.{topic}.jsonl", normalize(broker));
-        let mut known = self.error_files.lock();
-        if known.contains(&name) || (known.len() < ERROR_FILES && known.insert(name.clone())) {
-            return name;
-        }
-        format!("err_{}.other_topics.jsonl", normalize(broker))
-    }
 }
 
 impl std::fmt::Debug for Intake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Intake").field("slot", &self.slot).field("budget", &self.budget).finish_non_exhaustive()
-    }
-}
-
-/// A message on its way to rows.
-struct Mapped<'m> {
-    subscription: &'m Subscription,
-    mapper: &'m Mapper,
-    topic: &'m str,
-    payload: &'m [u8],
-    now: Timestamp,
-}
-
-impl Mapped<'_> {
-    fn rows(&self) -> Result<RowGroup, MappingError> {
-        let mut group = self.mapper.map(self.topic, self.payload, self.now)?;
-        group.origin = format!("mqtt topic {}", self.topic);
-        group.patient = true;
-        Ok(group)
-    }
-}
-
-impl Subscription {
-    /// Counts the first failure of a message; its further tries are the same failure.
-    fn failed_once(&self, pause: &Pause, now: Timestamp, error: &SinkError) {
-        if pause.tries == 0 && error.may_retry() {
-            tracing::warn!(topic = %self.filter, %error, "Rows are not stored yet; their message stays unacknowledged");
-            self.failed(now, &error.to_string());
-        }
     }
 }
 

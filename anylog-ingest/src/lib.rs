@@ -66,7 +66,8 @@ pub mod topic;
 
 pub use broker::{Broker, Router};
 pub use commands::commands;
-pub use ingest::Ingest;
+pub use ingest::{Ingest, POLICY};
 pub use sink::{
-    Delivery, FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, TableRows,
+    Delivery, FileReceipt, Message, MessageRows, Receipt, RefusedRow, Remap, RowGroup, RowSink, SinkError, SinkSlot,
+    SourceFile, TableRows, Unmapped,
 };

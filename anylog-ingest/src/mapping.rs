@@ -22,13 +22,18 @@
 //! | `bring [readings][][v]` | one row per element of the list; values that are not lists are repeated in each row |
 //! | anything else | a constant |
 //!
-//! A message that is a list of objects is mapped object by object. Either all rows of a message are made or none.
+//! A `timestamp` column may declare in which zone times without an offset are meant: `timezone=Europe/Berlin`; else the node's
+//! zone holds (`set time zone`).
+//!
+//! A message that is a list of objects is mapped object by object: an object that does not map goes to the quarantine, alone.
+//! Either all rows of an object are made or none.
 
 mod inline;
 mod policy;
 mod script;
 mod source;
 mod types;
+mod zone;
 
 use anylog_core::{CommandError, Status};
 use jiff::Timestamp;
@@ -111,6 +116,37 @@ impl MappingError {
             _ => Status::MESSAGE_DATA,
         }
     }
+
+    /// The kind of failure in one word: `not_json` or `mapping`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            MappingError::NotJson { .. } | MappingError::NotObject => "not_json",
+            _ => "mapping",
+        }
+    }
+
+    /// The column that could not be made; empty when it is not about one.
+    #[must_use]
+    pub fn column(&self) -> &str {
+        match self {
+            MappingError::Missing { column, .. }
+            | MappingError::UnknownType { column, .. }
+            | MappingError::TypeCount { column, .. } => column,
+            _ => "",
+        }
+    }
+}
+
+/// An element of a message that gave no rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure<'p> {
+    /// Which element of the message, from 0.
+    pub position: usize,
+    /// The element as it came; the whole message when it is no list.
+    pub payload: &'p [u8],
+    /// Why.
+    pub error: MappingError,
 }
 
 impl From<MappingError> for CommandError {
@@ -212,31 +248,96 @@ impl Mapper {
     /// # Errors
     /// See [`MappingError`]. No row of the message is made then.
     pub fn map(&self, topic: &str, payload: &[u8], now: Timestamp) -> Result<RowGroup, MappingError> {
+        let mut parts = Parts::at(now);
+        self.map_into(topic, payload, &mut parts)?;
+        Ok(RowGroup { parts: parts.tables, ..RowGroup::default() })
+    }
+
+    /// Adds the rows of a message to those of other messages that came at the same time. Without success nothing is added.
+    fn map_into(&self, topic: &str, payload: &[u8], parts: &mut Parts) -> Result<(), MappingError> {
+        parts.begin();
+        let mapped = self.add_rows(topic, payload, parts);
+        if mapped.is_err() {
+            parts.undo();
+        }
+        mapped
+    }
+
+    fn add_rows(&self, topic: &str, payload: &[u8], parts: &mut Parts) -> Result<(), MappingError> {
+        let now = parts.now;
         let text = std::str::from_utf8(payload)
             .map_err(|error| MappingError::NotJson { reason: format!("byte {} is not UTF-8", error.valid_up_to()) })?;
-        let mut parts = Parts::default();
         match &self.0 {
-            Way::Raw(raw) => raw_rows(raw, topic, text, now, &mut parts)?,
+            Way::Raw(raw) => raw_rows(raw, topic, text, now, parts)?,
             Way::Inline(inline) => {
                 let root = document(text)?;
                 match &root.kind {
                     Kind::List(elements) if !inline.starts_in_list() => {
                         for element in elements {
-                            inline.map(object(element)?, now, &mut parts)?;
+                            inline.map(object(element)?, parts)?;
                         }
                     }
-                    Kind::List(_) | Kind::Object(_) => inline.map(&root, now, &mut parts)?,
+                    Kind::List(_) | Kind::Object(_) => inline.map(&root, parts)?,
                     _ => return Err(MappingError::NotObject),
                 }
             }
             Way::Policies(policies) => {
                 let root = document(text)?;
                 for policy in policies {
-                    policy.map(&root, now, &mut parts)?;
+                    policy.map(&root, now, parts)?;
                 }
             }
         }
-        Ok(RowGroup { parts: parts.0, ..RowGroup::default() })
+        Ok(())
+    }
+}
+
+impl Mapper {
+    /// As [`Self::map`], but an element of a list that does not map stands alone: the others give their rows (R13).
+    #[must_use]
+    pub fn map_each<'p>(&self, topic: &str, payload: &'p [u8], now: Timestamp) -> (RowGroup, Vec<Failure<'p>>) {
+        let mut parts = Parts::at(now);
+        let failures = self.map_each_into(topic, payload, &mut parts, |_| ());
+        (RowGroup { parts: parts.tables, ..RowGroup::default() }, failures)
+    }
+
+    /// As [`Self::map_each`], adding the rows to those of other messages. `each` is told where they stand.
+    pub(crate) fn map_each_into<'p>(
+        &self,
+        topic: &str,
+        payload: &'p [u8],
+        parts: &mut Parts,
+        mut each: impl FnMut(Added),
+    ) -> Vec<Failure<'p>> {
+        let error = match self.map_into(topic, payload, parts) {
+            Ok(()) => {
+                parts.added(&mut each);
+                return Vec::new();
+            }
+            Err(error) => error,
+        };
+        let Some(elements) = std::str::from_utf8(payload).ok().and_then(|text| self.elements(text)) else {
+            return vec![Failure { position: 0, payload, error }];
+        };
+        let mut failures = Vec::new();
+        for (position, payload) in elements.into_iter().enumerate() {
+            match self.map_into(topic, payload, parts) {
+                Ok(()) => parts.added(&mut each),
+                Err(error) => failures.push(Failure { position, payload, error }),
+            }
+        }
+        failures
+    }
+
+    /// The elements of a list that are mapped one by one.
+    fn elements<'t>(&self, text: &'t str) -> Option<Vec<&'t [u8]>> {
+        if self.as_inline().is_some_and(Inline::starts_in_list) {
+            return None;
+        }
+        match json::parse(text).ok()?.kind {
+            Kind::List(elements) => Some(elements.iter().map(|element| element.raw.as_bytes()).collect()),
+            _ => None,
+        }
     }
 }
 
@@ -248,11 +349,64 @@ fn object<'a, 'd>(node: &'a Node<'d>) -> Result<&'a Node<'d>, MappingError> {
     if matches!(node.kind, Kind::Object(_)) { Ok(node) } else { Err(MappingError::NotObject) }
 }
 
-/// Rows by table, in the order in which the tables came.
-#[derive(Debug, Default)]
-struct Parts(Vec<TableRows>);
+/// Rows by table, in the order in which the tables came: of one message, or of messages that came together.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    now: Timestamp,
+    /// `now` as a JSON text, made when it is first needed.
+    now_text: String,
+    tables: Vec<TableRows>,
+    /// Tables before the last message, and those that it gave rows to, with their rows before it.
+    before: usize,
+    touched: Vec<(usize, usize)>,
+}
+
+/// Rows that a message gave: which of which table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Added {
+    pub(crate) part: usize,
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
 
 impl Parts {
+    /// No rows yet; the messages came at `now`.
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self { now, now_text: String::new(), tables: Vec::new(), before: 0, touched: Vec::new() }
+    }
+
+    /// The rows, by table.
+    pub(crate) fn into_tables(self) -> Vec<TableRows> {
+        self.tables
+    }
+
+    fn added(&mut self, each: &mut impl FnMut(Added)) {
+        for (part, first) in self.touched.drain(..) {
+            let count = self.tables[part].rows.len() - first;
+            if count > 0 {
+                each(Added { part, first, count });
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        self.before = self.tables.len();
+        self.touched.clear();
+    }
+
+    fn undo(&mut self) {
+        for (at, before) in self.touched.drain(..) {
+            self.tables[at].rows.truncate(before);
+        }
+        self.tables.truncate(self.before);
+    }
+
+    fn make_now_text(&mut self) {
+        if self.now_text.is_empty() {
+            self.now_text = format!("\"{}\"", anylog_core::time::policy_date(self.now));
+        }
+    }
+
     /// The part of a table and mapping; `declared` gives its types when it is new.
     fn of(
         &mut self,
@@ -262,21 +416,24 @@ impl Parts {
         instructions: &str,
         declared: impl FnOnce() -> Vec<(String, String)>,
     ) -> &mut TableRows {
-        let known = self.0.iter().position(|part| {
-            part.dbms == dbms && part.table == table && part.instructions == instructions && part.source == source
+        let known = self.tables.iter().rposition(|part| {
+            part.table == table && part.dbms == dbms && part.instructions == instructions && part.source == source
         });
         let at = known.unwrap_or_else(|| {
-            self.0.push(TableRows {
+            self.tables.push(TableRows {
                 dbms: dbms.to_owned(),
                 table: table.to_owned(),
                 source: source.to_owned(),
                 instructions: instructions.to_owned(),
                 declared: declared(),
-                rows: Vec::new(),
+                ..TableRows::default()
             });
-            self.0.len() - 1
+            self.tables.len() - 1
         });
-        &mut self.0[at]
+        if self.touched.iter().all(|(known, _)| *known != at) {
+            self.touched.push((at, self.tables[at].rows.len()));
+        }
+        &mut self.tables[at]
     }
 }
 

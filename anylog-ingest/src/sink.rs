@@ -28,7 +28,8 @@ pub struct TableRows {
     pub rows: Vec<String>,
 }
 
-/// The rows of one message or request: stored together or not at all, save rows that are refused one by one.
+/// The rows of one message or request, or of messages that came together: stored together or not at all, save rows that are
+/// refused one by one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RowGroup {
     /// Rows by table.

@@ -43,17 +43,17 @@ pub struct Counts {
 }
 
 impl Counters {
-    pub(crate) fn arrived(&self, now: Timestamp) {
-        self.messages.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn arrived(&self, now: Timestamp, messages: u64) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
         self.last.lock().message = Some(now);
     }
 
-    pub(crate) fn succeeded(&self) {
-        self.success.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn succeeded(&self, messages: u64) {
+        self.success.fetch_add(messages, Ordering::Relaxed);
     }
 
-    pub(crate) fn failed(&self, now: Timestamp, text: &str) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn failed(&self, now: Timestamp, messages: u64, text: &str) {
+        self.errors.fetch_add(messages, Ordering::Relaxed);
         let mut last = self.last.lock();
         last.error = Some(now);
         text.clone_into(&mut last.text);
@@ -96,6 +96,8 @@ pub struct Subscription {
     pub dynamic: bool,
     /// The broker as the client named it: `local`, `rest`, `host:port`.
     pub broker: String,
+    /// Broker and filter again, as the messages of the topic share them.
+    pub(crate) shared: (Arc<str>, Arc<str>),
     /// Counts of this topic.
     pub counters: Counters,
     /// Counts of the client that the topic belongs to.
@@ -103,19 +105,22 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn arrived(&self, now: Timestamp) {
-        self.counters.arrived(now);
-        self.client.arrived(now);
+    /// Messages came.
+    pub(crate) fn arrived(&self, now: Timestamp, messages: usize) {
+        self.counters.arrived(now, messages as u64);
+        self.client.arrived(now, messages as u64);
     }
 
-    pub(crate) fn succeeded(&self) {
-        self.counters.succeeded();
-        self.client.succeeded();
+    /// Messages are stored.
+    pub(crate) fn succeeded(&self, messages: usize) {
+        self.counters.succeeded(messages as u64);
+        self.client.succeeded(messages as u64);
     }
 
-    pub(crate) fn failed(&self, now: Timestamp, text: &str) {
-        self.counters.failed(now, text);
-        self.client.failed(now, text);
+    /// Messages failed, for one reason.
+    pub(crate) fn failed(&self, now: Timestamp, messages: usize, text: &str) {
+        self.counters.failed(now, messages as u64, text);
+        self.client.failed(now, messages as u64, text);
     }
 }
 

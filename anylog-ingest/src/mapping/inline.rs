@@ -2,10 +2,11 @@
 
 use anylog_core::names::normalize;
 use anylog_core::{CommandError, Status};
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::source::{Cell, Document, Found, Source};
 use super::types::{self, DeclaredType, Form};
+use super::zone;
 use super::{MappingError, Parts};
 use crate::json::{self, Node};
 
@@ -109,6 +110,8 @@ pub struct Column {
     kind: Type,
     value: Value,
     optional: bool,
+    /// In which zone times without an offset are meant.
+    zone: Option<TimeZone>,
 }
 
 impl Column {
@@ -137,7 +140,33 @@ impl Column {
         let mut key = String::new();
         json::push_quoted(&mut key, &name);
         key.push(':');
-        Ok(Self { name, key, kind, value, optional })
+        Ok(Self { name, key, kind, value, optional, zone: None })
+    }
+
+    /// The same with times without an offset meant in this zone: `Europe/Berlin`, `UTC`, `+02:00`.
+    ///
+    /// # Errors
+    /// [`Status::MESSAGE_DECLARATION`] for a name that is no zone, and for a column that is no `timestamp`.
+    pub fn in_zone(mut self, name: &str) -> Result<Self, CommandError> {
+        let zone = zone::declared(name)?;
+        if !self.is_timestamp() {
+            let wrong = format!("Column '{}' is of type {}: a time zone is for timestamps", self.name, self.kind());
+            return Err(CommandError::new(Status::MESSAGE_DECLARATION, wrong));
+        }
+        self.zone = Some(zone);
+        Ok(self)
+    }
+
+    /// Whether it holds times, and may have a zone.
+    #[must_use]
+    pub fn is_timestamp(&self) -> bool {
+        matches!(&self.kind, Type::Fixed(kind) if kind.name == "timestamp")
+    }
+
+    /// The zone in which times without an offset are meant; none: the node's.
+    #[must_use]
+    pub fn zone(&self) -> Option<&TimeZone> {
+        self.zone.as_ref()
     }
 
     /// The normalised name.
@@ -236,7 +265,7 @@ impl Inline {
         self.starts_in_list
     }
 
-    pub(super) fn map(&self, root: &Node<'_>, now: Timestamp, parts: &mut Parts) -> Result<(), MappingError> {
+    pub(super) fn map(&self, root: &Node<'_>, parts: &mut Parts) -> Result<(), MappingError> {
         let document = Document::new(root);
         let cells: Vec<(Option<Cell<'_>>, Forms)> = self
             .columns
@@ -253,15 +282,33 @@ impl Inline {
         });
         // A list without elements makes no row; a message without lists makes one.
         let rows = many.chain([&dbms, &table].into_iter().filter(|n| n.rows() > 0).map(Names::rows)).max().unwrap_or(1);
-        let now_text = format!("\"{}\"", anylog_core::time::policy_date(now));
+        if self.columns.iter().any(|column| matches!(column.value, Value::Now)) {
+            parts.make_now_text();
+        }
+        // Given back below: a part is borrowed while its row is written.
+        let now_text = std::mem::take(&mut parts.now_text);
+        let made = self.rows(rows, &dbms, &table, &cells, &now_text, parts);
+        parts.now_text = now_text;
+        made
+    }
+
+    fn rows(
+        &self,
+        rows: usize,
+        dbms: &Names<'_>,
+        table: &Names<'_>,
+        cells: &[(Option<Cell<'_>>, Forms)],
+        now_text: &str,
+        parts: &mut Parts,
+    ) -> Result<(), MappingError> {
         for row in 0..rows {
             let dbms = dbms.of(row).ok_or_else(|| MappingError::NoDbms { source_text: self.dbms() })?;
             let table = table.of(row).ok_or_else(|| MappingError::NoTable { source_text: self.table() })?;
-            let part = parts.of(dbms, table, "0", "0", || self.declared(&cells));
+            let part = parts.of(dbms, table, "0", "0", || self.declared(cells));
             let mut text = String::with_capacity(32 * self.columns.len());
             text.push('{');
-            for (column, (cell, forms)) in self.columns.iter().zip(&cells) {
-                column.write(cell.as_ref(), forms.of(row), row, &now_text, &mut text);
+            for (column, (cell, forms)) in self.columns.iter().zip(cells) {
+                column.write(cell.as_ref(), forms.of(row), row, now_text, &mut text);
             }
             text.push('}');
             part.rows.push(text);
@@ -361,7 +408,10 @@ impl Column {
         match (&self.value, found) {
             (Value::Now, _) => out.push_str(now),
             (Value::Constant(text), _) => types::write_text(form, text, out),
-            (Value::Bring(_), Some(found)) => found.write(form, out),
+            (Value::Bring(_), Some(found)) => match &self.zone {
+                Some(zone) => zone::write(zone, found, form, out),
+                None => found.write(form, out),
+            },
             (Value::Bring(_), None) => {}
         }
     }

@@ -126,9 +126,15 @@ impl Mapping {
         let Some(Value::Object(schema)) = policy.get("schema") else {
             return Err(wrong(policy, "the attribute 'schema' is missing or not an object"));
         };
+        let zone = match policy.get("timezone") {
+            None => None,
+            Some(Value::String(name)) => Some(super::zone::parse(name).map_err(|problem| wrong(policy, &problem))?),
+            Some(_) => return Err(wrong(policy, "'timezone' is not a text")),
+        };
+        let zone = zone.as_ref();
         let columns: Vec<PolicyColumn> = schema
             .iter()
-            .map(|(name, column)| PolicyColumn::parse(name, column).map_err(|problem| wrong(policy, &problem)))
+            .map(|(name, column)| PolicyColumn::parse(name, column, zone).map_err(|problem| wrong(policy, &problem)))
             .collect::<Result<_, _>>()?;
         let declared = columns.iter().filter_map(PolicyColumn::declared).collect();
         Ok(Self {

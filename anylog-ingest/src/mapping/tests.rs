@@ -274,3 +274,78 @@ proptest! {
         prop_assert_eq!(rows_of_one(&mapper, &row), [row.clone()]);
     }
 }
+
+// R15
+#[test]
+fn a_mapping_says_in_which_zone_times_are_meant() {
+    let column = || Column::new("at", "timestamp", "bring [at]", false).unwrap();
+    let mapper = |column: Column| Mapper::inline(Inline::new("d", "t", vec![column]).unwrap());
+    let message = r#"{"at": "2024-07-15 12:00:00"}"#;
+    assert_eq!(rows_of_one(&mapper(column()), message), [r#"{"at":"2024-07-15 12:00:00"}"#], "the node's zone decides");
+    let berlin = mapper(column().in_zone("Europe/Berlin").unwrap());
+    assert_eq!(rows_of_one(&berlin, message), [r#"{"at":"2024-07-15T10:00:00.000000Z"}"#]);
+    assert_eq!(rows_of_one(&berlin, r#"{"at": 1700000000}"#), [r#"{"at":1700000000}"#]);
+    assert_eq!(column().in_zone("Berlin").unwrap_err().status.0, 124);
+    let number = Column::new("n", "int", "bring [n]", false).unwrap();
+    assert!(number.in_zone("UTC").unwrap_err().message.contains("timestamps"));
+    let of_policy = |whole: &str, column: &str| {
+        policy(&format!(
+            r#"{{"mapping": {{"id": "p", "dbms": "d", "table": "t"{whole},
+                "schema": {{"at": {{"type": "timestamp", "bring": "[at]"{column}}}, "v": {{"type": "str"}}}}}}}}"#
+        ))
+    };
+    let message = r#"{"at": "2024-01-15 12:00:00", "v": "2024-01-15 12:00:00"}"#;
+    for (whole, column, expected) in [
+        ("", "", "2024-01-15 12:00:00"),
+        (r#", "timezone": "Europe/Berlin""#, "", "2024-01-15T11:00:00.000000Z"),
+        ("", r#", "timezone": "+05:30""#, "2024-01-15T06:30:00.000000Z"),
+        (r#", "timezone": "Europe/Berlin""#, r#", "timezone": "UTC""#, "2024-01-15T12:00:00.000000Z"),
+    ] {
+        let expected = format!(r#"{{"at":"{expected}","v":"2024-01-15 12:00:00"}}"#);
+        assert_eq!(rows_of_one(&of_policy(whole, column), message), [expected], "texts stay as they are");
+    }
+    let wrong = Policy::from_json_text(
+        r#"{"mapping": {"id": "p", "dbms": "d", "table": "t", "timezone": "Mars", "schema": {"at": {"type": "timestamp"}}}}"#,
+    );
+    assert!(PolicyMapping::from_policy(&wrong.unwrap()).unwrap_err().message.contains("'Mars' is not a time zone"));
+}
+
+// R15: epochs of a policy are told by their magnitude, as everywhere.
+#[test]
+fn a_policy_reads_epochs_of_every_unit() {
+    let mapper = policy(
+        r#"{"mapping": {"id": "p", "dbms": "d", "table": "t",
+            "schema": {"at": {"type": "timestamp", "bring": "[at]", "apply": "epoch_to_datetime"}}}}"#,
+    );
+    for (number, expected) in [
+        ("1700000000", "2023-11-14T22:13:20.000000Z"),
+        ("\"1700000000\"", "2023-11-14T22:13:20.000000Z"),
+        ("1700000000123", "2023-11-14T22:13:20.123000Z"),
+        ("1700000000123456", "2023-11-14T22:13:20.123456Z"),
+        ("1700000000123456789", "2023-11-14T22:13:20.123456Z"),
+        ("1700000000.5", "2023-11-14T22:13:20.500000Z"),
+        // Milliseconds before September 2001 have twelve digits.
+        ("999999999999", "2001-09-09T01:46:39.999000Z"),
+        ("900000000", "1998-07-09T16:00:00.000000Z"),
+    ] {
+        let row = format!(r#"{{"at":"{expected}"}}"#);
+        assert_eq!(rows_of_one(&mapper, &format!(r#"{{"at": {number}}}"#)), [row], "{number}");
+    }
+    assert_eq!(rows_of_one(&mapper, r#"{"at": "soon"}"#), [r#"{"at":"soon"}"#]);
+}
+
+// R13
+#[test]
+fn an_element_that_does_not_map_stands_alone() {
+    let payload = br#"[{"timestamp": 1, "value": 1}, {"value": 2}, 3, {"timestamp": 4, "value": 4}]"#;
+    let (group, failures) = seed().map_each("t", payload, now());
+    assert_eq!(group.parts.len(), 1);
+    assert_eq!(group.parts[0].rows, [r#"{"timestamp":1,"value":1}"#, r#"{"timestamp":4,"value":4}"#]);
+    let failures: Vec<_> =
+        failures.iter().map(|one| (one.position, one.payload, one.error.kind(), one.error.column())).collect();
+    assert_eq!(failures, [(1, &br#"{"value": 2}"#[..], "mapping", "timestamp"), (2, b"3", "not_json", "")]);
+    for whole in [&b""[..], b"\xff\x00", b"{\"n\":", b"7", b"{\"value\": 1}"] {
+        let (group, failures) = seed().map_each("t", whole, now());
+        assert_eq!((group.parts.len(), failures.len(), failures[0].payload), (0, 1, whole));
+    }
+}

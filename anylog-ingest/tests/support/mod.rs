@@ -94,14 +94,14 @@ impl MemorySink {
         assert!(waited.is_ok(), "{rows} rows expected, {} stored", *self.stored.borrow());
     }
 
-    /// Waits until this many appends are held back.
-    pub(crate) async fn waiting(&self, appends: usize) {
+    /// Waits until this many rows are held back.
+    pub(crate) async fn waiting(&self, rows: usize) {
         let mut waiting = self.waiting.subscribe();
-        let waited = tokio::time::timeout(DEADLINE, waiting.wait_for(|waiting| *waiting >= appends)).await;
-        assert!(waited.is_ok(), "{appends} appends expected, {} wait", *self.waiting.borrow());
+        let waited = tokio::time::timeout(DEADLINE, waiting.wait_for(|waiting| *waiting >= rows)).await;
+        assert!(waited.is_ok(), "{rows} rows expected, {} wait", *self.waiting.borrow());
     }
 
-    /// Appends that are held back now.
+    /// Rows that are held back now.
     pub(crate) fn waiting_now(&self) -> usize {
         *self.waiting.borrow()
     }
@@ -110,10 +110,11 @@ impl MemorySink {
 #[async_trait]
 impl RowSink for MemorySink {
     async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
-        self.waiting.send_modify(|waiting| *waiting += 1);
+        let rows: usize = group.parts.iter().map(|part| part.rows.len()).sum();
+        self.waiting.send_modify(|waiting| *waiting += rows);
         let mut open = self.open.subscribe();
         open.wait_for(|open| *open).await.map_err(|_| SinkError::NotRunning)?;
-        self.waiting.send_modify(|waiting| *waiting -= 1);
+        self.waiting.send_modify(|waiting| *waiting -= rows);
         if let Some(error) = self.error.lock().clone() {
             return Err(error);
         }

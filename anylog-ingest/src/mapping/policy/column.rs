@@ -1,12 +1,15 @@
 //! One column of a mapping policy's schema.
 
 use anylog_core::names::normalize;
+use anylog_dbms::schema::epoch;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::super::script::{Script, Verdict};
 use super::super::source::{Cell, Document, Found, Source};
 use super::super::types::{self, DeclaredType, Form};
+use super::super::zone;
 use super::Row;
 use crate::json::{self, Kind, Node};
 
@@ -28,6 +31,8 @@ struct Alternative {
     default: Option<Default>,
     root: bool,
     apply: Option<Apply>,
+    /// In which zone times without an offset are meant.
+    zone: Option<TimeZone>,
     script: Script,
 }
 
@@ -62,9 +67,10 @@ enum Apply {
 
 impl PolicyColumn {
     /// Compiles a column; the error is what is wrong with it.
-    pub(super) fn parse(name: &str, value: &Value) -> Result<Self, String> {
-        let one =
-            |value: &Value| Alternative::parse(name, value).map_err(|problem| format!("column '{name}': {problem}"));
+    pub(super) fn parse(name: &str, value: &Value, zone: Option<&TimeZone>) -> Result<Self, String> {
+        let one = |value: &Value| {
+            Alternative::parse(name, value, zone).map_err(|problem| format!("column '{name}': {problem}"))
+        };
         let hidden = name.len() > 4 && name.starts_with("__") && name.ends_with("__");
         let alternatives = match value {
             Value::Array(list) if list.is_empty() => return Err(format!("column '{name}': no alternatives")),
@@ -113,7 +119,7 @@ impl PolicyColumn {
 }
 
 impl Alternative {
-    fn parse(name: &str, value: &Value) -> Result<Self, String> {
+    fn parse(name: &str, value: &Value, zone: Option<&TimeZone>) -> Result<Self, String> {
         let object = value.as_object().ok_or("not an object")?;
         if object.get("blob").is_some_and(|blob| blob != &Value::Bool(false)) {
             return Err("blobs are not applied by this node".to_owned());
@@ -153,6 +159,13 @@ impl Alternative {
             Some("json_dump") => Some(Apply::JsonDump),
             Some(other) => return Err(format!("'{other}' is not a function of a mapping")),
         };
+        let is_timestamp = matches!(&kind, Type::Fixed(kind) if kind.name == "timestamp");
+        let zone = match object.get("timezone") {
+            None => zone.filter(|_| is_timestamp).cloned(),
+            Some(Value::String(name)) if is_timestamp => Some(zone::parse(name)?),
+            Some(Value::String(_)) => return Err("'timezone' is for columns of type timestamp".to_owned()),
+            Some(_) => return Err("'timezone' is not a text".to_owned()),
+        };
         Ok(Self {
             dbms: text("dbms").map(normalize),
             table: text("table").map(normalize),
@@ -161,6 +174,7 @@ impl Alternative {
             default: object.get("default").map(default),
             root: object.get("root").and_then(Value::as_bool).unwrap_or(false),
             apply,
+            zone,
             script: Script::parse(object.get("script")).map_err(|error| error.message)?,
         })
     }
@@ -208,7 +222,7 @@ impl Alternative {
 
     fn value(&self, found: &Found<'_>, form: Form, out: &mut String) {
         match self.apply {
-            Some(Apply::EpochToDatetime) => match epoch(&found.plain()) {
+            Some(Apply::EpochToDatetime) => match epoch(found.plain().trim()) {
                 Some(time) => json::push_quoted(out, &anylog_core::time::policy_date(time)),
                 None => found.write(form, out),
             },
@@ -216,7 +230,10 @@ impl Alternative {
                 Found::Node(node) => json::push_quoted(out, &json::one_line(node.raw)),
                 Found::Text(text) => json::push_quoted(out, text),
             },
-            None => found.write(form, out),
+            None => match &self.zone {
+                Some(zone) => zone::write(zone, found, form, out),
+                None => found.write(form, out),
+            },
         }
     }
 
@@ -262,34 +279,5 @@ fn expanded(name: &str, value: &Node<'_>, row: &mut Row) {
             Err(_) => plain(name, value, row),
         },
         _ => plain(name, value, row),
-    }
-}
-
-/// An epoch by its digits: ten are seconds, those behind them a fraction, so milli-, micro- and nanoseconds all work.
-fn epoch(text: &str) -> Option<Timestamp> {
-    let text = text.trim();
-    let digits = text.split('.').next().unwrap_or(text);
-    if digits.is_empty() || digits.len() > 19 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let (seconds, fraction) = digits.split_at(digits.len().min(10));
-    let fraction =
-        if fraction.is_empty() { text.split_once('.').map_or("", |(_, fraction)| fraction) } else { fraction };
-    let fraction: String = fraction.chars().filter(char::is_ascii_digit).chain("000000000".chars()).take(9).collect();
-    Timestamp::new(seconds.parse().ok()?, fraction.parse().ok()?).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn epochs_of_every_unit_are_one_instant() {
-        for text in ["1700000000", "1700000000000", "1700000000000000", "1700000000000000000", "1700000000.0"] {
-            assert_eq!(epoch(text).unwrap().as_second(), 1_700_000_000, "{text}");
-        }
-        assert_eq!(epoch("1700000000123").unwrap().subsec_millisecond(), 123);
-        assert_eq!(epoch("soon"), None);
-        assert_eq!(epoch("99999999999999999999"), None);
     }
 }
