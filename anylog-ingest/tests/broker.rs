@@ -181,9 +181,12 @@ async fn a_full_quarantine_holds_the_acknowledgement_back() {
     node.sink.fail_aside(Some(SinkError::QuarantineFull { bytes: 10, limit: 10 }));
     let (client, mut events) = client(&node, "a");
     client.publish("t", QoS::AtLeastOnce, false, "not json").await.unwrap();
-    until("the message is refused once", || node.sink.aside_tried() > 0).await;
-    node.sink.fail_aside(None);
-    acknowledgements(&mut events, 1).await;
+    let emptied = async {
+        until("the message is refused once", || node.sink.aside_tried() > 0).await;
+        assert!(node.sink.aside().is_empty());
+        node.sink.fail_aside(None);
+    };
+    tokio::join!(acknowledgements(&mut events, 1), emptied);
     assert_eq!(node.sink.aside().len(), 1);
 }
 

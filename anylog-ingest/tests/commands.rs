@@ -227,3 +227,26 @@ async fn publishing_is_checked() {
         assert!(text.len() > 10, "{text}");
     }
 }
+
+// R15
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_says_in_which_zone_its_times_are_meant() {
+    let node = TestNode::start().await;
+    node.run(
+        "run msg client where broker=local and topic=(name=a and dbms=test and table=times and timezone=Europe/Berlin and \
+         column.at.timestamp=\"bring [at]\" and column.utc=(type=timestamp and value=\"bring [utc]\" and timezone=UTC))",
+    )
+    .await
+    .unwrap();
+    node.node.dictionary.set("msg", r#"{"at": "2024-07-15 12:00:00", "utc": "2024-07-15 12:00:00"}"#);
+    node.run("mqtt publish where broker=local and topic=a and message=!msg").await.unwrap();
+    let expected = r#"{"at":"2024-07-15T10:00:00.000000Z","utc":"2024-07-15T12:00:00.000000Z"}"#;
+    assert_eq!(node.sink.rows("test.times"), [expected]);
+    let topic = |inner: &str| {
+        format!("run msg client where broker=local and topic=(name=b and dbms=test and table=t and {inner})")
+    };
+    let (code, text) = status(&node, &topic("timezone=Mars and column.at.timestamp=\"bring [at]\"")).await;
+    assert!(code == 124 && text.contains("Mars") && text.contains("Europe/Berlin"), "{text}");
+    let (code, text) = status(&node, &topic("timezone=UTC and column.n.int=\"bring [n]\"")).await;
+    assert!(code == 124 && text.contains("no timestamp column"), "{text}");
+}

@@ -12,8 +12,19 @@ use crate::mapping::{Column, Inline, Mapper, Raw, RawTable};
 use crate::subscription::Treatment;
 
 /// The keys of a topic; `column.*` beside them.
-const KEYS: &[&str] =
-    &["name", "qos", "dbms", "table", "policy", "flush", "persist", "dynamic", "table_prefix", "table_name_as_topic"];
+const KEYS: &[&str] = &[
+    "name",
+    "qos",
+    "dbms",
+    "table",
+    "policy",
+    "flush",
+    "persist",
+    "dynamic",
+    "table_prefix",
+    "table_name_as_topic",
+    "timezone",
+];
 
 /// Reads one topic.
 pub(super) fn spec(
@@ -73,6 +84,9 @@ fn mapper(
         wrong(format!("Topic '{filter}' without a database")).hint("add: dbms=<name> or dbms=\"bring [x]\"")
     })?;
     let columns = columns(node, options)?;
+    if columns.iter().all(|column| column.zone().is_none()) && options.has("timezone") {
+        return Err(wrong(format!("Topic '{filter}' has no timestamp column for its timezone")));
+    }
     if dynamic || (columns.is_empty() && flag(options, "persist")?) {
         return Ok(Mapper::raw(Raw { dbms: normalize(&dbms), table: raw_table(options)? }));
     }
@@ -109,7 +123,15 @@ fn policies(options: &Options) -> Vec<String> {
 
 fn columns(node: &Node, options: &Options) -> Result<Vec<Column>, CommandError> {
     let entries = options.iter().filter_map(|(key, value)| Some((key.strip_prefix("column.")?, value)));
-    entries.map(|(name, value)| column(node, name, value)).collect()
+    let of_topic = text(options, "timezone");
+    let columns = entries.map(|(name, value)| {
+        let column = column(node, name, value)?;
+        match &of_topic {
+            Some(zone) if column.is_timestamp() && column.zone().is_none() => column.in_zone(zone),
+            _ => Ok(column),
+        }
+    });
+    columns.collect()
 }
 
 /// `column.<name>.<type> = X`, or `column.<name> = (value=X and type=T and optional=true)`.
@@ -125,16 +147,19 @@ fn column(node: &Node, name: &str, value: &OptionValue) -> Result<Column, Comman
     };
     if let Some(inner) = described {
         for (key, _) in inner.iter() {
-            if !["value", "type", "optional"].contains(&key) {
-                return Err(
-                    wrong(format!("Column '{name}': unknown key '{key}'")).hint("keys are value, type, optional")
-                );
+            if !["value", "type", "optional", "timezone"].contains(&key) {
+                return Err(wrong(format!("Column '{name}': unknown key '{key}'"))
+                    .hint("keys are value, type, optional, timezone"));
             }
         }
         let missing = |key: &str| wrong(format!("Column '{name}' without '{key}'"));
         let value = text(&inner, "value").ok_or_else(|| missing("value"))?;
         let kind = text(&inner, "type").ok_or_else(|| missing("type"))?;
-        return Column::new(name, &kind, &value, flag(&inner, "optional")?);
+        let column = Column::new(name, &kind, &value, flag(&inner, "optional")?)?;
+        return match text(&inner, "timezone") {
+            Some(zone) => column.in_zone(&zone),
+            None => Ok(column),
+        };
     }
     let OptionValue::Value(value) = value else { return Err(wrong(format!("Column '{name}' without a value"))) };
     let Some((name, kind)) = name.rsplit_once('.') else {

@@ -14,6 +14,7 @@ const COLUMN: &[(&str, &[Type])] = &[
     ("hash", &[Type::Text]),
     ("script", &[Type::List]),
     ("apply", &[Type::Text]),
+    ("timezone", &[Type::Text]),
     ("dbms", &[Type::Text]),
     ("table", &[Type::Text]),
 ];

@@ -1,7 +1,7 @@
 //! A command's reply as an HTTP response.
 
 use anylog_core::{CommandError, Reply, reply};
-use anylog_ingest::Receipt;
+use anylog_ingest::{Receipt, RefusedRow};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -60,14 +60,18 @@ pub(super) async fn of_reply(reply: Reply, printed: String) -> Result<Response, 
 
 /// The response to rows that came by `PUT`, or none of them was stored.
 pub(super) fn of_receipt(hash: &str, receipt: &Receipt) -> Result<Response, Failure> {
-    if receipt.refused().is_empty() {
+    of_rows(hash, receipt.stored(), receipt.refused())
+}
+
+/// The same by the number of rows stored and the rows refused.
+pub(super) fn of_rows(hash: &str, stored: usize, refused: &[RefusedRow]) -> Result<Response, Failure> {
+    if refused.is_empty() {
         return Ok(whole(JSON, format!(r#"{{"AnyLog.status":"Success", "AnyLog.hash": "{hash}" }}"#)));
     }
-    if receipt.stored() == 0 {
-        return Err(Failure::refused(receipt.refused()));
+    if stored == 0 {
+        return Err(Failure::refused(refused));
     }
-    let refused = reply::json::text(&refused_rows(receipt.refused()));
-    let stored = receipt.stored();
+    let refused = reply::json::text(&refused_rows(refused));
     Ok(whole(
         JSON,
         format!(

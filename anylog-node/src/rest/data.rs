@@ -1,16 +1,18 @@
 //! Rows that come by REST.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anylog_core::error::nearest;
 use anylog_core::names::normalize;
 use anylog_core::{Caller, CommandError, Status};
 use anylog_ingest::mapping::Mapper;
 use anylog_ingest::rest::rows_of_body;
-use anylog_ingest::{RowGroup, SourceFile, TableRows};
+use anylog_ingest::{Message, MessageRows, RefusedRow, RowGroup, SourceFile, TableRows, Unmapped};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use bytes::Bytes;
 
 use super::asked::Asked;
 use super::body::Held;
@@ -24,6 +26,44 @@ enum Mode {
     File,
     /// As part of a stream.
     Streaming,
+}
+
+/// Rows of a request that a policy mapped.
+#[derive(Debug, Default)]
+struct MappedRows {
+    /// One part, and further ones when the policy tells sources apart.
+    parts: Vec<TableRows>,
+    /// The rows of the parts by the row of the request that they come of.
+    messages: Vec<MessageRows>,
+    /// For each of those, its number in the request.
+    numbers: Vec<usize>,
+    unmapped: Vec<Unmapped>,
+}
+
+impl MappedRows {
+    /// Adds the rows that row `number` of the request gave. Rows of one source that follow each other share a part.
+    fn add(&mut self, part: TableRows, number: usize, message: impl FnOnce() -> Arc<Message>) {
+        let count = part.rows.len();
+        self.numbers.push(number);
+        let same = |last: &&mut TableRows| last.source == part.source && last.instructions == part.instructions;
+        let first = match self.parts.last_mut().filter(same) {
+            Some(last) => {
+                last.rows.extend(part.rows);
+                last.rows.len() - count
+            }
+            None => {
+                self.parts.push(part);
+                0
+            }
+        };
+        self.messages.push(MessageRows { part: self.parts.len() - 1, first, count, message: message() });
+    }
+
+    /// The row of the request that a row of a part comes of.
+    fn owner(&self, part: usize, row: usize) -> usize {
+        let holds = |known: &MessageRows| known.part == part && (known.first..known.first + known.count).contains(&row);
+        self.messages.iter().zip(&self.numbers).find(|(known, _)| holds(known)).map_or(row, |(_, number)| *number)
+    }
 }
 
 impl RestServer {
@@ -50,29 +90,50 @@ impl RestServer {
         let source = asked.get("source").unwrap_or("0").to_owned();
         let instructions = asked.get("instructions").unwrap_or("0").to_owned();
         let origin = format!("rest {}", peer.ip());
-        let mapped = match instructions.as_str() {
+        let mut mapped = match instructions.as_str() {
             "0" => None,
             policy => Some(self.mapped_by(policy, &dbms, &table, &source, &rows)?),
         };
-        match mode {
+        // Rows that do not map are put aside first: then the others may be acknowledged.
+        let mut refused = Vec::new();
+        for unmapped in mapped.as_mut().map(|mapped| std::mem::take(&mut mapped.unmapped)).unwrap_or_default() {
+            let unmapped = Unmapped { origin: origin.clone(), ..unmapped };
+            let receipt = self.slot.set_aside(unmapped).await.map_err(CommandError::from)?;
+            refused.extend_from_slice(receipt.refused());
+        }
+        if mapped.as_ref().is_some_and(|mapped| mapped.parts.is_empty()) && !refused.is_empty() {
+            return answer::of_rows("0", 0, &refused);
+        }
+        let (hash, stored, late) = match mode {
             Mode::Streaming => {
-                let whole = TableRows { dbms, table, source, instructions, declared: Vec::new(), rows };
-                let parts = mapped.unwrap_or_else(|| vec![whole]);
-                let receipt =
-                    self.slot.append(RowGroup { parts, origin, ..RowGroup::default() }).await.map_err(CommandError::from)?;
-                answer::of_receipt("0", &receipt)
+                let whole = TableRows { dbms, table, source, instructions, rows, ..TableRows::default() };
+                let (parts, messages) = match mapped.as_mut() {
+                    Some(mapped) => (std::mem::take(&mut mapped.parts), mapped.messages.clone()),
+                    None => (vec![whole], Vec::new()),
+                };
+                let group = RowGroup { parts, origin, messages, ..RowGroup::default() };
+                let receipt = self.slot.append(group).await.map_err(CommandError::from)?;
+                ("0".to_owned(), receipt.stored(), receipt.refused().to_vec())
             }
             Mode::File => {
-                let rows = mapped.map_or(rows, |parts| parts.into_iter().flat_map(|part| part.rows).collect());
+                let rows = match mapped.as_mut() {
+                    Some(mapped) => std::mem::take(&mut mapped.parts).into_iter().flat_map(|part| part.rows).collect(),
+                    None => rows,
+                };
                 let file = SourceFile { dbms, table, source, instructions, rows, origin };
                 let stored = self.slot.store_file(file).await.map_err(CommandError::from)?;
-                answer::of_receipt(&stored.hash, &stored.receipt)
+                (stored.hash, stored.receipt.stored(), stored.receipt.refused().to_vec())
             }
-        }
+        };
+        // A row has the number that it has in the request, also when a policy made another number of rows.
+        let number = |row: &RefusedRow| mapped.as_ref().map_or(row.row, |mapped| mapped.owner(row.part, row.row));
+        refused.extend(late.into_iter().map(|row| RefusedRow { row: number(&row), ..row }));
+        refused.sort_by_key(|row| row.row);
+        answer::of_rows(&hash, stored, &refused)
     }
 
     /// The rows as a mapping policy makes them, for the table that the request names. A policy for another table is an error: its
-    /// rows would not be where the sender looks for them.
+    /// rows would not be where the sender looks for them. A row that does not map stands alone (R13).
     fn mapped_by(
         &self,
         policy: &str,
@@ -80,28 +141,49 @@ impl RestServer {
         table: &str,
         source: &str,
         rows: &[String],
-    ) -> Result<Vec<TableRows>, Failure> {
+    ) -> Result<MappedRows, Failure> {
         let mapper = Mapper::policies(vec![self.ingest.policy_mapping(policy)?]);
         let now = self.node.clock.now();
-        let mut parts = Vec::new();
-        for (number, row) in (1..).zip(rows) {
-            let group = mapper.map("", row.as_bytes(), now).map_err(|error| {
-                CommandError::new(error.status(), format!("Row {number} does not map by policy '{policy}': {error}"))
-            })?;
-            parts.extend(group.parts);
+        let message = |row: &str| {
+            Arc::new(Message {
+                broker: anylog_ingest::POLICY.into(),
+                filter: policy.into(),
+                topic: "".into(),
+                payload: Bytes::copy_from_slice(row.as_bytes()),
+            })
+        };
+        let mut mapped = MappedRows::default();
+        for (number, row) in rows.iter().enumerate() {
+            let group = match mapper.map("", row.as_bytes(), now) {
+                Ok(group) => group,
+                Err(error) => {
+                    mapped.unmapped.push(Unmapped {
+                        message: message(row),
+                        origin: String::new(),
+                        position: number,
+                        kind: error.kind(),
+                        column: error.column().to_owned(),
+                        reason: error.to_string(),
+                    });
+                    continue;
+                }
+            };
+            for mut part in group.parts {
+                if part.dbms != dbms || part.table != table {
+                    let message = format!(
+                        "Policy '{policy}' maps to '{}.{}', the request is for '{dbms}.{table}'",
+                        part.dbms, part.table
+                    );
+                    let error = CommandError::new(Status::INCONSISTENT_DECLARATION, message);
+                    return Err(error.hint("send the headers 'dbms' and 'table' of the policy").into());
+                }
+                if source != "0" {
+                    source.clone_into(&mut part.source);
+                }
+                mapped.add(part, number, || message(row));
+            }
         }
-        if let Some(other) = parts.iter().find(|part| part.dbms != dbms || part.table != table) {
-            let message = format!(
-                "Policy '{policy}' maps to '{}.{}', the request is for '{dbms}.{table}'",
-                other.dbms, other.table
-            );
-            let error = CommandError::new(Status::INCONSISTENT_DECLARATION, message);
-            return Err(error.hint("send the headers 'dbms' and 'table' of the policy").into());
-        }
-        if source != "0" {
-            parts.iter_mut().for_each(|part| source.clone_into(&mut part.source));
-        }
-        Ok(parts)
+        Ok(mapped)
     }
 
     /// `POST` with `command: data`: rows that a REST message client maps by topic.

@@ -79,7 +79,15 @@ impl Failure {
     }
 }
 
-/// Refused rows as clients see them, counted from 1.
+/// Refused rows as clients see them, counted from 1: what kind of failure, in which column, what it takes and what came (R13).
 pub(super) fn refused_rows(rows: &[RefusedRow]) -> serde_json::Value {
-    rows.iter().map(|row| json!({"row": row.row + 1, "reason": row.reason})).collect()
+    let shown = rows.iter().map(|row| {
+        let mut shown = json!({"row": row.row + 1, "reason": row.reason});
+        let known = [("kind", row.kind), ("column", &row.column), ("expected", &row.expected), ("actual", &row.actual)];
+        for (name, value) in known.into_iter().filter(|(_, value)| !value.is_empty()) {
+            shown[name] = value.into();
+        }
+        shown
+    });
+    shown.collect()
 }
