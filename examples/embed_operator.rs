@@ -19,7 +19,9 @@ use anylog_core::{Caller, Node, Session};
 use anylog_dbms::schema::{RowConverter, TimeWindow, infer};
 use anylog_dbms::{Catalog, ConnectRequest, Database, PartitionUnit, Partitioning, SqlValue, Target};
 use anylog_ingest::sink::Issuer;
-use anylog_ingest::{FileReceipt, Ingest, Receipt, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, TableRows, Unmapped};
+use anylog_ingest::{
+    FileReceipt, Ingest, Receipt, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, TableRows, Unmapped,
+};
 use anylog_ledger::Ledger;
 use anylog_net::{Listeners, LocalPeers, Protocol, ServerAddress, ServerKind};
 use async_trait::async_trait;

@@ -37,8 +37,15 @@ impl FakeStore {
 
     fn store(&self, rows: Vec<String>) -> Receipt {
         let (bad, good): (Vec<_>, Vec<_>) = rows.into_iter().enumerate().partition(|(_, row)| row.contains("bad"));
-        let refused =
-            bad.iter().map(|(row, _)| RefusedRow { part: 0, row: *row, reason: "column 'v': bad".into(), ..RefusedRow::default() }).collect();
+        let refused = bad
+            .iter()
+            .map(|(row, _)| RefusedRow {
+                part: 0,
+                row: *row,
+                reason: "column 'v': bad".into(),
+                ..RefusedRow::default()
+            })
+            .collect();
         let stored = good.len();
         self.rows.lock().extend(good.into_iter().map(|(_, row)| row));
         Receipt::issue(&self.issuer, stored, refused)
