@@ -10,7 +10,7 @@ use anylog_benches::message;
 use anylog_benches::report::{self, Round};
 use anylog_benches::scenario::{Sample, Scenario, Setting, measure};
 
-const HELP: &str = "load [SCENARIO ...] [--rounds 5] [--seconds 4] [--binary PATH] [--dir PATH] [--payload 53] [--json FILE] [--alone]";
+const HELP: &str = "load [SCENARIO ...] [--rounds 5] [--seconds 4] [--binary PATH] [--dir PATH] [--payload 53] [--rows 1000000] [--json FILE] [--alone]";
 
 struct Arguments {
     scenarios: BTreeSet<Scenario>,
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 fn arguments(words: &[String]) -> Result<Arguments, String> {
     let names = || Scenario::ALL.iter().map(|scenario| scenario.name()).collect::<Vec<_>>().join(" ");
     let (mut asked, mut rounds, mut seconds, mut payload, mut alone) = (BTreeSet::new(), 5, 4.0, message::LEN, false);
+    let mut rows = 1_000_000;
     let (mut binary, mut json) = (None, None);
     let mut directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let mut words = words.iter();
@@ -47,6 +48,7 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
         match word.as_str() {
             "--rounds" => rounds = number(value()?)? as usize,
             "--seconds" => seconds = number(value()?)?,
+            "--rows" => rows = number(value()?)? as u64,
             "--payload" => payload = number(value()?)? as usize,
             "--binary" => binary = Some(PathBuf::from(value()?)),
             "--dir" => directory = PathBuf::from(value()?),
@@ -69,7 +71,7 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
     }
     let slice = Duration::try_from_secs_f64(seconds).map_err(|error| format!("--seconds: {error}"))?;
     let binary = binary.map_or_else(build, Ok)?;
-    Ok(Arguments { scenarios, rounds, setting: Setting { binary, directory, slice, payload }, json })
+    Ok(Arguments { scenarios, rounds, setting: Setting { binary, directory, slice, payload, rows }, json })
 }
 
 /// Builds the release program and says where it lies.

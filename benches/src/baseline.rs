@@ -1,15 +1,16 @@
 //! What the node is compared with: the same rows through bare SQLite, and the disk itself.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ToSql};
 
 use crate::message;
-use crate::process::Usage;
+use crate::process::{Usage, ensure};
 
 /// Rows of an INSERT.
 const ROWS: u64 = 50;
@@ -99,7 +100,7 @@ pub fn fdatasync(directory: &Path, duration: Duration) -> io::Result<Done> {
     const BLOCKS: u64 = 256;
     let directory = tempfile::TempDir::new_in(directory)?;
     let file = File::create(directory.path().join("block"))?;
-    file.write_all_at(&vec![1; BLOCK * BLOCKS as usize], 0)?;
+    (0..BLOCKS).try_for_each(|block| file.write_all_at(&[1; BLOCK], block * BLOCK as u64))?;
     file.sync_all()?;
     let before = Usage::of(std::process::id())?;
     let start = Instant::now();
@@ -111,6 +112,54 @@ pub fn fdatasync(directory: &Path, duration: Duration) -> io::Result<Done> {
         count += 1;
     }
     Ok(Done { count, elapsed: start.elapsed(), usage: Usage::of(std::process::id())?.since(before) })
+}
+
+/// `sqlite3 .import` of so many rows as CSV into a new file with the same table, WAL and `synchronous=FULL`.
+///
+/// # Errors
+///
+/// When the program is missing or fails.
+pub fn import(directory: &Path, rows: u64) -> io::Result<Done> {
+    ensure("sqlite3", "sqlite3")?;
+    let directory = tempfile::TempDir::new_in(directory)?;
+    let (csv, database) = (directory.path().join("rows.csv"), directory.path().join("baseline.dbms"));
+    write_csv(&csv, rows)?;
+    let start = Instant::now();
+    let mut child = Command::new("sqlite3")
+        .arg(&database)
+        .arg(format!("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {TABLE}"))
+        .arg(format!(".import --csv {} rand_data", csv.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let mut usage = Usage::default();
+    let status = loop {
+        // What a process used is gone with it: the last look before its end counts.
+        usage = Usage::of(child.id()).unwrap_or(usage);
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let elapsed = start.elapsed();
+    let stored = Connection::open(&database)
+        .and_then(|database| database.query_row("SELECT count(*) FROM rand_data", (), |row| row.get::<_, i64>(0)))
+        .map_err(io::Error::other)?;
+    if !status.success() || u64::try_from(stored) != Ok(rows) {
+        return Err(io::Error::other(format!("sqlite3 ended with {status} and {stored} of {rows} rows")));
+    }
+    Ok(Done { count: rows, elapsed, usage })
+}
+
+fn write_csv(file: &Path, rows: u64) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    let received = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.%6f").to_string();
+    let mut time = String::new();
+    for n in 1..=rows {
+        message::stored_time(&mut time, n);
+        writeln!(out, "{n},{received},1,1,{time},{}", message::value(n))?;
+    }
+    out.into_inner()?.sync_all()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@
 //! count rows that a query finds; `CPU s/M` is processor time of the measured process for a million rows, `gen s/M` that of
 //! the generator (for mosquitto with the subscriber), `bytes/row` what reached the disk.
 //!
-//! mosquitto has to be installed, and Debian's `sqlite3`: `apt-get install mosquitto sqlite3`. Homes and baselines lie below
+//! Debian's packages `mosquitto` and `sqlite3` are installed when they are missing. Homes and baselines lie below
 //! `<target>/tmp`, or `--dir PATH`: the disk that is measured.
 
 pub mod baseline;
@@ -25,6 +25,7 @@ pub mod message;
 pub mod mqtt;
 pub mod process;
 pub mod report;
+pub mod rest;
 pub mod scenario;
 
 /// `count` readings of a pump, one JSON object each.

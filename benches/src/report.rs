@@ -122,6 +122,13 @@ fn verdict(rounds: &[Round], scenario: Scenario, target: Target) -> Option<Verdi
             let figures = spread(rounds, ratio(of))?;
             (format!("rate / {}", of.name()), figures, format!(">= {least}"), figures[0] >= least)
         }
+        Target::Requests(least) => {
+            let figures = spread(rounds, |round| {
+                let syncs = 64.0 * round.get(&Scenario::Fdatasync)?.rate();
+                Some(round.get(&scenario)?.rate() / round.get(&Scenario::RestEmpty)?.rate().min(syncs))
+            })?;
+            ("rate / min(64 fdatasync, rest-empty)".to_owned(), figures, format!(">= {least}"), figures[0] >= least)
+        }
         Target::Near(of) => {
             let figures = spread(rounds, ratio(of))?;
             (format!("rate / {}", of.name()), figures, "0.8..1.25".to_owned(), (0.8..=1.25).contains(&figures[0]))

@@ -1,6 +1,7 @@
 //! The scenarios by name, what each is compared with, and how one slice of it is measured.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use crate::histogram::Histogram;
 use crate::message;
 use crate::mqtt::publisher::{self, Load, Until};
 use crate::mqtt::subscriber::Subscriber;
-use crate::process::{Mosquitto, Node, TABLE, TOPIC, Usage};
+use crate::process::{DBMS, Mosquitto, Node, TABLE, TOPIC, Usage};
+use crate::rest;
 
 /// A scenario or a baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +36,16 @@ pub enum Scenario {
     Qos0,
     /// QoS 2, 8 connections, window 1,000.
     Qos2,
+    /// PUT streaming, batches of 1,000 rows on 4 connections.
+    Rest1000,
+    /// The server's rate of empty replies: `GET /api/status` on 64 connections.
+    RestEmpty,
+    /// PUT streaming, one row a request on 64 connections.
+    Rest1x64,
+    /// A file of rows through the watch directory.
+    File,
+    /// The same rows by `sqlite3 .import`.
+    Import,
 }
 
 /// What a scenario is held against.
@@ -46,6 +58,8 @@ pub enum Target {
         /// At least.
         least: f64,
     },
+    /// The rate is at least so many times the smaller of 64 fdatasyncs and the server's empty replies.
+    Requests(f64),
     /// The rate lies within a fifth of another scenario's.
     Near(Scenario),
     /// The 99th percentile of the latencies is below 20 times one fdatasync or 20 ms, whichever is more.
@@ -67,6 +81,11 @@ impl Scenario {
         Self::Mqtt1x100,
         Self::Qos0,
         Self::Qos2,
+        Self::Rest1000,
+        Self::RestEmpty,
+        Self::Rest1x64,
+        Self::Import,
+        Self::File,
     ];
 
     /// Its name in the table and on the command line.
@@ -83,6 +102,11 @@ impl Scenario {
             Self::MqttBuffered => "mqtt-buffered",
             Self::Qos0 => "qos0",
             Self::Qos2 => "qos2",
+            Self::Rest1000 => "rest-1000",
+            Self::RestEmpty => "rest-empty",
+            Self::Rest1x64 => "rest-1x64",
+            Self::File => "file",
+            Self::Import => "import",
         }
     }
 
@@ -103,6 +127,8 @@ impl Scenario {
             Self::Mqtt1x100 => vec![rate(Self::Mosquitto1x100, 1.5)],
             Self::MqttHalfLoad => vec![Target::Latency],
             Self::MqttBuffered => vec![Target::Near(Self::Mqtt8x1000)],
+            Self::Rest1000 | Self::File => vec![rate(Self::Loop, 0.6)],
+            Self::Rest1x64 => vec![Target::Requests(0.6)],
             _ => Vec::new(),
         }
     }
@@ -110,15 +136,13 @@ impl Scenario {
     /// Scenarios that have to run before it in a round.
     #[must_use]
     pub fn needs(self) -> Vec<Self> {
-        let mut needs: Vec<Self> = self
-            .targets()
-            .iter()
-            .filter_map(|target| match target {
-                Target::Rate { of, .. } | Target::Near(of) => Some(*of),
-                Target::Latency => Some(Self::Fdatasync),
-                Target::Memory(_) => None,
-            })
-            .collect();
+        let needed = |target: &Target| match target {
+            Target::Rate { of, .. } | Target::Near(of) => vec![*of],
+            Target::Latency => vec![Self::Fdatasync],
+            Target::Requests(_) => vec![Self::Fdatasync, Self::RestEmpty],
+            Target::Memory(_) => Vec::new(),
+        };
+        let mut needs: Vec<Self> = self.targets().iter().flat_map(needed).collect();
         if self == Self::MqttHalfLoad {
             needs.push(Self::Mqtt8x1000);
         }
@@ -137,6 +161,8 @@ pub struct Setting {
     pub slice: Duration,
     /// Bytes of a message.
     pub payload: usize,
+    /// Rows of a file.
+    pub rows: u64,
 }
 
 /// One slice of a scenario.
@@ -186,6 +212,7 @@ pub fn measure(scenario: Scenario, setting: &Setting, rate_of: impl Fn(Scenario)
         until: Until::Time(setting.slice),
         first: 1,
     };
+    let rows = |rows| rest::Ask::Rows { dbms: DBMS.to_owned(), table: TABLE.to_owned(), rows };
     match scenario {
         Scenario::Loop => Ok(baseline::sqlite_loop(&setting.directory, setting.slice)?.into()),
         Scenario::Fdatasync => Ok(baseline::fdatasync(&setting.directory, setting.slice / 4)?.into()),
@@ -200,6 +227,11 @@ pub fn measure(scenario: Scenario, setting: &Setting, rate_of: impl Fn(Scenario)
             let full = rate_of(Scenario::Mqtt8x1000).ok_or_else(|| io::Error::other("the full rate is not known"))?;
             node(setting, Load { rate: Some(full / 2.0), ..load(1, 8, 1000) }, true)
         }
+        Scenario::Rest1000 => requests(setting, rows(1000), 4),
+        Scenario::Rest1x64 => requests(setting, rows(1), 64),
+        Scenario::RestEmpty => requests(setting, rest::Ask::Path("/api/status".to_owned()), 64),
+        Scenario::Import => Ok(baseline::import(&setting.directory, setting.rows)?.into()),
+        Scenario::File => file(setting),
     }
 }
 
@@ -252,6 +284,49 @@ fn mosquitto(setting: &Setting, mut load: Load) -> io::Result<Sample> {
     let usage = broker.usage()?.since(before);
     let generator = own_cpu()?.saturating_sub(own);
     Ok(Sample { count: published.messages, elapsed, latencies: published.latencies, usage, generator })
+}
+
+/// Requests to a node; rows until a query finds them all.
+fn requests(setting: &Setting, ask: rest::Ask, connections: u16) -> io::Result<Sample> {
+    let node = Node::start(&setting.binary, &setting.directory)?;
+    let rows = match ask {
+        rest::Ask::Rows { rows, .. } => rows,
+        rest::Ask::Path(_) => 0,
+    };
+    let payload = setting.payload.max(message::LEN);
+    let load = rest::Load { port: node.rest, ask, connections, payload, duration: setting.slice, first: 1 };
+    let (before, own) = (node.usage()?, own_cpu()?);
+    let start = Instant::now();
+    let answered = rest::run(&load)?;
+    node.wait_for_rows(TABLE, Node::FIRST_ROWS + answered.requests * rows)?;
+    let elapsed = start.elapsed();
+    let usage = node.usage()?.since(before);
+    let generator = own_cpu()?.saturating_sub(own);
+    Ok(Sample { count: answered.requests * rows.max(1), elapsed, latencies: answered.latencies, usage, generator })
+}
+
+/// A file moved into the watch directory until a query finds all its rows.
+fn file(setting: &Setting) -> io::Result<Sample> {
+    let node = Node::start(&setting.binary, &setting.directory)?;
+    let name = format!("{DBMS}.{TABLE}.json");
+    let prepared = node.data().join("prep").join(&name);
+    let mut out = BufWriter::new(File::create(&prepared)?);
+    let mut line = Vec::new();
+    for n in 1..=setting.rows {
+        line.clear();
+        message::append(&mut line, n, setting.payload.max(message::LEN));
+        line.push(b'\n');
+        out.write_all(&line)?;
+    }
+    out.into_inner()?.sync_all()?;
+    let (before, own) = (node.usage()?, own_cpu()?);
+    let start = Instant::now();
+    std::fs::rename(prepared, node.data().join("watch").join(name))?;
+    node.wait_for_rows(TABLE, Node::FIRST_ROWS + setting.rows)?;
+    let elapsed = start.elapsed();
+    let usage = node.usage()?.since(before);
+    let generator = own_cpu()?.saturating_sub(own);
+    Ok(Sample { count: setting.rows, elapsed, latencies: Histogram::default(), usage, generator })
 }
 
 fn own_cpu() -> io::Result<Duration> {
