@@ -195,9 +195,9 @@ impl From<OperatorError> for SinkError {
     fn from(error: OperatorError) -> Self {
         match error {
             OperatorError::Sink(error) => error,
-            OperatorError::Journal(JournalError::Full { .. }) | OperatorError::Dbms(DbmsError::DiskFull { .. }) => {
-                SinkError::DiskFull
-            }
+            OperatorError::Journal(JournalError::Full { .. })
+            | OperatorError::Dbms(DbmsError::DiskFull { .. })
+            | OperatorError::Tsd(TsdError::Dbms(DbmsError::DiskFull { .. })) => SinkError::DiskFull,
             OperatorError::Journal(JournalError::Closed) | OperatorError::NotRunning => SinkError::NotRunning,
             OperatorError::Busy { .. } => SinkError::Overloaded,
             OperatorError::QuarantineFull { bytes, limit } => SinkError::QuarantineFull { bytes, limit },
