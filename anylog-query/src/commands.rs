@@ -18,7 +18,7 @@ use futures_util::stream;
 use crate::Network;
 use crate::format::Writer;
 use crate::service::{Answer, QueryService, Request};
-pub use network::run_client;
+pub use network::{network_sql, run_client};
 use options::SqlOptions;
 
 /// The commands of this crate.

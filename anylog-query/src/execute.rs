@@ -1,5 +1,6 @@
 //! Runs a plan on blocking threads and hands rows to a receiver, with bounded memory.
 
+mod fold;
 mod merge;
 pub(crate) mod sorted;
 
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::QueryError;
 use crate::plan::Steps;
-pub(crate) use merge::{Held, MergeTable, Merger};
+pub(crate) use merge::{Held, Merger, Merging};
 
 /// A row as an engine gave it.
 pub(crate) type Row = Vec<SqlValue>;
@@ -96,11 +97,25 @@ pub(crate) fn run(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &m
             }
             Ok(())
         }
+        Steps::Extreme { parts } => {
+            let mut found = None;
+            for (target, sql) in parts {
+                read(dbms, target, sql, &mut |row| {
+                    found = Some(row).filter(|row| row.iter().any(|value| *value != SqlValue::Null));
+                    ControlFlow::Break(())
+                })?;
+                if found.is_some() || sink.closed() {
+                    break;
+                }
+            }
+            let _one_row = sink.row(found.unwrap_or_else(|| vec![SqlValue::Null]));
+            Ok(())
+        }
         Steps::Sorted { parts, keys, width, skip, limit } => {
             let window = sorted::Window { keys, width: *width, skip: *skip, limit: *limit };
             sorted::run(dbms, parts, window, sink)
         }
-        Steps::Merge { parts, columns, last } => merger.run(dbms, parts, columns, last, sink),
+        Steps::Merge { parts, merge } => merger.run(dbms, parts, merge, sink),
     }
 }
 
@@ -181,30 +196,24 @@ impl<H: Send> Sender<H> {
         flow
     }
 
+    /// Waits until the receiver takes more, for as long as it may keep the rows waiting and the reader is not told to end.
     fn wait(&mut self, piece: Result<Piece<H>, QueryError>) -> ControlFlow<()> {
-        let until = Instant::now() + STALL;
-        let sending = async {
-            let sending = self.channel.send(piece);
-            tokio::pin!(sending);
-            loop {
-                if let Ok(sent) = tokio::time::timeout(LOOK, &mut sending).await {
-                    return Some(sent.is_ok());
+        let since = Instant::now();
+        loop {
+            let reserving = async { tokio::time::timeout(LOOK, self.channel.reserve()).await };
+            match self.runtime.block_on(reserving) {
+                Ok(Ok(place)) => {
+                    place.send(piece);
+                    return ControlFlow::Continue(());
                 }
+                Ok(Err(_)) => return ControlFlow::Break(()),
                 // The database may need the space that this reader keeps (R18); its error says so then.
-                if anylog_dbms::sqlite::told_to_end() {
-                    return Some(false);
+                Err(_) if anylog_dbms::sqlite::told_to_end() => return ControlFlow::Break(()),
+                Err(_) if since.elapsed() > STALL => {
+                    self.stalled = true;
+                    return ControlFlow::Break(());
                 }
-                if Instant::now() >= until {
-                    return None;
-                }
-            }
-        };
-        match self.runtime.block_on(sending) {
-            Some(true) => ControlFlow::Continue(()),
-            Some(false) => ControlFlow::Break(()),
-            None => {
-                self.stalled = true;
-                ControlFlow::Break(())
+                Err(_) => {}
             }
         }
     }

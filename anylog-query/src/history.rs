@@ -160,7 +160,7 @@ impl Record {
                 explained.places = steps.places();
                 explained.remote = shortened(steps.remote());
                 match steps {
-                    Steps::Merge { columns, last, .. } => (columns.as_slice(), Some(last)),
+                    Steps::Merge { merge, .. } => (merge.columns.as_slice(), Some(&merge.last)),
                     _ => (&[] as &[_], None),
                 }
             }

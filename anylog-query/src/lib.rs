@@ -60,7 +60,7 @@ mod zone;
 pub mod dialect {}
 
 pub use cell::Cell;
-pub use commands::{commands, run_client};
+pub use commands::{commands, network_sql, run_client};
 pub use error::QueryError;
 pub use format::{Format, Nodes, Statistics, Writer};
 pub use network::{Destination, Network};

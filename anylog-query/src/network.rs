@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::execute::sorted::{self, Feed, Window};
-use crate::execute::{Kept, MergeTable, Row, Sink, size};
+use crate::execute::{Kept, Merging, Row, Sink, size};
 use crate::history::Record;
 use crate::plan::{self, Divided, Key, Part};
 use crate::service::{Found, Plan};
@@ -302,26 +302,21 @@ impl QueryService {
                 run.sorted(Window { keys, width: *width, skip: *skip, limit: *limit }, sink)
             }
             Divided::Merge(merge) => {
-                let table = MergeTable::create(self.merger(), &merge.columns)?;
-                let mut insert = Insert { table: &table, failed: None };
+                let mut insert = Insert { merging: Merging::new(self.merger(), merge)?, failed: None };
                 run.rows(0, None, &mut insert)?;
-                insert.end()?;
-                table.last(&merge.last, sink)
+                match insert.failed {
+                    Some(error) => Err(error),
+                    None => insert.merging.finish(sink),
+                }
             }
         }
     }
 }
 
-/// Rows on their way into the table of intermediate rows.
+/// Rows on their way to be put together.
 struct Insert<'a> {
-    table: &'a MergeTable,
+    merging: Merging<'a>,
     failed: Option<QueryError>,
-}
-
-impl Insert<'_> {
-    fn end(self) -> Result<(), QueryError> {
-        self.failed.map_or(Ok(()), Err)
-    }
 }
 
 impl Sink for Insert<'_> {
@@ -330,7 +325,7 @@ impl Sink for Insert<'_> {
     }
 
     fn rows(&mut self, rows: Vec<Row>) -> ControlFlow<()> {
-        match self.table.insert(&rows) {
+        match self.merging.add(rows) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.failed = Some(error);

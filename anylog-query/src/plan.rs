@@ -16,15 +16,17 @@
 mod body;
 mod decompose;
 mod divide;
+mod fold;
 mod prune;
 
 use anylog_dbms::{ColumnType, Target};
 
-use crate::sql::bind::Select;
-use crate::sql::expr::{Expr, Order, Tongue, quoted_name};
+use crate::sql::bind::{Item, Select};
+use crate::sql::expr::{Call, Expr, Order, Tongue, quoted_name};
 use crate::sql::functions::is_aggregate;
 use body::whole;
-pub(crate) use divide::{Divided, Key, MergeColumn, Part, divide, read_columns};
+pub(crate) use divide::{Divided, Key, Merge, MergeColumn, Part, divide, read_columns};
+pub(crate) use fold::{Aggregate, Fold, Value};
 pub(crate) use prune::targets;
 
 /// What stands for the table of intermediate rows in the last statement of a merge.
@@ -40,10 +42,12 @@ pub(crate) enum Steps {
     Direct { target: Target, sql: String },
     /// One place after another; `skip` and `limit` count over all.
     Chain { parts: Vec<(Target, String)>, skip: u64, limit: Option<u64> },
+    /// The greatest or least time, which is in the first place that has any.
+    Extreme { parts: Vec<(Target, String)> },
     /// Rows of all places in order; only the first `width` columns are part of the answer.
     Sorted { parts: Vec<(Target, String)>, keys: Vec<Key>, width: usize, skip: u64, limit: Option<u64> },
-    /// Statements in all places, then one over their rows.
-    Merge { parts: Vec<(Target, String)>, columns: Vec<MergeColumn>, last: String },
+    /// Statements in all places, whose rows are then put together.
+    Merge { parts: Vec<(Target, String)>, merge: Merge },
 }
 
 impl Steps {
@@ -51,7 +55,10 @@ impl Steps {
     fn parts(&self) -> &[(Target, String)] {
         match self {
             Self::Direct { .. } => &[],
-            Self::Chain { parts, .. } | Self::Sorted { parts, .. } | Self::Merge { parts, .. } => parts,
+            Self::Chain { parts, .. }
+            | Self::Extreme { parts }
+            | Self::Sorted { parts, .. }
+            | Self::Merge { parts, .. } => parts,
         }
     }
 
@@ -93,6 +100,11 @@ pub(crate) fn plan(
         targets = ordered;
         return Steps::Chain { parts: with_sql(targets, sql), skip, limit };
     }
+    if let Some(ordered) = extreme(select, &targets) {
+        let sql =
+            |target: &Target| whole(select, &quoted_name(target.physical()), select.filter.as_ref(), None, 0, engine);
+        return Steps::Extreme { parts: with_sql(ordered, sql) };
+    }
     let divided = divide(select, kind);
     if engine == Tongue::Postgres && !matches!(divided, Divided::Rows { .. }) {
         return union(select, &targets, limit, skip);
@@ -102,17 +114,29 @@ pub(crate) fn plan(
             Steps::Chain { parts: with_sql(targets, |target| part.sql(target.physical(), engine)), skip, limit }
         }
         Divided::Sorted { .. } if targets.len() > MOST_SORTED => {
-            let divide::Merge { part, columns, last } = divide::general(select, kind);
-            Steps::Merge { parts: with_sql(targets, |target| part.sql(target.physical(), engine)), columns, last }
+            let merge = divide::general(select, kind);
+            Steps::Merge { parts: with_sql(targets, |target| merge.part.sql(target.physical(), engine)), merge }
         }
         Divided::Sorted { part, keys, width, skip, limit } => {
             let parts = with_sql(targets, |target| part.sql(target.physical(), engine));
             Steps::Sorted { parts, keys, width, skip, limit }
         }
-        Divided::Merge(divide::Merge { part, columns, last }) => {
-            Steps::Merge { parts: with_sql(targets, |target| part.sql(target.physical(), engine)), columns, last }
+        Divided::Merge(merge) => {
+            Steps::Merge { parts: with_sql(targets, |target| merge.part.sql(target.physical(), engine)), merge }
         }
     }
+}
+
+/// The places in the order in which they may hold the value of a lone `max` or `min` of the time that splits the table.
+fn extreme(select: &Select, targets: &[Target]) -> Option<Vec<Target>> {
+    let alone = select.group.is_empty() && select.having.is_none() && select.order.is_empty() && !select.distinct;
+    let [Item { expr: Expr::Call(Call { name, args, distinct: false, over: None, .. }), .. }] = select.items.as_slice()
+    else {
+        return None;
+    };
+    let [Expr::Column(column)] = args.as_slice() else { return None };
+    let alone = alone && select.limit.is_none() && select.offset == 0 && matches!(name.as_str(), "min" | "max");
+    prune::in_time_order(targets, column, name == "max").filter(|_| alone)
 }
 
 fn with_sql(targets: Vec<Target>, sql: impl Fn(&Target) -> String) -> Vec<(Target, String)> {
@@ -242,7 +266,8 @@ mod tests {
 
     #[test]
     fn aggregates_are_taken_apart() {
-        let Steps::Merge { parts, last, .. } = over_parts("select device, avg(value), count(*) from t group by device")
+        let Steps::Merge { parts, merge: Merge { last, .. } } =
+            over_parts("select device, avg(value), count(*) from t group by device")
         else {
             panic!("not a merge");
         };

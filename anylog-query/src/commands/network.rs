@@ -60,6 +60,19 @@ async fn run_network(service: &Arc<QueryService>, session: &mut Session, call: I
     let text = call.rest_text().to_owned();
     let (nodes, command) = split(&text)?;
     let network = targets(session, nodes).await?;
+    network_sql(service, session, network, command).await
+}
+
+/// Runs `sql <dbms> [options] <select>` over the nodes of `network`: what `run client (..) sql ..` does.
+///
+/// # Errors
+/// Those of the command `sql`, and of nodes that gave no answer.
+pub async fn network_sql(
+    service: &Arc<QueryService>,
+    session: &mut Session,
+    network: Network,
+    command: &str,
+) -> CommandResult {
     let words = lexer::lex(command)?;
     if words.first().is_none_or(|word| word.text != "sql") {
         let first = words.first().map_or("", |word| word.text.as_str());

@@ -13,9 +13,10 @@ use anylog_core::Node;
 use anylog_dbms::{Catalog, ConnectRequest, Database, Dbms, Target};
 use parking_lot::Mutex;
 
+use super::fold::Folding;
 use super::{BATCH_BYTES, BATCH_ROWS, Row, Sink, read, size};
 use crate::QueryError;
-use crate::plan::{MERGE_TABLE, MergeColumn};
+use crate::plan::{MERGE_TABLE, Merge, MergeColumn};
 use crate::sql::expr::quoted_name;
 
 /// The bytes of intermediate rows that all queries of a service may hold together.
@@ -47,25 +48,24 @@ impl Merger {
         Held { own: AtomicU64::new(0), all: Arc::clone(&self.held) }
     }
 
-    /// Runs the statements of all places, some at a time, then the last one over their rows.
+    /// Runs the statements of all places, some at a time, then puts their rows together.
     pub(crate) fn run(
         &self,
         dbms: &Arc<dyn Dbms>,
         parts: &[(Target, String)],
-        columns: &[MergeColumn],
-        last: &str,
+        merge: &Merge,
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
-        let table = MergeTable::create(self, columns)?;
-        self.collect(dbms, parts, &table, sink)?;
-        table.last(last, sink)
+        let mut merging = Merging::new(self, merge)?;
+        self.collect(dbms, parts, &mut merging, sink)?;
+        merging.finish(sink)
     }
 
     fn collect(
         &self,
         dbms: &Arc<dyn Dbms>,
         parts: &[(Target, String)],
-        table: &MergeTable,
+        merging: &mut Merging<'_>,
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
         let work = Mutex::new(parts.iter().collect::<VecDeque<_>>());
@@ -82,7 +82,7 @@ impl Merger {
             // Draining to the end lets every reader see the flag and leave.
             for batch in rows {
                 if result.is_ok() {
-                    result = batch.and_then(|batch| table.insert(&batch));
+                    result = batch.and_then(|batch| merging.add(batch));
                 }
                 if result.is_err() || sink.closed() {
                     stop.store(true, Ordering::Relaxed);
@@ -158,6 +158,37 @@ impl Drop for Held {
     }
 }
 
+/// Intermediate rows that are put together: groups in memory, or a table for an engine.
+pub(crate) enum Merging<'a> {
+    Groups(Folding<'a>),
+    Table(MergeTable, &'a str),
+}
+
+impl<'a> Merging<'a> {
+    pub(crate) fn new(merger: &Merger, merge: &'a Merge) -> Result<Self, QueryError> {
+        Ok(match &merge.fold {
+            Some(fold) => Self::Groups(Folding::new(fold, merger.held())),
+            None => Self::Table(MergeTable::create(merger, &merge.columns)?, &merge.last),
+        })
+    }
+
+    /// Adds rows.
+    pub(crate) fn add(&mut self, rows: Vec<Row>) -> Result<(), QueryError> {
+        match self {
+            Self::Groups(groups) => groups.add(rows),
+            Self::Table(table, _) => table.insert(&rows),
+        }
+    }
+
+    /// Hands the rows of the answer over.
+    pub(crate) fn finish(self, sink: &mut dyn Sink) -> Result<(), QueryError> {
+        match self {
+            Self::Groups(groups) => groups.finish(sink),
+            Self::Table(table, last) => table.last(last, sink),
+        }
+    }
+}
+
 /// The table of intermediate rows, in a database that ends with it.
 pub(crate) struct MergeTable {
     database: Arc<Database>,
@@ -167,7 +198,7 @@ pub(crate) struct MergeTable {
 
 impl MergeTable {
     /// An empty table.
-    pub(crate) fn create(merger: &Merger, columns: &[MergeColumn]) -> Result<Self, QueryError> {
+    fn create(merger: &Merger, columns: &[MergeColumn]) -> Result<Self, QueryError> {
         let name = format!("query_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let database = Catalog::new(Arc::clone(&merger.node)).connect(ConnectRequest::sqlite_memory(name))?;
         let list: Vec<String> =
@@ -178,13 +209,13 @@ impl MergeTable {
     }
 
     /// Adds rows.
-    pub(crate) fn insert(&self, rows: &[Row]) -> Result<(), QueryError> {
+    fn insert(&self, rows: &[Row]) -> Result<(), QueryError> {
         self.held.take(rows.iter().map(|row| size(row) as u64).sum())?;
         Ok(self.database.dbms().apply(&Target::table(TABLE), &self.columns, rows, &[])?)
     }
 
     /// Runs the last statement over the rows.
-    pub(crate) fn last(&self, last: &str, sink: &mut dyn Sink) -> Result<(), QueryError> {
+    fn last(&self, last: &str, sink: &mut dyn Sink) -> Result<(), QueryError> {
         let sql = last.replace(MERGE_TABLE, &quoted_name(TABLE));
         Ok(self.database.dbms().query(None, &sql, &mut |_, row| sink.row(row))?)
     }

@@ -58,7 +58,7 @@ pub(crate) fn compare(keys: &[Key], left: &Row, right: &Row) -> Ordering {
 }
 
 /// SQLite's order: numbers before texts, texts by their bytes.
-fn compare_values(left: &SqlValue, right: &SqlValue) -> Ordering {
+pub(super) fn compare_values(left: &SqlValue, right: &SqlValue) -> Ordering {
     match (left, right) {
         (SqlValue::Text(left), SqlValue::Text(right)) => left.as_bytes().cmp(right.as_bytes()),
         (SqlValue::Text(_), _) => Ordering::Greater,

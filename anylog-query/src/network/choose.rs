@@ -37,16 +37,28 @@ impl QueryService {
         for table in tables {
             match &network.destination {
                 Destination::Tables => slots.extend(self.clusters_of(network, table)?),
-                Destination::Nodes(addresses) => {
-                    slots.extend(addresses.iter().map(|address| Slot {
-                        name: address.clone(),
-                        table: table.clone(),
-                        candidates: vec![self.named(address)],
-                    }));
-                }
+                Destination::Nodes(addresses) => slots.extend(self.slots_of(addresses, table)),
             }
         }
         Ok(slots)
+    }
+
+    /// A slot for each node that is named; members of one cluster hold the same rows and share one.
+    fn slots_of(&self, addresses: &[String], table: &TableName) -> Vec<Slot> {
+        let view = self.ledger().view();
+        let mut slots: Vec<(Option<String>, Slot)> = Vec::new();
+        for address in addresses {
+            let cluster = view.operator_at(address).map(|operator| operator.cluster.clone());
+            let candidate = self.named(address);
+            match slots.iter_mut().find(|(known, _)| cluster.is_some() && *known == cluster) {
+                Some((_, slot)) => slot.candidates.push(candidate),
+                None => {
+                    let slot = Slot { name: address.clone(), table: table.clone(), candidates: vec![candidate] };
+                    slots.push((cluster, slot));
+                }
+            }
+        }
+        slots.into_iter().map(|(_, slot)| slot).collect()
     }
 
     /// A slot for each cluster of a table.

@@ -120,6 +120,8 @@ impl QueryService {
         record: &PartRecord,
         sender: &mut Sender<PartHead>,
     ) -> Result<(), QueryError> {
+        // What the table looks like is asked of the database too.
+        let started = Instant::now();
         let database = self.catalog().get(&request.dbms)?;
         let dbms = Arc::clone(database.dbms());
         let engine = dbms.engine();
@@ -141,7 +143,6 @@ impl QueryService {
         let places = u32::try_from(steps.places()).unwrap_or(u32::MAX);
         record.planned(places);
         sender.head(PartHead { engine, columns: select.items.len(), places, no_table: false });
-        let started = Instant::now();
         let result = execute::run(&dbms, &steps, self.merger(), sender);
         let busy = started.elapsed().saturating_sub(sender.waited());
         record.progress().database.store(u64::try_from(busy.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);

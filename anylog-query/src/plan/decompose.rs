@@ -11,6 +11,7 @@ use anylog_dbms::ColumnType;
 
 use super::body::Body;
 use super::divide::{Merge, MergeColumn, Part};
+use super::fold::Names;
 use super::{MERGE_TABLE, counted};
 use crate::sql::bind::Select;
 use crate::sql::expr::{Call, CastType, Expr, Order, Tongue};
@@ -76,6 +77,8 @@ impl Split {
             ..Body::EMPTY
         };
         let last = last.sql(Tongue::Sqlite);
+        let names = Names { keys: self.group.len(), partial: &self.partial };
+        let fold = names.fold(&self.items, self.having.as_ref(), &self.order, skip, limit);
         let part = Part {
             items: self.partial,
             distinct: false,
@@ -84,7 +87,7 @@ impl Split {
             order: Vec::new(),
             limit: None,
         };
-        Merge { part, columns, last }
+        Merge { part, columns, last, fold }
     }
 }
 

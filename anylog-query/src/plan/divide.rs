@@ -3,6 +3,7 @@
 use anylog_dbms::ColumnType;
 
 use super::body::{Body, whole};
+use super::fold::Fold;
 use super::{MERGE_TABLE, counted, decompose, has_windows, ignores_repeats, is_plain, outputs};
 use crate::sql::bind::Select;
 use crate::sql::expr::{Expr, Order, Tongue, quoted_name};
@@ -25,6 +26,8 @@ pub(crate) struct Merge {
     pub(crate) columns: Vec<MergeColumn>,
     /// The statement over the rows of all places, in SQLite's text; their table is [`MERGE_TABLE`].
     pub(crate) last: String,
+    /// The same without an engine, when it is simple enough.
+    pub(crate) fold: Option<Fold>,
 }
 
 /// A column of the table of intermediate rows.
@@ -157,7 +160,7 @@ pub(super) fn general(select: &Select, kind: &dyn Fn(&str) -> Option<ColumnType>
         order: if top.is_some() { select.order.clone() } else { Vec::new() },
         limit: top,
     };
-    Merge { part, columns, last: whole(select, MERGE_TABLE, None, limit, skip, Tongue::Sqlite) }
+    Merge { part, columns, last: whole(select, MERGE_TABLE, None, limit, skip, Tongue::Sqlite), fold: None }
 }
 
 /// The columns that a statement reads; those of its condition only `with_filter`.

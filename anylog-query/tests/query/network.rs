@@ -118,7 +118,7 @@ impl Net {
                     "port": port, "member": member, "main": member == 1}}),
                 );
                 let (node, catalog, _, _, home) = node_at(&peers, &address);
-                node.dictionary.set("site", &format!("s{index}"));
+                node.dictionary.set("site", format!("s{index}"));
                 fill(&catalog, home.path(), rows);
                 let operator = Arc::new(Operator {
                     node,
@@ -362,6 +362,8 @@ fn nodes_may_be_named_or_take_turns() {
     };
     assert_eq!(count("10.0.0.2:2001", "").unwrap(), r#"[{"count(*)":20}]"#);
     assert_eq!(count("10.0.0.2:2001, 10.0.0.2:2011", "").unwrap(), r#"[{"count(*)":40}]"#);
+    // Members of one cluster hold the same rows.
+    assert_eq!(count("10.0.0.2:2021, 10.0.0.2:2022", "").unwrap(), r#"[{"count(*)":20}]"#);
     assert_eq!(count("dbms = d and table = t", "").unwrap(), r#"[{"count(*)":60}]"#);
     assert!(count("10.0.0.9:9", "").unwrap_err().starts_with("208 "));
     let asked = |nodes: &str| -> Vec<String> {

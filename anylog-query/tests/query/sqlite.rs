@@ -44,6 +44,9 @@ fn every_plan_answers_as_one_table() {
         ("select device, max(value) - min(value) as spread from t group by device having count(*) > 1", false),
         ("select distinct device from t order by device desc", true),
         ("select distinct(device) from t", false),
+        ("select max(timestamp) from t where device = 'd1'", false),
+        ("select min(timestamp) from t where timestamp > '2026-11-21' and value > 1", false),
+        ("select max(timestamp) from t where value > 999", false),
         ("select count(distinct device), count(*) from t", false),
         ("select device, row_number() over (order by value) as n from t order by n", true),
         (
