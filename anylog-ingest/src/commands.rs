@@ -30,6 +30,10 @@ pub fn commands(ingest: Arc<Ingest>, listeners: Arc<Listeners>) -> Vec<Arc<dyn C
     ingest.node().processes.register("MSG Broker", move || {
         servers.details(ServerKind::Broker).map_or_else(ProcessState::not_declared, ProcessState::running)
     });
+    let broker = Arc::downgrade(&ingest.broker());
+    ingest.node().queues.register("broker", move || {
+        broker.upgrade().map(|broker| show::queues(&broker.usage())).unwrap_or_default()
+    });
     let state = Arc::new(Ingestion { ingest, listeners });
     vec![
         command(run_broker_declaration(), Arc::clone(&state), |s, session, call| {

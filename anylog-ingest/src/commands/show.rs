@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anylog_core::Table;
+use anylog_core::node::queues::QueueUse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::broker::{
-    BrokerUsage, EventCount, MAX_PENDING, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED, MAX_RETAINED_BYTES,
+    BrokerUsage, EventCount, MAX_CONNECTIONS, MAX_PENDING, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED, MAX_RETAINED_BYTES,
     MAX_SESSIONS,
 };
 use crate::client::{BrokerAddress, MAX_WAITING, MessageClient};
@@ -291,7 +292,7 @@ pub(super) fn events(rows: &[EventCount]) -> Table {
 pub(super) fn usage(usage: &BrokerUsage) -> Table {
     let mut table = Table::new(["Resource", "In use", "Bound"]).title("Message Broker Resources");
     let rows: [(&str, u128, Option<u128>); 15] = [
-        ("connections", wide(usage.connections), None),
+        ("connections", wide(usage.connections), Some(wide(MAX_CONNECTIONS))),
         ("sessions", wide(usage.sessions), Some(wide(MAX_SESSIONS))),
         ("subscriptions of MQTT clients", wide(usage.subscriptions), None),
         ("bytes being stored", wide(usage.held_bytes), Some(wide(BUDGET_BYTES))),
@@ -312,6 +313,16 @@ pub(super) fn usage(usage: &BrokerUsage) -> Table {
         table.push([name.to_owned(), used, bound.map(|bound| bound.to_string()).unwrap_or_default()]);
     }
     table
+}
+
+/// The broker's bounded queues, as the whole node shows them.
+pub(super) fn queues(usage: &BrokerUsage) -> Vec<QueueUse> {
+    let bytes = |name: &str, used: usize, bound: usize| QueueUse::bytes(name, used as u64, bound as u64);
+    vec![
+        bytes("messages being stored", usage.held_bytes, BUDGET_BYTES),
+        bytes("messages for MQTT clients", usage.queued_bytes, MAX_QUEUES_BYTES),
+        bytes("retained messages", usage.retained_bytes, MAX_RETAINED_BYTES),
+    ]
 }
 
 fn wide(number: usize) -> u128 {
