@@ -7,6 +7,8 @@
 //! cargo bench -p anylog-benches --bench load -- mqtt-8x1000 --alone --json figures.json    # without baselines
 //! cargo bench -p anylog-benches --bench language   # lexer, expansion, whole commands
 //! cargo bench -p anylog-benches --bench rows       # body to rows, inference, conversion, insert
+//! cargo bench -p anylog-benches --bench mapping    # a published message to rows
+//! cargo bench -p anylog-benches --bench journal    # append with group commit
 //! cargo bench -p anylog-benches --bench program    # cold start, idle memory, size of the release program
 //! ```
 //!
