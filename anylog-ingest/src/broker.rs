@@ -26,8 +26,7 @@
 //!   not sent again after a restart.
 //! * A subscriber that does not keep up loses messages, those that do not fit [`MAX_QUEUE_BYTES`]; the publisher is not slowed.
 //! * No users and no TLS: anybody who reaches the port may publish.
-//! * Shared subscriptions, subscription identifiers and topic aliases are refused, as the CONNACK says. A will is
-//!   not delayed.
+//! * Shared subscriptions, subscription identifiers and topic aliases are refused, as the CONNACK says.
 
 mod book;
 mod client;
@@ -62,6 +61,9 @@ use message::Message;
 pub use router::{MAX_RETAINED_BYTES, Router};
 pub use session::{MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED};
 pub use statistics::EventCount;
+
+/// Connections at one time; further ones are closed.
+pub const MAX_CONNECTIONS: usize = 10_000;
 
 /// The broker: serves MQTT connections.
 #[derive(Debug)]
@@ -225,8 +227,12 @@ pub(crate) fn fresh_client_id() -> String {
 #[async_trait]
 impl ConnectionHandler for Broker {
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
         let counted = Counted(&self.connections);
+        if before >= MAX_CONNECTIONS {
+            tracing::warn!(%peer, bound = MAX_CONNECTIONS, "MQTT connection refused: there are too many");
+            return;
+        }
         connection::serve(self, stream, peer, stop).await;
         drop(counted);
     }

@@ -286,6 +286,11 @@ impl Clients {
         }
     }
 
+    /// Whether the session of a client still goes on: the same one, connected again or waiting.
+    pub(super) fn goes_on(&self, client: &Arc<Client>) -> bool {
+        self.by_id.lock().get(client.id()).is_some_and(|known| Arc::ptr_eq(known, client))
+    }
+
     /// A connection ended. Its session waits for the client, or ends with it.
     pub(super) fn detach(&self, client: &Arc<Client>, number: u64, router: &Router, time: Timestamp) {
         let mut by_id = self.by_id.lock();

@@ -47,6 +47,8 @@ pub(crate) struct Connect {
     /// Seconds; 0 for none.
     pub(crate) keep_alive: u16,
     pub(crate) will: Option<Message>,
+    /// Seconds for which the will waits for the client to come back; version 5 only.
+    pub(crate) will_delay: u32,
     /// Seconds for which the session is wanted after the connection; version 5 only.
     pub(crate) session_expiry: u32,
     /// Publishes that the client takes without having acknowledged them.
@@ -214,6 +216,7 @@ fn connect_v4(frame: &mut BytesMut) -> Result<Connect, CodecError> {
         clean: packet.clean_session,
         keep_alive: packet.keep_alive,
         will,
+        will_delay: 0,
         session_expiry: 0,
         receive_maximum: u16::MAX,
         max_packet: None,
@@ -223,15 +226,18 @@ fn connect_v4(frame: &mut BytesMut) -> Result<Connect, CodecError> {
 fn connect_v5(frame: &mut BytesMut) -> Result<Connect, CodecError> {
     let packet = v5::Packet::read(frame, Some(limit())).map_err(malformed)?;
     let v5::Packet::Connect(packet, will, _) = packet else { return Err(CodecError::NotConnect) };
+    let mut will_delay = 0;
     let will = will
-        .map(|will| {
+        .map(|mut will| {
+            let properties = will.properties.take();
+            will_delay = properties.as_ref().and_then(|properties| properties.delay_interval).unwrap_or(0);
             Ok(Message {
                 topic: text(&will.topic)?,
                 payload: Bytes::copy_from_slice(&will.message),
                 qos: will.qos as u8,
                 retain: will.retain,
                 expires: None,
-                properties: None,
+                properties: properties.map(will_properties),
             })
         })
         .transpose()?;
@@ -248,9 +254,23 @@ fn connect_v5(frame: &mut BytesMut) -> Result<Connect, CodecError> {
         clean: packet.clean_start,
         keep_alive: packet.keep_alive,
         will,
+        will_delay,
         session_expiry: of(|p| p.session_expiry_interval).unwrap_or(0),
         receive_maximum: receive_maximum.unwrap_or(u16::MAX),
         max_packet: of(|p| p.max_packet_size),
+    })
+}
+
+/// The properties of a will that go with it to its subscribers.
+fn will_properties(properties: v5::LastWillProperties) -> Box<v5::PublishProperties> {
+    Box::new(v5::PublishProperties {
+        payload_format_indicator: properties.payload_format_indicator,
+        message_expiry_interval: properties.message_expiry_interval,
+        response_topic: properties.response_topic,
+        correlation_data: properties.correlation_data.map(|data| Bytes::copy_from_slice(&data)),
+        user_properties: properties.user_properties,
+        content_type: properties.content_type,
+        ..v5::PublishProperties::default()
     })
 }
 

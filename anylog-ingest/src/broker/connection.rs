@@ -13,6 +13,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::{join, join_all};
 use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -22,12 +23,12 @@ use answers::{Answer, Answers, MAX_ANSWERS};
 
 use super::Broker;
 use super::book::Record;
-use super::client::Attached;
+use super::client::{Attached, Client};
 use super::codec::{self, CodecError, Connect, MAX_PACKET_BYTES, Outgoing, Version};
 use super::message::Message;
 use super::routing::Routing;
 use super::session::{Action, Close, Outcome, Packet, Session, wants_retained};
-use super::statistics::{Event, PeerStatistics};
+use super::statistics::{Event, PeerStatistics, Tally};
 use crate::Delivery;
 use crate::intake::{Inbound, Standing, Taken};
 use crate::subscription::Subscription;
@@ -158,7 +159,11 @@ pub(super) async fn serve(broker: &Broker, mut stream: TcpStream, peer: SocketAd
         read_bytes: READ_BYTES.0,
         gone: gone.clone(),
         taken_over: attached.taken_over.clone(),
+        tally: Tally::default(),
+        now: broker.now(),
     };
+    let next = attached.taken_over.clone();
+    let delay = Duration::from_secs(connect.will_delay.min(attached.expiry).into());
     let ended = connection.run(&mut stream, attached, assigned, &stop).await;
     if ended.is_fault() {
         report(broker, &statistics, Event::Protocol, peer, client.id(), &ended);
@@ -169,12 +174,38 @@ pub(super) async fn serve(broker: &Broker, mut stream: TcpStream, peer: SocketAd
     // A connection that was taken over must not mark the session of its successor.
     broker.clients.detach(&client, number, &broker.router, broker.now());
     broker.forget_ended();
-    if let Some(will) = will.filter(|_| ended.publishes_will()) {
+    let mut will = will.filter(|_| ended.publishes_will());
+    if delay.is_zero()
+        && let Some(will) = will.take()
+    {
         broker.accept_volatile(will, client.id()).await;
     }
     // What was being stored is stored to its end; what waits for a store is given up, and the client sends it again.
     gone.cancel();
     connection.drain().await;
+    drop(connection);
+    drop(stream);
+    if let Some(will) = will
+        && !comes_back(broker, &client, delay, &next, &stop).await
+    {
+        broker.accept_volatile(will, client.id()).await;
+    }
+}
+
+/// Whether a client takes up its session again before its will is due (MQTT5 3.1.3.2.2). A will is not published because the
+/// broker stops.
+async fn comes_back(
+    broker: &Broker,
+    client: &Arc<Client>,
+    delay: Duration,
+    next: &CancellationToken,
+    stop: &CancellationToken,
+) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => true,
+        () = next.cancelled() => broker.clients.goes_on(client),
+        () = tokio::time::sleep(delay) => false,
+    }
 }
 
 /// Writes what is to be kept of a session, before its client hears that it has one. On a disk that fails the client is served
@@ -314,6 +345,10 @@ struct Connection<'b> {
     gone: CancellationToken,
     /// The session belongs to another connection now.
     taken_over: CancellationToken,
+    /// Packets since the last read.
+    tally: Tally,
+    /// The time, as it was when the task last woke up.
+    now: Timestamp,
 }
 
 impl<'b> Connection<'b> {
@@ -344,9 +379,15 @@ impl<'b> Connection<'b> {
         let silence = Duration::from_millis(u64::from(self.keep_alive) * 1500);
         let mut heard = Instant::now();
         let mut sent = Instant::now();
+        // One timer, set anew only when it fires: a deadline that was moved on meanwhile is looked at again.
+        let mut deadline = std::pin::pin!(tokio::time::sleep_until(heard + WRITE_DEADLINE));
+        if self.keep_alive > 0 {
+            deadline.as_mut().reset(heard + silence.min(WRITE_DEADLINE));
+        }
         let client = Arc::clone(&self.client);
         let taken_over = self.taken_over.clone();
         loop {
+            self.now = self.broker.now();
             self.act()?;
             self.packets()?;
             let reads = self.may_read();
@@ -369,6 +410,7 @@ impl<'b> Connection<'b> {
                     sent = Instant::now();
                 }
                 () = client.wake.notified() => {
+                    self.now = self.broker.now();
                     if let Err(ended) = self.with_session(Session::fill) {
                         // The call was meant for the other connection.
                         client.wake.notify_one();
@@ -383,10 +425,18 @@ impl<'b> Connection<'b> {
                     heard = Instant::now();
                 }
                 () = self.broker.node.startup.over(), if self.broker.node.startup.runs() => {}
-                () = tokio::time::sleep_until(heard + silence), if reads && self.keep_alive > 0 => {
-                    return Err(Ended::Silent(self.keep_alive));
+                () = &mut deadline => {
+                    let now = Instant::now();
+                    let (hears, takes) = (if reads { heard } else { now }, if sends { sent } else { now });
+                    if self.keep_alive > 0 && hears + silence <= now {
+                        return Err(Ended::Silent(self.keep_alive));
+                    }
+                    if takes + WRITE_DEADLINE <= now {
+                        return Err(Ended::Stuck);
+                    }
+                    let late = if self.keep_alive > 0 { hears + silence } else { now + WRITE_DEADLINE };
+                    deadline.as_mut().reset(late.min(takes + WRITE_DEADLINE));
                 }
-                () = tokio::time::sleep_until(sent + WRITE_DEADLINE), if sends => return Err(Ended::Stuck),
             }
             if !reads {
                 // Nothing can be heard while nothing is read.
@@ -434,11 +484,12 @@ impl<'b> Connection<'b> {
         while self.may_read() {
             let Some(frame) = codec::frame(&mut self.buffer, MAX_PACKET_BYTES)? else { break };
             let packet = codec::decode(self.version, frame)?;
-            self.statistics.packet(&packet, self.broker.now());
+            self.tally.count(&packet);
             self.with_session(|session, actions| session.on_packet(packet, actions))?;
             self.act()?;
         }
         self.launch();
+        self.statistics.add(&mut self.tally, self.now);
         Ok(())
     }
 
@@ -448,7 +499,7 @@ impl<'b> Connection<'b> {
         if self.taken_over.is_cancelled() {
             return Err(Ended::TakenOver);
         }
-        session.tell_time(self.broker.now());
+        session.tell_time(self.now);
         work(&mut session, &mut self.actions);
         Ok(())
     }
@@ -463,7 +514,7 @@ impl<'b> Connection<'b> {
                     Action::Subscribe { filter, existed } => {
                         self.broker.router.subscribe(&self.client, &filter.path, filter.options);
                         if wants_retained(filter.options, existed) {
-                            let retained = self.broker.router.retained_for(&filter.path, self.broker.now());
+                            let retained = self.broker.router.retained_for(&filter.path, self.now);
                             let mut session = self.client.session.lock();
                             for message in retained {
                                 let qos = filter.options.qos.min(message.qos);
@@ -610,6 +661,8 @@ impl<'b> Connection<'b> {
     /// connection that took over.
     async fn drain(&mut self) {
         self.launch();
+        // The last packets may have ended the connection.
+        self.statistics.add(&mut self.tally, self.now);
         while let Some(stored) = self.storing.next().await {
             self.stored(stored);
             // The socket is closed; the session remembers what was not acknowledged.

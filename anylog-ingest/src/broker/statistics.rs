@@ -12,7 +12,7 @@ use super::codec::Incoming;
 /// Addresses that are told apart; later ones are counted together.
 const MAX_ADDRESSES: usize = 1000;
 
-/// What a client did.
+/// What a client did. The order is that of [`Event::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
     Connect,
@@ -78,8 +78,7 @@ pub(super) struct PeerStatistics {
 
 impl PeerStatistics {
     fn with(&self, event: Event, change: impl FnOnce(&mut EventCount)) {
-        let at = Event::ALL.iter().position(|known| *known == event).unwrap_or(0);
-        change(&mut self.events.lock()[at]);
+        change(&mut self.events.lock()[event as usize]);
     }
 
     pub(super) fn success(&self, event: Event, now: Timestamp) {
@@ -98,7 +97,26 @@ impl PeerStatistics {
         });
     }
 
-    pub(super) fn packet(&self, packet: &Incoming, now: Timestamp) {
+    /// Adds what a connection counted for itself.
+    pub(super) fn add(&self, tally: &mut Tally, now: Timestamp) {
+        if tally.0 == [0; 7] {
+            return;
+        }
+        let counted = std::mem::take(&mut tally.0);
+        let mut events = self.events.lock();
+        for (count, counted) in events.iter_mut().zip(counted).filter(|(_, counted)| *counted > 0) {
+            count.success += counted;
+            count.last_success = Some(now);
+        }
+    }
+}
+
+/// What a connection counts without asking anybody, until it has worked on all that it read.
+#[derive(Debug, Default)]
+pub(super) struct Tally([u64; 7]);
+
+impl Tally {
+    pub(super) fn count(&mut self, packet: &Incoming) {
         let event = match packet {
             Incoming::Publish { .. } => Event::Publish,
             Incoming::Subscribe { .. } => Event::Subscribe,
@@ -107,7 +125,7 @@ impl PeerStatistics {
             Incoming::Disconnect { .. } => Event::Disconnect,
             _ => return,
         };
-        self.success(event, now);
+        self.0[event as usize] += 1;
     }
 }
 

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::broker::{
-    BrokerUsage, EventCount, MAX_CONNECTIONS, MAX_PENDING, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED, MAX_RETAINED_BYTES,
-    MAX_SESSIONS,
+    BrokerUsage, EventCount, MAX_CONNECTIONS, MAX_PENDING, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED,
+    MAX_RETAINED_BYTES, MAX_SESSIONS,
 };
 use crate::client::{BrokerAddress, MAX_WAITING, MessageClient};
 use crate::intake::BUDGET_BYTES;

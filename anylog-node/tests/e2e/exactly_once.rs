@@ -1,9 +1,11 @@
 //! QoS 2 over kill -9: whatever moment of the exchange the node ends in, each message is a row once. And what the broker keeps:
 //! sessions, what waits for them, retained messages.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use super::harness::{DEADLINE, Operator, TOPIC, eventually};
 
@@ -57,11 +59,16 @@ impl Raw {
         self.send(0x62, &id.to_be_bytes());
     }
 
-    /// The next packet, or none when the connection has ended.
+    /// The type of the next packet and its body, or none when the connection has ended.
     fn try_packet(&mut self) -> Option<(u8, Vec<u8>)> {
+        self.try_first().map(|(first, body)| (first >> 4, body))
+    }
+
+    /// The same with the whole first byte.
+    fn try_first(&mut self) -> Option<(u8, Vec<u8>)> {
         let mut byte = [0];
         self.0.read_exact(&mut byte).ok()?;
-        let kind = byte[0] >> 4;
+        let first = byte[0];
         let (mut length, mut shift) = (0usize, 0);
         loop {
             self.0.read_exact(&mut byte).ok()?;
@@ -73,7 +80,7 @@ impl Raw {
         }
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).ok()?;
-        Some((kind, body))
+        Some((first, body))
     }
 
     fn packet(&mut self) -> (u8, Vec<u8>) {
@@ -224,6 +231,104 @@ fn nothing_is_lost_and_qos_2_is_not_doubled_over_many_kills() {
         assert!(times <= allowed, "{number} is stored {times} times");
         assert!(times == 1 || !once.contains(&number), "QoS 2: {number} is stored {times} times");
     }
+}
+
+/// A subscriber that follows the standard; what it knows outlives its connections.
+#[derive(Default)]
+struct Subscriber {
+    /// Packet ids of QoS 2 that wait for PUBREL.
+    received: HashSet<u16>,
+    got: Vec<u32>,
+}
+
+impl Subscriber {
+    /// Takes what comes until the connection ends.
+    fn listen(me: &Mutex<Self>, client: &mut Raw) {
+        while let Some((first, body)) = client.try_first() {
+            let mut me = me.lock().expect("no panic");
+            match first >> 4 {
+                3 => {
+                    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                    let id = u16::from_be_bytes([body[2 + topic], body[3 + topic]]);
+                    let message: serde_json::Value = serde_json::from_slice(&body[4 + topic..]).expect("a message");
+                    let number = message["value"].as_f64().expect("a number") as u32;
+                    let qos = first >> 1 & 3;
+                    if qos == 1 || me.received.insert(id) {
+                        me.got.push(number);
+                    }
+                    client.send(if qos == 1 { 0x40 } else { 0x50 }, &id.to_be_bytes());
+                }
+                6 => {
+                    me.received.remove(&u16::from_be_bytes([body[0], body[1]]));
+                    client.send(0x70, &body[..2]);
+                }
+                9 => {}
+                other => panic!("packet type {other}"),
+            }
+        }
+    }
+}
+
+// DUR-2: from a publisher over the node to a subscriber, both with sessions that are kept, while the node is killed again and again:
+// QoS 2 comes once, in the table and at the subscriber, whichever of the two was written when the node ended.
+#[test]
+fn subscribers_get_qos_2_once_over_many_kills() {
+    let mut node = Operator::start();
+    let subscriber = Arc::new(Mutex::new(Subscriber::default()));
+    let (mut client, _) = Raw::connect(&node, "subscriber", false);
+    let mut filter = vec![0, 1];
+    put_text(&mut filter, TOPIC);
+    filter.push(2);
+    client.send(0x82, &filter);
+    assert_eq!(client.packet().0, 9);
+    drop(client);
+    let mut next = 0u32;
+    let mut open: Vec<(u16, u32, bool)> = Vec::new();
+    let mut rounds = 0..6u32;
+    while let Some(round) = rounds.next() {
+        let last = rounds.is_empty();
+        let (mut listening, present) = Raw::connect(&node, "subscriber", false);
+        assert!(present);
+        let stop = listening.0.try_clone().expect("a second handle");
+        let me = Arc::clone(&subscriber);
+        let listener = std::thread::spawn(move || Subscriber::listen(&me, &mut listening));
+        let (mut client, _) = Raw::connect(&node, "publisher", false);
+        for (id, number, received) in &open {
+            if *received { client.release(*id) } else { client.publish(2, *id, true, &message(*number)) }
+        }
+        while open.len() < 40 {
+            next += 1;
+            let id = (1..).find(|id| open.iter().all(|(known, ..)| known != id)).expect("a free id");
+            open.push((id, next, false));
+            client.publish(2, id, false, &message(next));
+        }
+        let mut answers = 0;
+        while !open.is_empty() && (last || answers < 5 + round * 11) {
+            let Some((kind, body)) = client.try_packet() else { break };
+            answers += 1;
+            let id = u16::from_be_bytes([body[0], body[1]]);
+            if kind == PUBCOMP {
+                open.retain(|(known, ..)| *known != id);
+            } else {
+                assert_eq!(kind, PUBREC);
+                open.iter_mut().filter(|(known, ..)| *known == id).for_each(|packet| packet.2 = true);
+                client.release(id);
+            }
+        }
+        if last {
+            let all = |me: &Mutex<Subscriber>| me.lock().expect("no panic").got.len() >= next as usize;
+            eventually("the subscriber has all", || all(&subscriber).then_some(()));
+            stop.shutdown(std::net::Shutdown::Both).expect("an open connection");
+        } else {
+            node.kill();
+            node.launch();
+        }
+        listener.join().expect("the subscriber follows");
+    }
+    let mut got = std::mem::take(&mut subscriber.lock().expect("no panic").got);
+    got.sort_unstable();
+    assert_eq!(got, (1..=next).collect::<Vec<_>>(), "each once");
+    assert_eq!(stored(&node), got, "and each is a row");
 }
 
 // R14 with QoS 2: what cannot be mapped is put aside once.

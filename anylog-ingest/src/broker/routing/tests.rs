@@ -32,6 +32,7 @@ fn attach(clients: &Clients, router: &Router, id: &str) -> Attached {
         clean: false,
         keep_alive: 0,
         will: None,
+        will_delay: 0,
         session_expiry: 0,
         receive_maximum: u16::MAX,
         max_packet: None,
