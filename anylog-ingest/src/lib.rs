@@ -35,7 +35,7 @@
 //! # Non-guarantees
 //!
 //! * Messages with QoS 0 are dropped, and counted, when there is no store or no room.
-//! * Sessions and retained messages of the broker live in memory; see [`broker`] and [`client`].
+//! * What of the broker outlives a restart, and what does not, says [`broker`].
 //!
 //! # The rooms
 //!
