@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::disk::{sync_directory, write_durably};
+use crate::disk::{create_directories, sync_directory, write_durably};
 use crate::error::{OperatorError, file_error};
 
 /// The most that a compressed file may unpack to.
@@ -62,7 +62,7 @@ impl ArchiveFile {
     pub fn begin(directory: &Path, work: &str, compress: bool) -> Result<Self, OperatorError> {
         let temporary = directory.join(format!("{work}.tmp"));
         let begin = || -> std::io::Result<Content> {
-            std::fs::create_dir_all(directory)?;
+            create_directories(directory)?;
             let file = BufWriter::with_capacity(64 * 1024, File::create(&temporary)?);
             Ok(if compress { Content::Packed(GzEncoder::new(file, LEVEL)) } else { Content::Plain(file) })
         };

@@ -51,10 +51,24 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Makes a directory and those above it, each durably: what is in it must not go with its name.
+pub fn create_directories(directory: &Path) -> io::Result<()> {
+    if directory.as_os_str().is_empty() || directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().unwrap_or(Path::new("."));
+    create_directories(parent)?;
+    match std::fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    sync_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
 /// Writes a file so that it is there whole or not at all: temporary name, fsync, rename, fsync of the directory.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
+    create_directories(directory)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
@@ -88,7 +102,7 @@ impl DiskFile for RealFile {
 
 impl Disk for FileDisk {
     fn create_directory(&self, directory: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(directory)
+        create_directories(directory)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
