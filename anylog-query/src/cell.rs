@@ -86,7 +86,8 @@ impl Cell {
     /// Appends the value as JSON.
     pub(crate) fn write_json(&self, out: &mut String) {
         match self {
-            Self::Text(text) => out.push_str(&json_string(text)),
+            Self::Text(text) => write_json_string(text, out),
+            Self::Null => out.push_str("null"),
             other => out.push_str(other.text().as_deref().unwrap_or("null")),
         }
     }
@@ -94,7 +95,21 @@ impl Cell {
 
 /// A text in JSON quotes.
 pub(crate) fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut out = String::with_capacity(text.len() + 2);
+    write_json_string(text, &mut out);
+    out
+}
+
+/// Appends a text in JSON quotes.
+fn write_json_string(text: &str, out: &mut String) {
+    out.push('"');
+    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        let quoted = serde_json::Value::from(text).to_string();
+        out.push_str(&quoted[1..]);
+        return;
+    }
+    out.push_str(text);
+    out.push('"');
 }
 
 /// `YYYY-MM-DD HH:MM:SS.ffffff` in a zone.

@@ -121,7 +121,8 @@ pub struct Writer {
     format: Format,
     statistics: bool,
     indented: bool,
-    names: Vec<String>,
+    // The names of the columns in JSON quotes.
+    quoted: Vec<String>,
     count: u64,
     table: table::Pages,
 }
@@ -130,7 +131,8 @@ impl Writer {
     /// A writer of rows with these column names. `indented` is the form of `json` for a terminal: a field a line.
     #[must_use]
     pub fn new(format: Format, statistics: bool, indented: bool, names: Vec<String>) -> Self {
-        Self { format, statistics, indented, table: table::Pages::new(names.clone()), names, count: 0 }
+        let quoted = names.iter().map(|name| crate::cell::json_string(name)).collect();
+        Self { format, statistics, indented, table: table::Pages::new(names), quoted, count: 0 }
     }
 
     /// Rows written so far.
@@ -152,14 +154,14 @@ impl Writer {
                         (_, true) => ",\n          ",
                     });
                     let between = if self.indented { ",\n          " } else { "," };
-                    json::object(&self.names, &row, between, &mut out);
+                    json::object(&self.quoted, &row, between, &mut out);
                 }
                 Format::JsonList => {
                     out.push_str(if self.count == 0 { "[" } else { ",\n" });
-                    json::object(&self.names, &row, ",", &mut out);
+                    json::object(&self.quoted, &row, ",", &mut out);
                 }
                 Format::JsonOutput => {
-                    json::object(&self.names, &row, ",", &mut out);
+                    json::object(&self.quoted, &row, ",", &mut out);
                     out.push('\n');
                 }
             }

@@ -1,16 +1,15 @@
 //! Rows as JSON objects.
 
 use crate::Cell;
-use crate::cell::json_string;
 
-/// Appends one row; `between` separates its fields.
+/// Appends one row; `between` separates its fields. The names are in JSON quotes.
 pub(super) fn object(names: &[String], row: &[Cell], between: &str, out: &mut String) {
     out.push('{');
     for (index, (name, cell)) in names.iter().zip(row).enumerate() {
         if index > 0 {
             out.push_str(between);
         }
-        out.push_str(&json_string(name));
+        out.push_str(name);
         out.push(':');
         cell.write_json(out);
     }

@@ -16,7 +16,7 @@ pub(crate) enum Divided {
     /// Rows that each place gives in order. Only the first `width` columns are part of the answer.
     Sorted { part: Part, keys: Vec<Key>, width: usize, skip: u64, limit: Option<u64> },
     /// A table of the rows of all places, and a statement over it.
-    Merge(Merge),
+    Merge(Box<Merge>),
 }
 
 /// See [`Divided::Merge`].
@@ -84,9 +84,9 @@ pub(crate) fn divide(select: &Select, kind: &dyn Fn(&str) -> Option<ColumnType>)
     if !has_windows(select)
         && let Some(split) = decompose::split(select, kind)
     {
-        return Divided::Merge(split.merge(select));
+        return Divided::Merge(Box::new(split.merge(select)));
     }
-    Divided::Merge(general(select, kind))
+    Divided::Merge(Box::new(general(select, kind)))
 }
 
 /// Each place may have to give all rows of the answer.
