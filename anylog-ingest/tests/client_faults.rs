@@ -371,9 +371,6 @@ async fn what_comes_again_while_it_is_stored_is_stored_once_and_acknowledged_in_
     node.sink.hold(false);
     assert_eq!(peer.acks(6).await, [(0x40, 1), (0x40, 2), (0x50, 3), (0x40, 4), (0x40, 5), (0x40, 6)]);
     assert_eq!(node.numbers("test.numbers"), (1..=6).collect::<Vec<_>>());
-    // The order of the rows is that of the messages.
-    let rows = node.sink.rows("test.numbers");
-    assert!(rows.is_sorted(), "{rows:?}");
 }
 
 // MQTT-4.3.3-2
@@ -433,7 +430,9 @@ async fn what_cannot_be_mapped_is_acknowledged_in_its_turn() {
     }
     let acks = peer.acks(300).await;
     assert!(acks.iter().map(|(_, id)| *id).eq(1..=300), "{acks:?}");
-    assert_eq!(node.numbers("test.numbers").len(), 200);
+    // The order of the rows is that of the messages.
+    let rows: Vec<String> = (1..=300).filter(|n| n % 3 != 0).map(|n| format!("{{\"n\":{n}}}")).collect();
+    assert_eq!(node.sink.rows("test.numbers"), rows);
     let counts = client.counters.counts();
     assert_eq!((counts.messages, counts.success, counts.errors), (300, 200, 100));
 }

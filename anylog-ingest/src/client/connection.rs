@@ -118,6 +118,8 @@ pub(super) struct Connection<'r> {
     ask_pause: Duration,
     /// When subscriptions were confirmed.
     pub(super) ready: Option<Instant>,
+    /// Whether messages came.
+    pub(super) served: bool,
 }
 
 /// Opens a TCP connection within the deadline.
@@ -157,6 +159,7 @@ impl<'r> Connection<'r> {
             ask_at: None,
             ask_pause: ASK_AGAIN.0,
             ready: None,
+            served: false,
         }
     }
 
@@ -333,6 +336,7 @@ impl<'r> Connection<'r> {
             }
             Incoming::SubAck { id, codes } => self.subscribed(id, &codes),
             Incoming::Publish(publish) => {
+                self.served = true;
                 self.remote.storer.put(publish);
                 Ok(())
             }

@@ -20,6 +20,9 @@ use crate::subscription::Subscription;
 /// First and longest pause before the next connection.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
+/// Longest pause after a connection that was subscribed, but brought nothing.
+const SHORT_BACK_OFF: Duration = Duration::from_secs(5);
+
 /// How often a broker that took a version of the protocol before may hang up on it before the other one is tried.
 const VERSION_FAULTS: u32 = 3;
 
@@ -154,13 +157,12 @@ impl Remote {
                 },
                 () = self.stop.cancelled() => break,
             };
-            let stood = connection.ready.map(|since| since.elapsed());
             if self.stop.is_cancelled() || version.turn(&ended, connection.is_accepted()) {
                 continue;
             }
             self.set_state(ConnectionState::Lost { reason: ended.text() });
             tokio::select! {
-                () = tokio::time::sleep(pause.after(stood)) => {}
+                () = tokio::time::sleep(pause.after(Stood::of(&connection, &ended))) => {}
                 () = self.stop.cancelled() => {}
             }
         }
@@ -222,6 +224,28 @@ impl Versions {
     }
 }
 
+/// How good a connection was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stood {
+    /// Its subscriptions were never confirmed, or another client with the same id threw it out.
+    Never,
+    /// It was subscribed for so long, and brought nothing.
+    For(Duration),
+    /// It brought messages.
+    Well,
+}
+
+impl Stood {
+    fn of(connection: &Connection<'_>, ended: &Ended) -> Self {
+        match connection.ready {
+            None => Stood::Never,
+            Some(_) if matches!(ended, Ended::Farewell(0x8e, _)) => Stood::Never,
+            Some(_) if connection.served => Stood::Well,
+            Some(since) => Stood::For(since.elapsed()),
+        }
+    }
+}
+
 /// Growing pauses between connections.
 #[derive(Debug, Default)]
 struct Pause {
@@ -229,11 +253,15 @@ struct Pause {
 }
 
 impl Pause {
-    /// The pause after a connection that stood for so long. One that stood at least as long as the pause before it ends the growth;
-    /// so a broker that takes each connection and ends it at once is not asked without end.
-    fn after(&mut self, stood: Option<Duration>) -> Duration {
-        let stood_well = stood.is_some_and(|stood| stood >= self.last);
-        self.last = if stood_well { BACK_OFF.0 } else { (self.last * 2).clamp(BACK_OFF.0, BACK_OFF.1) };
+    /// The pause after a connection. One that brought messages, or stood at least as long as the pause before it, ends the growth; so
+    /// a broker that restarts often is met again soon, and one that takes each connection and ends it at once is not asked without end.
+    fn after(&mut self, stood: Stood) -> Duration {
+        let longer = (self.last * 2).max(BACK_OFF.0);
+        self.last = match stood {
+            Stood::Never => longer.min(BACK_OFF.1),
+            Stood::For(time) if time < self.last => longer.min(SHORT_BACK_OFF),
+            Stood::For(_) | Stood::Well => BACK_OFF.0,
+        };
         // Clients of one broker that restarts do not all come at the same moment.
         let chance = std::hash::RandomState::new().build_hasher().finish() % 1000;
         self.last / 2 + self.last.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 2000.0)
@@ -256,16 +284,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_until_a_connection_stands() {
-        let mut pause = Pause::default();
-        let mut last = Duration::ZERO;
-        for _ in 0..20 {
-            let next = pause.after(Some(Duration::ZERO).filter(|_| !last.is_zero()));
-            assert!(next <= BACK_OFF.1 && next * 2 >= last / 2, "{next:?} after {last:?}");
-            last = next;
+    fn pauses_grow_until_a_connection_is_of_use() {
+        for (stood, longest) in [(Stood::Never, BACK_OFF.1), (Stood::For(Duration::ZERO), SHORT_BACK_OFF)] {
+            let mut pause = Pause::default();
+            let mut last = pause.after(Stood::Never);
+            for _ in 0..20 {
+                let next = pause.after(stood);
+                assert!(next <= longest && next * 4 >= last, "{next:?} after {last:?}");
+                last = next;
+            }
+            assert!(last >= longest / 2);
+            assert!(pause.after(Stood::For(Duration::from_secs(60))) <= BACK_OFF.0);
+            pause.after(Stood::Never);
+            assert!(pause.after(Stood::Well) <= BACK_OFF.0);
         }
-        assert!(last >= BACK_OFF.1 / 2);
-        assert!(pause.after(Some(Duration::from_secs(60))) <= BACK_OFF.0);
     }
 
     #[test]
