@@ -268,6 +268,9 @@ pub struct Quarantine {
     known: Mutex<HashMap<SegmentId, BTreeSet<u64>>>,
     /// What the journal says and the files do not yet: keys that left, records that came with them.
     unsettled: Mutex<(HashSet<String>, Vec<QuarantinedRow>)>,
+    /// Keys of records of which nobody knows whether the journal has them: the disk failed while they were written. The next
+    /// start knows.
+    doubtful: Mutex<HashSet<String>>,
     /// Records that are being tried again: the journal keeps its files meanwhile.
     claims: AtomicUsize,
     /// One retry or deletion at a time.
@@ -291,14 +294,10 @@ impl Quarantine {
             counts: Mutex::default(),
             known: Mutex::default(),
             unsettled: Mutex::default(),
+            doubtful: Mutex::default(),
             claims: AtomicUsize::new(0),
             maintenance: tokio::sync::Mutex::default(),
         }
-    }
-
-    /// Moves to another error directory. What is in the old one stays there.
-    pub fn set_directory(&self, directory: impl Into<PathBuf>) {
-        self.files.set_directory(directory.into());
     }
 
     /// Bytes of its files.
@@ -457,11 +456,35 @@ impl Quarantine {
         Ok(())
     }
 
+    /// The journal says that these records left; their file does not yet.
+    pub(crate) fn left<'k>(&self, keys: impl Iterator<Item = &'k str>) {
+        self.unsettled.lock().0.extend(keys.map(str::to_owned));
+    }
+
+    /// The file of these records says so too.
+    pub(crate) fn gone<'k>(&self, keys: impl Iterator<Item = &'k str>) {
+        let mut unsettled = self.unsettled.lock();
+        keys.for_each(|key| drop(unsettled.0.remove(key)));
+    }
+
+    /// The journal failed while it wrote a record that was to leave.
+    pub(crate) fn doubt(&self, key: &str) {
+        self.doubtful.lock().insert(key.to_owned());
+    }
+
+    /// Whether the journal may hold a record already.
+    pub(crate) fn is_doubtful(&self, key: &str) -> bool {
+        self.doubtful.lock().contains(key)
+    }
+
     /// Records that the journal holds and that are to come into a file: at once, or when the disk works again.
     pub(crate) fn came(&self, rows: Vec<QuarantinedRow>) -> Result<(), OperatorError> {
         self.count(&rows);
-        self.unsettled.lock().1.extend(rows);
-        self.settle()
+        let written = line::encode(&rows).and_then(|lines| self.writer.write_blocking(lines));
+        if written.is_err() {
+            self.unsettled.lock().1.extend(rows);
+        }
+        written
     }
 
     /// Keeps the journal's files until the guard is dropped.

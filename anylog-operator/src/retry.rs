@@ -81,10 +81,19 @@ impl OperatorService {
     /// [`OperatorError::NotRunning`], [`OperatorError::QuarantineBusy`], what the disk says. Records that were stored before an error
     /// have left.
     pub async fn retry_quarantine(
-        &self,
-        filter: &QuarantineFilter,
+        self: &Arc<Self>,
+        filter: QuarantineFilter,
         dry_run: bool,
     ) -> Result<RetryReport, OperatorError> {
+        // A caller that goes away must not leave a file half tried.
+        let service = Arc::clone(self);
+        let trying = tokio::spawn(async move { service.try_quarantine(&filter, dry_run).await });
+        trying.await.unwrap_or_else(|error| {
+            Err(SinkError::Failed { reason: format!("the retry ended unexpectedly: {error}") }.into())
+        })
+    }
+
+    async fn try_quarantine(&self, filter: &QuarantineFilter, dry_run: bool) -> Result<RetryReport, OperatorError> {
         let store = self.store()?;
         let quarantine = &store.shared.quarantine;
         let _one_at_a_time = quarantine.maintenance.try_lock().map_err(|_| OperatorError::QuarantineBusy)?;
@@ -110,10 +119,16 @@ impl OperatorService {
             }
             let claim = quarantine.claim();
             let outcomes = self.try_all(&store, &records, filter, &mut report).await;
+            let left = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Left { .. }));
+            let left: Vec<String> = left.map(|(at, _)| records[*at].0.key.clone()).collect();
             let (shared, now) = (Arc::clone(&store.shared), stored(store.shared.now()));
             blocking(move || {
-                let kept = keep(records, outcomes, &now);
-                shared.quarantine.files().rewrite(&file, &kept)
+                let quarantine = &shared.quarantine;
+                // A file that cannot be written now is brought in line with this before anything is tried again.
+                quarantine.left(left.iter().map(String::as_str));
+                quarantine.files().rewrite(&file, &keep(records, outcomes, &now))?;
+                quarantine.gone(left.iter().map(String::as_str));
+                Ok::<_, OperatorError>(())
             })
             .await?;
             drop(claim);
@@ -162,6 +177,10 @@ impl OperatorService {
     }
 
     async fn try_one(&self, store: &Arc<Store>, row: &QuarantinedRow) -> Result<Outcome, SinkError> {
+        if store.shared.quarantine.is_doubtful(&row.key) {
+            let reason = "the journal failed while it was stored: the next start of the node knows whether it is";
+            return Ok(Outcome::Stays(Problem::new("doubtful", reason)));
+        }
         let group = match self.rows_of(row) {
             Ok(group) => group,
             Err(problem) => return Ok(Outcome::Stays(problem)),
@@ -268,13 +287,12 @@ impl OperatorService {
     /// [`OperatorError::QuarantineBusy`], what the journal or the disk says.
     pub async fn delete_quarantine(self: &Arc<Self>, filter: QuarantineFilter) -> Result<u64, OperatorError> {
         let service = Arc::clone(self);
-        let shared = blocking(move || service.shared()).await?;
-        let Ok(_one_at_a_time) = shared.quarantine.maintenance.try_lock() else {
-            return Err(OperatorError::QuarantineBusy);
-        };
-        let deleting = Arc::clone(&shared);
         blocking(move || {
-            let (quarantine, mut deleted) = (&deleting.quarantine, 0);
+            let shared = service.shared()?;
+            let Ok(_one_at_a_time) = shared.quarantine.maintenance.try_lock() else {
+                return Err(OperatorError::QuarantineBusy);
+            };
+            let (quarantine, mut deleted) = (&shared.quarantine, 0);
             quarantine.settle()?;
             quarantine.files().roll();
             for file in quarantine.files().list()? {
@@ -288,7 +306,7 @@ impl OperatorService {
                 for keys in gone.chunks(KEYS_PER_FRAME) {
                     let mut entries = Entries::default();
                     keys.iter().for_each(|(row, _)| entries.left(&row.key));
-                    deleting.journal.write_blocking(entries)?;
+                    shared.journal.write_blocking(entries)?;
                 }
                 quarantine.files().rewrite(&file, &kept.into_iter().map(|(_, line)| line).collect::<Vec<_>>())?;
                 deleted += gone.len() as u64;
@@ -368,7 +386,12 @@ impl Store {
             entries.came(&json);
         }
         let shipment = Shipment { parts: prepared.parts, received, origin, deliveries: Vec::new(), entries, permit };
-        let late = self.ship(turn, shipment, true).await?;
+        let late = self.ship(turn, shipment, true).await.inspect_err(|error| {
+            // Of a write that failed for lack of space nothing is left; of a sync that failed, who knows.
+            if matches!(error, SinkError::Failed { .. }) {
+                self.shared.quarantine.doubt(&record.key);
+            }
+        })?;
         if !prepared.aside.is_empty() {
             let (shared, came) = (Arc::clone(&self.shared), prepared.aside);
             if let Err(error) = blocking(move || shared.quarantine.came(came)).await {

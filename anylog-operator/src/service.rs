@@ -435,7 +435,6 @@ impl OperatorService {
         let all =
             [&settings.archive_dir, &settings.backup_dir, &settings.watch_dir, &settings.error_dir, &settings.prep_dir];
         all.into_iter().try_for_each(|path| check_directory(path))?;
-        shared.quarantine.set_directory(settings.error_dir.clone());
         let only: BTreeSet<(String, String)> = config.limit_tables.iter().cloned().collect();
         shared.tables.set_rules(TableRules {
             create: config.create_table,
@@ -559,7 +558,10 @@ impl OperatorService {
         let shared = self.shared.lock().clone();
         match shared {
             Some(shared) => look(&shared.quarantine),
-            None => look(&Quarantine::new(Arc::clone(&self.disk), self.directory("err_dir"))),
+            None => {
+                let directory = self.node.directories.directory(&self.node.dictionary, "err_dir");
+                look(&Quarantine::new(Arc::clone(&self.disk), directory))
+            }
         }
     }
 

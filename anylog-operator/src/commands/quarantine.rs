@@ -160,7 +160,7 @@ fn content(row: &QuarantinedRow) -> String {
 
 pub(super) async fn retry(service: &OperatorService, _: &mut Session, call: Invocation) -> CommandResult {
     let dry_run = call.options.bool("dry_run").unwrap_or(false);
-    let report = service.shared_self()?.retry_quarantine(&filter(&call), dry_run).await?;
+    let report = service.shared_self()?.retry_quarantine(filter(&call), dry_run).await?;
     if call.options.wants_json() {
         return Ok(Reply::Json(json!({
             "tried": report.tried, "stored": report.stored, "rows": report.rows, "refused": report.refused,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::{QuarantinedRow, line};
 use crate::disk::{Disk, DiskFile};
@@ -46,33 +46,20 @@ struct Open {
 /// The files of a quarantine.
 pub(crate) struct Files {
     disk: Arc<dyn Disk>,
-    directory: RwLock<PathBuf>,
+    directory: PathBuf,
     open: Mutex<Option<Open>>,
     bytes: AtomicU64,
 }
 
 impl Files {
     pub(super) fn new(disk: Arc<dyn Disk>, directory: PathBuf) -> Self {
-        let files = Self { disk, directory: RwLock::new(directory), open: Mutex::new(None), bytes: AtomicU64::new(0) };
+        let files = Self { disk, directory, open: Mutex::new(None), bytes: AtomicU64::new(0) };
         files.measure();
         files
     }
 
-    pub(super) fn set_directory(&self, directory: PathBuf) {
-        let mut open = self.open.lock();
-        if *self.directory.read() != directory {
-            *self.directory.write() = directory;
-            *open = None;
-            self.measure();
-        }
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.directory.read().clone()
-    }
-
     fn path(&self, name: &Name) -> PathBuf {
-        self.directory().join(name.text())
+        self.directory.join(name.text())
     }
 
     /// Counts the bytes that are there.
@@ -87,15 +74,15 @@ impl Files {
     }
 
     fn names(&self) -> Result<Vec<Name>, OperatorError> {
-        let directory = self.directory();
-        match self.disk.list(&directory) {
+        let directory = &self.directory;
+        match self.disk.list(directory) {
             Ok(names) => {
                 let mut names: Vec<Name> = names.iter().filter_map(|name| Name::parse(name)).collect();
                 names.sort();
                 Ok(names)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(file_error(&directory)(error)),
+            Err(error) => Err(file_error(directory)(error)),
         }
     }
 
@@ -178,8 +165,8 @@ impl Files {
     }
 
     fn create(&self) -> Result<Open, OperatorError> {
-        let directory = self.directory();
-        self.disk.create_directory(&directory).map_err(file_error(&directory))?;
+        let directory = &self.directory;
+        self.disk.create_directory(directory).map_err(file_error(directory))?;
         let number = self.names()?.last().map_or(0, |last| last.number) + 1;
         let path = self.path(&Name { number, generation: 0 });
         let file = self.disk.create(&path).map_err(file_error(&path))?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use anylog_ingest::{Message, MessageRows, Remap, RowGroup, SinkError, TableRows, Unmapped};
-use anylog_operator::disk::MemoryDisk;
+use anylog_operator::disk::{Disk, DiskFile, MemoryDisk};
 use anylog_operator::quarantine::QuarantineFilter;
 use anylog_operator::thresholds::TimeRule;
 
@@ -74,7 +74,7 @@ fn all() -> QuarantineFilter {
 }
 
 async fn retried(node: &TestNode) -> (u64, u64, u64) {
-    let report = node.operator.retry_quarantine(&all(), false).await.unwrap();
+    let report = node.operator.retry_quarantine(all(), false).await.unwrap();
     assert_eq!(report.stopped, None);
     (report.tried, report.stored, report.refused)
 }
@@ -95,7 +95,7 @@ async fn messages_are_mapped_again() {
     assert!(kept.iter().all(|row| row.tries == 1 && row.reason == "still no column 'n'" && row.kind == "mapping"));
     assert_eq!(kept[2].message.as_ref().unwrap().hex.as_deref(), Some("ff00"), "bytes as they came");
     mapping.mend();
-    let dry = node.operator.retry_quarantine(&all(), true).await.unwrap();
+    let dry = node.operator.retry_quarantine(all(), true).await.unwrap();
     assert_eq!((dry.tried, dry.stored, node.count("t")), (4, 2, 0), "a dry run changes nothing: {dry:?}");
     assert_eq!(retried(&node).await, (4, 2, 2));
     assert_eq!(node.integers("t", "n"), [1, 2, 3]);
@@ -219,7 +219,7 @@ async fn power_may_fail_in_the_middle_of_a_retry() {
         mapping.mend();
         let frames = node.operator.load().frames.0;
         let operator = Arc::clone(&node.operator);
-        let retrying = tokio::spawn(async move { operator.retry_quarantine(&all(), false).await });
+        let retrying = tokio::spawn(async move { operator.retry_quarantine(all(), false).await });
         eventually("some records are stored", || node.operator.load().frames.0 > frames + 60 * (round + 1)).await;
         disk.set_capacity(0);
         drop(retrying.await.unwrap());
@@ -231,7 +231,7 @@ async fn power_may_fail_in_the_middle_of_a_retry() {
         mapping.mend();
         let before = node.integers("t", "n");
         assert!(before.len() > 20, "the power failed in the middle: {}", before.len());
-        let report = node.operator.retry_quarantine(&all(), false).await.unwrap();
+        let report = node.operator.retry_quarantine(all(), false).await.unwrap();
         assert_eq!(report.stopped, None);
         node.operator.flush().await.unwrap();
         assert_eq!(node.integers("t", "n"), (0..600).collect::<Vec<_>>(), "each row once; round {round}");
@@ -241,6 +241,100 @@ async fn power_may_fail_in_the_middle_of_a_retry() {
         assert!(left.iter().all(|row| row.kind == "type"));
         assert_eq!(node.registered().iter().map(|(_, _, rows)| rows).sum::<i64>(), 600);
     }
+}
+
+// R13: a caller that goes away in the middle of a retry leaves nothing that is stored twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_may_go_away_in_the_middle_of_a_retry() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate();
+    let mapping = Mapping::on(&node);
+    for n in 0..300 {
+        aside(&node, &n.to_string()).await;
+    }
+    mapping.mend();
+    let operator = Arc::clone(&node.operator);
+    let caller = tokio::spawn(async move { operator.retry_quarantine(all(), false).await });
+    eventually("some records are stored", || node.count("t") > 10).await;
+    caller.abort();
+    drop(caller.await);
+    eventually("the retry comes to its end", || node.operator.quarantined().unwrap().is_empty()).await;
+    assert_eq!(retried(&node).await, (0, 0, 0));
+    assert_eq!(node.integers("t", "n"), (0..300).collect::<Vec<_>>());
+}
+
+/// A disk on which no further file of the quarantine can be made, while it is told so.
+#[derive(Debug, Default)]
+struct Stubborn {
+    files: MemoryDisk,
+    fails: AtomicBool,
+}
+
+impl Disk for Stubborn {
+    fn create_directory(&self, directory: &Path) -> std::io::Result<()> {
+        self.files.create_directory(directory)
+    }
+    fn list(&self, directory: &Path) -> std::io::Result<Vec<String>> {
+        self.files.list(directory)
+    }
+    fn length(&self, path: &Path) -> std::io::Result<u64> {
+        self.files.length(path)
+    }
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        self.files.read(path)
+    }
+    fn read_pieces(&self, path: &Path, pieces: &[(u64, usize)]) -> std::io::Result<Vec<Vec<u8>>> {
+        self.files.read_pieces(path, pieces)
+    }
+    fn create(&self, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
+        let quarantine = path.file_name().unwrap().to_str().unwrap().starts_with("quarantine.");
+        if quarantine && self.fails.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("no more files"));
+        }
+        self.files.create(path)
+    }
+    fn truncate(&self, path: &Path, length: u64) -> std::io::Result<()> {
+        self.files.truncate(path, length)
+    }
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.files.remove(path)
+    }
+}
+
+// R13: when the file of the records cannot be written after they were stored, they are not stored again, before a restart or
+// after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_written_after_a_retry_repeats_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Stubborn::default());
+    let start = async || {
+        let node = TestNode::on_disk(home.path(), Arc::clone(&disk) as Arc<dyn Disk>);
+        node.connect();
+        node.run().await;
+        node
+    };
+    let node = start().await;
+    for n in 0..50 {
+        aside(&node, &n.to_string()).await;
+    }
+    // The last one never maps, so that the file is written anew.
+    aside(&node, "").await;
+    disk.fails.store(true, Ordering::SeqCst);
+    let mapping = Mapping::on(&node);
+    mapping.mend();
+    for _ in 0..2 {
+        assert!(node.operator.retry_quarantine(all(), false).await.is_err(), "the file is not written");
+    }
+    node.kill().await;
+    let node = start().await;
+    let mapping = Mapping::on(&node);
+    mapping.mend();
+    assert!(node.operator.retry_quarantine(all(), false).await.is_err());
+    disk.fails.store(false, Ordering::SeqCst);
+    assert_eq!(retried(&node).await, (1, 0, 1));
+    node.operator.flush().await.unwrap();
+    assert_eq!(node.integers("t", "n"), (0..50).collect::<Vec<_>>());
 }
 
 // DUR-4: a damaged line costs itself, is kept, and stops nothing.
