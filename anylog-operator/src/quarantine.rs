@@ -464,7 +464,9 @@ impl Quarantine {
     /// The file of these records says so too.
     pub(crate) fn gone<'k>(&self, keys: impl Iterator<Item = &'k str>) {
         let mut unsettled = self.unsettled.lock();
-        keys.for_each(|key| drop(unsettled.0.remove(key)));
+        keys.for_each(|key| {
+            unsettled.0.remove(key);
+        });
     }
 
     /// The journal failed while it wrote a record that was to leave.
