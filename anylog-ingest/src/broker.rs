@@ -11,14 +11,22 @@
 //! * QoS 2 stores a message once per packet id until its PUBREL, over reconnects and restarts of the node as long as the session
 //!   is kept.
 //! * Sessions that outlive their connection, what waits for them and retained messages are on disk when [`Broker::keep_in`] says
-//!   where: a message that somebody waits for is there before its PUBACK or PUBREC ([`book`] tells what is durable when).
-//!   Messages of MQTT 5 expire.
+//!   where. Messages of MQTT 5 expire.
 //! * Pings are answered while the store is slow. Without a store, publishes with QoS 1 and 2 stay unacknowledged, those with QoS 0
 //!   are dropped and counted.
 //! * Everything is bounded: a packet ([`MAX_PACKET_BYTES`]), what a connection holds ([`MAX_PENDING`]), what all hold
 //!   ([`BUDGET_BYTES`](crate::intake::BUDGET_BYTES)), what waits for a client ([`MAX_QUEUE_BYTES`]) and for all
-//!   ([`MAX_QUEUES_BYTES`]), sessions ([`MAX_SESSIONS`]), packet ids without release ([`MAX_RECEIVED`]),
+//!   ([`MAX_QUEUES_BYTES`]), sessions ([`MAX_SESSIONS`]), packet ids without release ([`MAX_RECEIVED`]), filters
+//!   ([`MAX_FILTER_BYTES`]), connections ([`MAX_CONNECTIONS`]),
 //!   retained messages ([`MAX_RETAINED_BYTES`]).
+//!
+//! # What is on disk when
+//!
+//! * PUBACK, PUBREC: the rows; the message, when a session that outlives its connection subscribed to it, or when it is retained; the id
+//!   of a QoS 2 packet from such a session. What nobody stores and nobody waits for has only been passed on.
+//! * SUBACK, UNSUBACK, CONNACK: the subscription, and the session, when it outlives its connection.
+//! * PUBREL to a subscriber: that it has the message. PUBCOMP to a publisher: that the packet id is free.
+//! * That a subscriber acknowledged, or a client went away, is written soon after: a crash may send a message of QoS 1 again.
 //!
 //! # Non-guarantees
 //!
@@ -59,7 +67,7 @@ pub use codec::MAX_PACKET_BYTES;
 pub use connection::MAX_PENDING;
 use message::Message;
 pub use router::{MAX_RETAINED_BYTES, Router};
-pub use session::{MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED};
+pub use session::{MAX_FILTER_BYTES, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED};
 pub use statistics::EventCount;
 
 /// Connections at one time; further ones are closed.
@@ -89,6 +97,8 @@ pub struct BrokerUsage {
     pub sessions: usize,
     /// Filters that MQTT clients subscribed to.
     pub subscriptions: usize,
+    /// What they take in memory, in bytes.
+    pub filter_bytes: usize,
     /// Bytes of messages whose rows are being stored.
     pub held_bytes: usize,
     /// Messages that wait for MQTT clients.
@@ -152,6 +162,7 @@ impl Broker {
             connections: self.connections.load(Ordering::Relaxed),
             sessions: self.clients.len(),
             subscriptions: self.router.subscriptions(),
+            filter_bytes: self.clients.filter_bytes(),
             held_bytes: self.intake.budget.used(),
             queued,
             queued_bytes: self.clients.queued_bytes(),

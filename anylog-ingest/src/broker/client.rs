@@ -153,6 +153,11 @@ impl Clients {
         self.room.received()
     }
 
+    /// Bytes of the filters of all clients.
+    pub(super) fn filter_bytes(&self) -> usize {
+        self.room.filters()
+    }
+
     /// The book of sessions, when they are kept.
     pub(super) fn book(&self) -> Option<&Arc<Book>> {
         self.book.get()

@@ -36,10 +36,13 @@ pub const MAX_QUEUES_BYTES: usize = 128 * 1024 * 1024;
 /// Messages of QoS 1 and 2 that may be without the client's acknowledgement.
 const MAX_WINDOW: u16 = 64;
 
-/// Filters that one client may have, and their bytes.
-const MAX_FILTERS: (usize, usize) = (10_000, 1024 * 1024);
+/// Filters that one client may have, and what they may take in memory.
+const MAX_FILTERS: (usize, usize) = (10_000, 24 * 1024 * 1024);
 
-/// Packet ids of QoS 2 that all sessions together may hold without release; beyond it, who holds more than [`FAIR_RECEIVED`] goes.
+/// What the filters of all clients together may take in memory.
+pub const MAX_FILTER_BYTES: usize = 128 * 1024 * 1024;
+
+/// Packet ids of QoS 2 that all sessions together may hold without release; beyond it, who holds more than 64 goes.
 pub const MAX_RECEIVED: usize = 1_000_000;
 
 /// What a client may always hold.
@@ -129,29 +132,53 @@ struct Received {
     booked: bool,
 }
 
-/// What all sessions share: the bytes of messages that wait, and packet ids without release.
+/// What all sessions share: what they take of the bounds that hold for all together.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Room(Arc<AtomicUsize>, Arc<AtomicUsize>);
+pub(crate) struct Room(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes of messages that wait.
+    bytes: AtomicUsize,
+    /// Packet ids of QoS 2 without release.
+    received: AtomicUsize,
+    /// Bytes of filters.
+    filters: AtomicUsize,
+}
+
+fn take(of: &AtomicUsize, count: usize, bound: usize) -> bool {
+    let fits = |used: usize| (used + count <= bound).then_some(used + count);
+    of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+}
 
 impl Room {
-    /// Bytes in use.
+    /// Bytes of messages that wait for clients.
     pub(crate) fn used(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let fits = |used: usize| (used + bytes <= MAX_QUEUES_BYTES).then_some(used + bytes);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
-    }
-
-    fn give(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     /// Packet ids of QoS 2 without release.
     pub(crate) fn received(&self) -> usize {
-        self.1.load(Ordering::Relaxed)
+        self.0.received.load(Ordering::Relaxed)
     }
+
+    /// Bytes of filters.
+    pub(crate) fn filters(&self) -> usize {
+        self.0.filters.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        take(&self.0.bytes, bytes, MAX_QUEUES_BYTES)
+    }
+
+    fn give(&self, bytes: usize) {
+        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// About what a filter takes in memory: a branch of the tree for each level, itself here and in the book.
+fn filter_cost(filter: &str) -> usize {
+    512 + 3 * filter.len() + 512 * (1 + filter.bytes().filter(|byte| *byte == b'/').count())
 }
 
 #[derive(Debug)]
@@ -254,7 +281,8 @@ impl Session {
         let mut session = Self::new(room);
         session.kept = true;
         session.filters = kept.filters.iter().map(|(filter, options)| (filter.clone(), *options)).collect();
-        session.filter_bytes = kept.filters.keys().map(String::len).sum();
+        session.filter_bytes = kept.filters.keys().map(|filter| filter_cost(filter)).sum();
+        session.room.0.filters.fetch_add(session.filter_bytes, Ordering::Relaxed);
         session.next_sequence = kept.queue.last_key_value().map_or(0, |(last, _)| last + 1);
         for (at, (sequence, Waiting { message, qos, retain, taken })) in kept.queue.iter().enumerate() {
             let (sequence, booked) = (*sequence, true);
@@ -265,7 +293,7 @@ impl Session {
             }
             let again = at < usize::from(MAX_WINDOW);
             session.queue_bytes += message.cost();
-            session.room.0.fetch_add(message.cost(), Ordering::Relaxed);
+            session.room.0.bytes.fetch_add(message.cost(), Ordering::Relaxed);
             let message = Arc::clone(message);
             session.queue.push_back(Queued { message, qos: *qos, retain: *retain, sequence, booked, again });
         }
@@ -288,7 +316,7 @@ impl Session {
     fn receive(&mut self, id: u16, change: impl FnOnce(&mut Received)) {
         let before = self.received.len();
         change(self.received.entry(id).or_default());
-        self.room.1.fetch_add(self.received.len() - before, Ordering::Relaxed);
+        self.room.0.received.fetch_add(self.received.len() - before, Ordering::Relaxed);
     }
 
     /// The packet id of a message that was accepted, when a kept session holds it until its release.
@@ -306,7 +334,7 @@ impl Session {
     /// It is on stable storage that a packet id is free.
     pub(crate) fn released(&mut self, id: u16, actions: &mut Vec<Action>) {
         let known = self.received.remove(&id).is_some();
-        self.room.1.fetch_sub(usize::from(known), Ordering::Relaxed);
+        self.room.0.received.fetch_sub(usize::from(known), Ordering::Relaxed);
         if self.online {
             actions.push(Action::Send(Outgoing::PubComp(id, known)));
         }
@@ -522,12 +550,11 @@ impl Session {
                 codes.push(if self.version == Version::V5 { 0x8f } else { 0x80 });
             } else if filter.path.starts_with("$share/") {
                 codes.push(if self.version == Version::V5 { 0x9e } else { 0x80 });
-            } else if !self.has_room_for(&filter.path) {
+            } else if !self.take_room_for(&filter.path) {
                 codes.push(if self.version == Version::V5 { 0x97 } else { 0x80 });
             } else {
                 codes.push(filter.options.qos);
                 let existed = self.filters.insert(filter.path.clone(), filter.options).is_some();
-                self.filter_bytes += if existed { 0 } else { filter.path.len() };
                 accepted.push(Action::Subscribe { filter, existed });
             }
         }
@@ -541,9 +568,16 @@ impl Session {
         actions.extend(accepted);
     }
 
-    fn has_room_for(&self, filter: &str) -> bool {
-        let (filters, bytes) = MAX_FILTERS;
-        self.filters.contains_key(filter) || (self.filters.len() < filters && self.filter_bytes + filter.len() <= bytes)
+    fn take_room_for(&mut self, filter: &str) -> bool {
+        if self.filters.contains_key(filter) {
+            return true;
+        }
+        let ((filters, bytes), cost) = (MAX_FILTERS, filter_cost(filter));
+        let takes = self.filters.len() < filters
+            && self.filter_bytes + cost <= bytes
+            && take(&self.room.0.filters, cost, MAX_FILTER_BYTES);
+        self.filter_bytes += if takes { cost } else { 0 };
+        takes
     }
 
     /// An answer that goes when changes are on stable storage, or at once when the session is not kept.
@@ -558,7 +592,8 @@ impl Session {
             let known = self.filters.remove(&filter).is_some();
             codes.push(if known { 0 } else { 0x11 });
             if known {
-                self.filter_bytes -= filter.len();
+                self.filter_bytes -= filter_cost(&filter);
+                self.room.0.filters.fetch_sub(filter_cost(&filter), Ordering::Relaxed);
                 changes.push(Change::Unsubscribed(filter.clone()));
                 actions.push(Action::Unsubscribe(filter));
             }
@@ -570,7 +605,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.room.give(self.queue_bytes);
-        self.room.1.fetch_sub(self.received.len(), Ordering::Relaxed);
+        self.room.0.received.fetch_sub(self.received.len(), Ordering::Relaxed);
+        self.room.0.filters.fetch_sub(self.filter_bytes, Ordering::Relaxed);
     }
 }
 

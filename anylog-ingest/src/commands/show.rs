@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::broker::{
-    BrokerUsage, EventCount, MAX_CONNECTIONS, MAX_PENDING, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED,
-    MAX_RETAINED_BYTES, MAX_SESSIONS,
+    BrokerUsage, EventCount, MAX_CONNECTIONS, MAX_FILTER_BYTES, MAX_PENDING, MAX_QUEUE_BYTES, MAX_QUEUES_BYTES,
+    MAX_RECEIVED, MAX_RETAINED_BYTES, MAX_SESSIONS,
 };
 use crate::client::{BrokerAddress, MAX_WAITING, MessageClient};
 use crate::intake::BUDGET_BYTES;
@@ -42,6 +42,8 @@ pub(super) fn text(client: &MessageClient, detailed: bool, width: usize) -> Stri
     ];
     if let Some(id) = client.client_id() {
         lines.push(format!("Client ID:    {id}"));
+    }
+    if detailed || client.client_id().is_some() {
         lines.push(format!("Resubscribed: {}", client.resubscribed()));
     }
     if let Some(load) = client.load().filter(|_| detailed) {
@@ -291,10 +293,11 @@ pub(super) fn events(rows: &[EventCount]) -> Table {
 /// What the broker uses, and the bounds of it (R23).
 pub(super) fn usage(usage: &BrokerUsage) -> Table {
     let mut table = Table::new(["Resource", "In use", "Bound"]).title("Message Broker Resources");
-    let rows: [(&str, u128, Option<u128>); 15] = [
+    let rows: [(&str, u128, Option<u128>); 16] = [
         ("connections", wide(usage.connections), Some(wide(MAX_CONNECTIONS))),
         ("sessions", wide(usage.sessions), Some(wide(MAX_SESSIONS))),
         ("subscriptions of MQTT clients", wide(usage.subscriptions), None),
+        ("bytes of their filters", wide(usage.filter_bytes), Some(wide(MAX_FILTER_BYTES))),
         ("bytes being stored", wide(usage.held_bytes), Some(wide(BUDGET_BYTES))),
         ("bytes being stored per connection", 0, Some(wide(MAX_PENDING.1))),
         ("messages waiting for MQTT clients", wide(usage.queued), None),
@@ -323,6 +326,16 @@ pub(super) fn queues(usage: &BrokerUsage) -> Vec<QueueUse> {
         bytes("messages for MQTT clients", usage.queued_bytes, MAX_QUEUES_BYTES),
         bytes("retained messages", usage.retained_bytes, MAX_RETAINED_BYTES),
     ]
+}
+
+/// What waits for the store from other brokers, as the whole node shows it (R23).
+pub(super) fn client_queues(clients: &[Arc<MessageClient>]) -> Vec<QueueUse> {
+    let loads = clients.iter().filter_map(|client| Some((client, client.load()?)));
+    let queues = loads.map(|(client, load)| {
+        let name = format!("client {:04} of {}", client.id, client.broker);
+        QueueUse::bytes(name, load.bytes as u64, MAX_WAITING.1 as u64)
+    });
+    queues.collect()
 }
 
 fn wide(number: usize) -> u128 {

@@ -349,9 +349,35 @@ fn messages_expire_while_they_wait_and_tell_what_is_left() {
 
 // R23
 #[test]
+fn filters_are_bounded_in_bytes_and_freed() {
+    let room = Room::default();
+    let filter = |n: usize| {
+        let path = format!("{n}/{}", "x/".repeat(100));
+        Filter { path, options: SubscribeOptions::default() }
+    };
+    let mut sessions: Vec<Session> = (0..8).map(|_| Session::new(room.clone())).collect();
+    let mut accepted = 0;
+    for session in &mut sessions {
+        session.attach(Version::V4, u16::MAX, None);
+        for n in 0..1000 {
+            let actions = on(session, Incoming::Subscribe { id: 1, filters: vec![filter(n)] });
+            accepted += actions.iter().filter(|action| matches!(action, Action::Subscribe { .. })).count();
+        }
+    }
+    assert!(room.filters() <= MAX_FILTER_BYTES && room.filters() > MAX_FILTER_BYTES - 60_000, "{}", room.filters());
+    assert!((1500..4000).contains(&accepted), "{accepted}");
+    let before = room.filters();
+    on(&mut sessions[0], Incoming::Unsubscribe { id: 2, filters: vec![filter(0).path, filter(0).path] });
+    assert_eq!(room.filters(), before - filter_cost(&filter(0).path));
+    drop(sessions);
+    assert_eq!(room.filters(), 0);
+}
+
+// R23
+#[test]
 fn packets_without_release_are_bounded() {
     let room = Room::default();
-    room.1.store(MAX_RECEIVED, Ordering::Relaxed);
+    room.0.received.store(MAX_RECEIVED, Ordering::Relaxed);
     let mut session = Session::new(room.clone());
     session.attach(Version::V4, u16::MAX, None);
     for id in 1..=64 {
