@@ -45,7 +45,7 @@
 //! | [`mapping`] | messages to rows: columns of a topic, policies, raw capture |
 //! | [`topic`] | topic filters |
 //! | [`subscription`] | what becomes of a topic's messages, and the counts |
-//! | [`intake`] | the one way from a message to stored rows, and the error directory |
+//! | [`intake`] | the one way from a message to stored rows, or to the quarantine |
 //! | [`broker`] | the embedded MQTT broker |
 //! | [`client`] | message clients |
 //! | [`rest`] | rows in request bodies |

@@ -83,7 +83,7 @@
 //! | `replay` | the journal inside `connect dbms`; tombstones of dropped partitions |
 //! | `incoming`, `watch`, [`source_file`] | files that arrive whole; the watch directory; names and hashes |
 //! | `tables`, `publish` | tables found or made; policies for the network |
-//! | [`quarantine`] | rows that cannot be stored, with the reasons |
+//! | [`quarantine`], [`retry`] | rows and messages that cannot be stored, with the reasons; tried again |
 //! | [`thresholds`], [`stats`] | when segments are sealed; counters |
 //! | [`commands`](mod@commands) | all of it in the command language |
 
