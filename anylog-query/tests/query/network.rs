@@ -261,13 +261,21 @@ fn any_statement_over_any_nodes_is_that_of_one_database() {
         let places = proptest::collection::vec(0usize..3, rows.len());
         (Just(rows), places)
     });
-    let worlds = (placed, proptest::collection::vec(statements(), 25));
-    let mut runner = TestRunner::new(ProptestConfig { cases: 12, max_shrink_iters: 30, ..ProptestConfig::default() });
-    let outcome = runner.run(&worlds, |((rows, places), statements)| {
+    let drawn = prop_oneof![statements(), dialect()];
+    // One member of the cluster that has two may be away.
+    let worlds = (placed, proptest::collection::vec(drawn, 30), proptest::option::of(2011usize..2013));
+    // A failing case is printed with its rows and statements; more are drawn with PROPTEST_CASES.
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 12 };
+    let mut runner = TestRunner::new(ProptestConfig { cases, max_shrink_iters: 30, ..default });
+    let outcome = runner.run(&worlds, |((rows, places), statements, away)| {
         let of = |cluster: usize| -> Vec<Reading> {
             rows.iter().zip(&places).filter(|(_, place)| **place == cluster).map(|(row, _)| row.clone()).collect()
         };
         let net = Net::new(&[(of(0), 1), (of(1), 2), (of(2), 1)]);
+        if let Some(away) = away {
+            net.cut(&format!("10.0.0.2:{away}"));
+        }
         let world = World::by_day(&rows);
         for (sql, ordered) in statements {
             let plain = world.ask("plain", &sql).map_err(|error| TestCaseError::fail(format!("{sql}: {error}")))?;
@@ -279,6 +287,65 @@ fn any_statement_over_any_nodes_is_that_of_one_database() {
     if let Err(error) = outcome {
         panic!("{error}");
     }
+}
+
+/// What the dialect adds to SQL.
+fn dialect() -> impl Strategy<Value = (String, bool)> {
+    let select = |list: Vec<&'static str>| proptest::sample::select(list);
+    let filter = select(vec![
+        "",
+        " where value > 1",
+        " where device <> 'it''s' and (count > 1 or ok is null)",
+        " where timestamp >= '2026-10-28' and timestamp < '2026-11-08T12:00:00Z'",
+        " where device is null or lower(device) = 'd3'",
+        " where not (value between -10 and 10) or count % 3 = 1",
+        " where value > 5000000",
+    ]);
+    let unit = select(vec!["second", "minute", "hour", "day", "week", "month", "year", "hours", "days"]);
+    let period = (
+        select(vec!["hour", "day", "week", "month"]),
+        1u32..4,
+        select(vec!["now()", "'2026-11-03'", "'2026-10-31T10:00:00Z'"]),
+    );
+    let kept = select(vec!["", ", and value > 0", ", and device = 'd1' and count < 5"]);
+    let limit = select(vec!["", " limit 1", " limit 4", " limit 3 offset 2", " limit 0"]);
+    let aggregates = select(vec![
+        "count(*)",
+        "avg(value)::float(3) as v, count(value)",
+        "max(timestamp), min(device), range(count)",
+        "sum(value) / count(*) as mean, avg(value) * 2 as twice",
+        "count(distinct device), count(distinct count)",
+        "min(timestamp)::datetime(%Y-%m-%d) as day, max(ok)",
+    ]);
+    let order = select(vec![
+        "device desc, timestamp, count, value",
+        "value nulls last, timestamp, count, device",
+        "abs(value) desc, timestamp, count, device",
+        "ok, count desc, timestamp, value, device",
+        "timestamp desc, count, value, device",
+    ]);
+    prop_oneof![
+        (unit, 1u32..40, filter.clone(), aggregates.clone(), limit.clone()).prop_map(|(unit, n, filter, list, limit)| {
+            (format!("select increments({unit}, {n}, timestamp), {list} from t{filter}{limit}"), true)
+        }),
+        (filter.clone(), aggregates.clone()).prop_map(|(filter, list)| {
+            (format!("select increments(hour, 7, timestamp), device, {list} from t{filter} group by device order by device"), true)
+        }),
+        (period, kept, aggregates.clone()).prop_map(|((unit, n, at, ), kept, list)| {
+            (format!("select {list} from t where period({unit}, {n}, {at}, timestamp{kept})"), false)
+        }),
+        (filter.clone(), order, limit.clone()).prop_map(|(filter, order, limit)| {
+            (format!("select timestamp, value::str as shown, device, count::float(%1) as c from t{filter} order by {order}{limit}"), true)
+        }),
+        filter.clone().prop_map(|filter| {
+            (format!("select device, count, value from t{filter} order by count, value, device, timestamp limit 2 per device"), true)
+        }),
+        (filter.clone(), aggregates, limit).prop_map(|(filter, list, limit)| {
+            let group = "upper(coalesce(device, 'none'))";
+            (format!("select {group} as name, {list} from t{filter} group by {group} having count(*) > 1 order by name desc{limit}"), true)
+        }),
+        filter.prop_map(|filter| (format!("select distinct device, count % 2 = 0 as even from t{filter} order by even, device limit 4"), true)),
+    ]
 }
 
 const COUNT: &str = "run client () sql d format=json:list \"select count(*) as n from t\"";
