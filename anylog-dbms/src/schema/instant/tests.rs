@@ -143,3 +143,19 @@ fn usual_times_take_the_quick_way() {
         assert!(usual(other, false).is_none(), "{other}");
     }
 }
+
+// R15, R16: where the units meet.
+#[test]
+fn the_magnitude_of_an_epoch_decides_its_unit() {
+    for (number, expected) in [
+        ("99999999999", "5138-11-16T09:46:39Z"),
+        ("100000000000", "1973-03-03T09:46:40Z"),
+        ("99999999999999", "5138-11-16T09:46:39.999Z"),
+        ("100000000000000", "1973-03-03T09:46:40Z"),
+        ("99999999999999999", "5138-11-16T09:46:39.999999Z"),
+        ("100000000000000000", "1973-03-03T09:46:40Z"),
+        ("1", "1970-01-01T00:00:01Z"),
+    ] {
+        assert_eq!(epoch(number).map(|time| time.to_string()).as_deref(), Some(expected), "{number}");
+    }
+}
