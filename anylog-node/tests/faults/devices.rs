@@ -158,6 +158,7 @@ fn new_put(work: &Work, chance: &mut Chance) -> Unanswered {
 pub(crate) fn drop_files(root: &Path, work: &Work, mut chance: Chance, budget: u64) {
     let (prepared, watch) = (root.join("faults-prepared"), root.join("data/watch"));
     std::fs::create_dir_all(&prepared).unwrap();
+    std::fs::create_dir_all(&watch).unwrap();
     for _ in 0..budget {
         if work.stopped() {
             return;
