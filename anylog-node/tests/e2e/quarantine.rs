@@ -169,3 +169,33 @@ fn a_kill_in_the_middle_of_a_retry_repeats_nothing() {
     assert_eq!(readings(&node), (0..MESSAGES).collect::<Vec<_>>());
     assert_eq!(quarantine(&node)["records"], 0);
 }
+
+#[test]
+fn a_row_that_a_policy_does_not_map_stands_alone() {
+    // R13
+    let node = Operator::start();
+    let insert = |name: &str| {
+        let policy = json!({"mapping": {"id": "levels", "dbms": "test", "table": "levels", "readings": name, "schema": {
+            "level": {"type": "float", "bring": "[l]"}}}});
+        node.post(&format!("blockchain insert where policy = {policy} and local = true and master = !ledger_conn"))
+            .ok();
+    };
+    insert("r");
+    let headers = ["dbms: test", "table: levels", "mode: streaming", "instructions: levels"];
+    let body = r#"[{"r": [{"l": 1}, {"l": 2}]}, {"readings": [{"l": 3}]}, {"r": [{"l": 4}, {"l": "high"}]}]"#;
+    let answer = node.request("PUT", &headers, body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer = answer.json();
+    assert_eq!((&answer["AnyLog.stored"], node.count("levels")), (&json!(3), 3));
+    let refused: Vec<_> = answer["AnyLog.refused"].as_array().expect("a list").iter().collect();
+    assert_eq!(refused.len(), 2, "{answer}");
+    assert_eq!(
+        (&refused[0]["row"], &refused[0]["kind"]),
+        (&json!(2), &json!("mapping")),
+        "rows of the request are named"
+    );
+    assert_eq!((&refused[1]["row"], &refused[1]["column"]), (&json!(3), &json!("level")));
+    let none = node.request("PUT", &headers, r#"[{"other": 1}]"#);
+    assert_eq!(none.status, 400, "{}", none.body);
+    assert_eq!(quarantine(&node)["records"], 3);
+}
