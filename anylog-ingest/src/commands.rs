@@ -31,8 +31,13 @@ pub fn commands(ingest: Arc<Ingest>, listeners: Arc<Listeners>) -> Vec<Arc<dyn C
         servers.details(ServerKind::Broker).map_or_else(ProcessState::not_declared, ProcessState::running)
     });
     let broker = Arc::downgrade(&ingest.broker());
-    ingest.node().queues.register("broker", move || {
-        broker.upgrade().map(|broker| show::queues(&broker.usage())).unwrap_or_default()
+    ingest
+        .node()
+        .queues
+        .register("broker", move || broker.upgrade().map(|broker| show::queues(&broker.usage())).unwrap_or_default());
+    let clients = Arc::downgrade(&ingest);
+    ingest.node().queues.register("message clients", move || {
+        clients.upgrade().map(|ingest| show::client_queues(&ingest.clients())).unwrap_or_default()
     });
     let state = Arc::new(Ingestion { ingest, listeners });
     vec![
