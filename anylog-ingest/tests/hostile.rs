@@ -1,5 +1,7 @@
 //! The broker under clients that mean no good, and over a store that does not answer: bounded, and there for the others.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod support;
 
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! Wills of MQTT 5 that wait for their client (MQTT5 3.1.3.2.2), and messages that expire.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod support;
 
 use std::time::{Duration, Instant};

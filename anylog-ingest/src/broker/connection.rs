@@ -4,6 +4,8 @@
 //! only when the messages that it holds reach a bound, and then the client's own TCP window fills.
 
 mod answers;
+mod begin;
+mod run;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +13,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
-use futures_util::future::{join, join_all};
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,18 +21,19 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use answers::{Answer, Answers, MAX_ANSWERS};
+use begin::{accept, first_packet, refusal};
+use run::{Run, Stored, store};
 
 use super::Broker;
 use super::book::Record;
 use super::client::{Attached, Client};
-use super::codec::{self, CodecError, Connect, MAX_PACKET_BYTES, Outgoing, Version};
+use super::codec::{self, CodecError, MAX_PACKET_BYTES, Outgoing, Version};
 use super::message::Message;
 use super::routing::Routing;
 use super::session::{Action, Close, Outcome, Packet, Session, wants_retained};
 use super::statistics::{Event, PeerStatistics, Tally};
 use crate::Delivery;
-use crate::intake::{Inbound, Standing, Taken};
-use crate::subscription::Subscription;
+use crate::intake::Taken;
 
 /// How long a client may take for its first packet.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -39,17 +41,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a client may take nothing of what is sent to it.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The first packet of a client that has not connected yet.
-const MAX_CONNECT_BYTES: usize = 256 * 1024;
-
-/// The longest client identifier: it is part of every record of its session.
-const MAX_CLIENT_ID: usize = 1024;
-
 /// Messages, and their bytes, that one connection may hold while their rows are stored.
 pub const MAX_PENDING: (usize, usize) = (4096, 4 * 1024 * 1024);
-
-/// Messages, and their bytes, that are stored with one call.
-const MAX_RUN: (usize, usize) = (1024, 256 * 1024);
 
 /// The least and the most that one read takes: an idle connection holds little memory, a busy one is read in few calls.
 const READ_BYTES: (usize, usize) = (4 * 1024, 64 * 1024);
@@ -224,103 +217,6 @@ fn report(broker: &Broker, statistics: &PeerStatistics, event: Event, peer: Sock
     statistics.failure(event, broker.now(), ended.reason().unwrap_or(0x80), &text);
     tracing::warn!(%peer, client, reason = %text, "MQTT connection refused or broken");
     broker.node.errors.add(broker.now(), "message broker", "MQTT", format!("{peer} '{client}': {text}"));
-}
-
-async fn first_packet(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Connect, Ended> {
-    loop {
-        if let Some(&first) = buffer.first()
-            && first >> 4 != 1
-        {
-            return Err(CodecError::NotConnect.into());
-        }
-        if let Some(frame) = codec::frame(buffer, MAX_CONNECT_BYTES)? {
-            return Ok(codec::connect(frame)?);
-        }
-        if stream.read_buf(buffer).await? == 0 {
-            return Err(Ended::Closed);
-        }
-    }
-}
-
-type Refusal = (Option<(Version, Outgoing)>, Ended);
-
-/// Checks what a client asks for, and names one that has no name.
-fn accept(mut connect: Connect) -> Result<(Connect, Option<String>), Refusal> {
-    if connect.will.as_ref().is_some_and(|will| !crate::topic::valid_topic(&will.topic)) {
-        let ended = Ended::Violation(0x90, "the will's topic holds wildcards or is empty");
-        return Err((Some((connect.version, Outgoing::Refuse(5, 0x90))), ended));
-    }
-    if connect.client_id.len() > MAX_CLIENT_ID {
-        let ended = Ended::Violation(0x85, "a client id of more than 1024 bytes");
-        return Err((Some((connect.version, Outgoing::Refuse(2, 0x85))), ended));
-    }
-    if !connect.client_id.is_empty() {
-        return Ok((connect, None));
-    }
-    if connect.version == Version::V4 && !connect.clean {
-        // MQTT-3.1.3-8
-        let ended = Ended::Violation(0x85, "no client id, but a session that is to be kept");
-        return Err((Some((connect.version, Outgoing::Refuse(2, 0x85))), ended));
-    }
-    let id = super::fresh_client_id();
-    connect.client_id.clone_from(&id);
-    Ok((connect, Some(id)))
-}
-
-/// What a client is told whose first packet was no good (MQTT-3.1.2-2).
-fn refusal(ended: &Ended) -> Option<(Version, Outgoing)> {
-    match ended {
-        Ended::Codec(CodecError::Protocol { level, .. }) => {
-            let version = if *level > 4 { Version::V5 } else { Version::V4 };
-            Some((version, Outgoing::Refuse(1, 0x84)))
-        }
-        _ => None,
-    }
-}
-
-/// Messages of one topic client that came together and are stored together.
-#[derive(Default)]
-struct Run {
-    mappings: Vec<Arc<Subscription>>,
-    /// None for messages that nobody waits for; all of a run are alike.
-    tickets: Vec<Option<u64>>,
-    messages: Vec<Message>,
-    /// For each message: the QoS 2 packet of a kept session, and whether it was sent before.
-    packets: Vec<Option<(Delivery, bool)>>,
-    /// Which messages are on their way into the book.
-    routings: Vec<(usize, Routing)>,
-    bytes: usize,
-}
-
-impl Run {
-    fn standing(&self) -> Standing {
-        if self.tickets.iter().any(Option::is_some) { Standing::Acknowledged } else { Standing::Volatile }
-    }
-
-    /// Whether another message may go with these.
-    fn takes(&self, ticket: Option<u64>, message: &Message, mappings: &[Arc<Subscription>]) -> bool {
-        let known = self.mappings.iter().map(Arc::as_ptr);
-        self.messages.len() < MAX_RUN.0
-            && self.bytes + message.cost() <= MAX_RUN.1
-            && self.tickets.last().is_none_or(|last| last.is_some() == ticket.is_some())
-            && known.eq(mappings.iter().map(Arc::as_ptr))
-    }
-
-    /// The mappings of a message, when they are known from the one before it.
-    fn mappings_of(&self, topic: &str) -> Option<&[Arc<Subscription>]> {
-        let last = self.messages.last()?;
-        (last.topic == topic).then_some(&self.mappings)
-    }
-}
-
-/// Messages whose rows are stored.
-struct Stored {
-    tickets: Vec<Option<u64>>,
-    bytes: usize,
-    /// What became of each.
-    taken: Vec<Taken>,
-    /// Packet ids that are in the book, with all that the message waits for.
-    booked: Vec<u16>,
 }
 
 struct Connection<'b> {
@@ -669,62 +565,4 @@ impl<'b> Connection<'b> {
             self.actions.clear();
         }
     }
-}
-
-/// Stores messages that came together, and waits until those that wait for somebody are in the book.
-async fn store(broker: &Broker, mut run: Run, gone: CancellationToken) -> Stored {
-    let _held = broker.intake.budget.hold(run.bytes);
-    let routings = std::mem::take(&mut run.routings);
-    let routed = join_all(routings.into_iter().map(|(at, routing)| {
-        let gone = gone.clone();
-        async move { (at, routing.settle(&gone).await) }
-    }));
-    let (mut taken, routed) = join(store_rows(broker, &run, &gone), routed).await;
-    let mut booked = Vec::new();
-    for (at, routed) in routed {
-        if !routed {
-            taken[at] = Taken::Abandoned;
-        } else if let Some((delivery, _)) = &run.packets[at] {
-            booked.push(delivery.packet);
-        }
-    }
-    Stored { tickets: run.tickets, bytes: run.bytes, taken, booked }
-}
-
-async fn store_rows(broker: &Broker, run: &Run, gone: &CancellationToken) -> Vec<Taken> {
-    let mut taken = vec![Taken::Settled; run.messages.len()];
-    if run.mappings.is_empty() {
-        return taken;
-    }
-    let Some(held) = held(broker, run, gone).await else { return vec![Taken::Abandoned; run.messages.len()] };
-    let which: Vec<usize> = (0..run.messages.len()).filter(|at| !held.contains(at)).collect();
-    let messages: Vec<Inbound<'_>> = which
-        .iter()
-        .map(|at| {
-            let message = &run.messages[*at];
-            let delivery = run.packets[*at].as_ref().map(|(delivery, _)| delivery.clone());
-            Inbound { topic: &message.topic, payload: &message.payload, delivery }
-        })
-        .collect();
-    let stored = broker.intake.take_many(&run.mappings, &messages, run.standing(), gone).await;
-    which.into_iter().zip(stored).for_each(|(at, stored)| taken[at] = stored);
-    taken
-}
-
-/// Messages whose rows the store has from before a restart: their packets come again. None when the connection has gone before
-/// a store could be asked.
-async fn held(broker: &Broker, run: &Run, gone: &CancellationToken) -> Option<Vec<usize>> {
-    let again = run.packets.iter().enumerate().filter_map(|(at, packet)| match packet {
-        Some((delivery, true)) => Some((at, delivery)),
-        _ => None,
-    });
-    let again: Vec<(usize, &Delivery)> = again.collect();
-    if again.is_empty() {
-        return Some(Vec::new());
-    }
-    let sink = tokio::select! {
-        sink = broker.intake.slot().mounted() => sink,
-        () = gone.cancelled() => return None,
-    };
-    Some(again.into_iter().filter(|(_, delivery)| sink.holds(delivery)).map(|(at, _)| at).collect())
 }

@@ -15,10 +15,11 @@
 //!   of a message follows from its place in the queue, so that it is the same after a restart.
 
 mod outbound;
+mod room;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
@@ -26,24 +27,18 @@ use super::book::state::{Kept, Waiting};
 use super::codec::{Filter, Incoming, Outgoing, RECEIVE_MAXIMUM, Retained, SubscribeOptions, Version};
 use super::message::Message;
 use crate::topic;
+pub(crate) use room::Room;
+pub use room::{MAX_FILTER_BYTES, MAX_QUEUES_BYTES, MAX_RECEIVED};
+use room::{filter_cost, take};
 
 /// Bytes of messages that may wait for one client, or for its acknowledgement.
 pub const MAX_QUEUE_BYTES: usize = 8 * 1024 * 1024;
-
-/// Bytes of messages that may wait for all clients together.
-pub const MAX_QUEUES_BYTES: usize = 128 * 1024 * 1024;
 
 /// Messages of QoS 1 and 2 that may be without the client's acknowledgement.
 const MAX_WINDOW: u16 = 64;
 
 /// Filters that one client may have, and what they may take in memory.
 const MAX_FILTERS: (usize, usize) = (10_000, 24 * 1024 * 1024);
-
-/// What the filters of all clients together may take in memory.
-pub const MAX_FILTER_BYTES: usize = 128 * 1024 * 1024;
-
-/// Packet ids of QoS 2 that all sessions together may hold without release; beyond it, who holds more than 64 goes.
-pub const MAX_RECEIVED: usize = 1_000_000;
 
 /// What a client may always hold.
 const FAIR_RECEIVED: usize = 64;
@@ -130,55 +125,6 @@ struct Received {
     complete: bool,
     /// It is in the book.
     booked: bool,
-}
-
-/// What all sessions share: what they take of the bounds that hold for all together.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Room(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    /// Bytes of messages that wait.
-    bytes: AtomicUsize,
-    /// Packet ids of QoS 2 without release.
-    received: AtomicUsize,
-    /// Bytes of filters.
-    filters: AtomicUsize,
-}
-
-fn take(of: &AtomicUsize, count: usize, bound: usize) -> bool {
-    let fits = |used: usize| (used + count <= bound).then_some(used + count);
-    of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
-}
-
-impl Room {
-    /// Bytes of messages that wait for clients.
-    pub(crate) fn used(&self) -> usize {
-        self.0.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Packet ids of QoS 2 without release.
-    pub(crate) fn received(&self) -> usize {
-        self.0.received.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of filters.
-    pub(crate) fn filters(&self) -> usize {
-        self.0.filters.load(Ordering::Relaxed)
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        take(&self.0.bytes, bytes, MAX_QUEUES_BYTES)
-    }
-
-    fn give(&self, bytes: usize) {
-        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// About what a filter takes in memory: a branch of the tree for each level, itself here and in the book.
-fn filter_cost(filter: &str) -> usize {
-    512 + 3 * filter.len() + 512 * (1 + filter.bytes().filter(|byte| *byte == b'/').count())
 }
 
 #[derive(Debug)]

@@ -92,7 +92,8 @@ impl<'r> Run<'r> {
 
     fn map(&self, mapper: &Mapper, which: Vec<usize>) -> Mapped<'r> {
         let mut parts = Parts::at(self.now);
-        let (mut owners, mut failures): (Vec<Vec<(usize, usize)>>, Vec<(usize, Failure<'r>)>) = Default::default();
+        let mut owners: Vec<Vec<(usize, usize)>> = Vec::new();
+        let mut failures: Vec<(usize, Failure<'r>)> = Vec::new();
         let (mut good, mut deliveries) = (0, Vec::new());
         let mut messages: Vec<MessageRows> = Vec::with_capacity(which.len());
         let mut topic: Option<(&str, Arc<str>)> = None;

@@ -1,0 +1,119 @@
+//! Messages that came with one read: stored with one call, and acknowledged together.
+
+use std::sync::Arc;
+
+use futures_util::future::{join, join_all};
+use tokio_util::sync::CancellationToken;
+
+use crate::Delivery;
+use crate::broker::Broker;
+use crate::broker::message::Message;
+use crate::broker::routing::Routing;
+use crate::intake::{Inbound, Standing, Taken};
+use crate::subscription::Subscription;
+
+/// Messages, and their bytes, that are stored with one call.
+const MAX_RUN: (usize, usize) = (1024, 256 * 1024);
+
+/// Messages of one topic client that came together and are stored together.
+#[derive(Default)]
+pub(super) struct Run {
+    pub(super) mappings: Vec<Arc<Subscription>>,
+    /// None for messages that nobody waits for; all of a run are alike.
+    pub(super) tickets: Vec<Option<u64>>,
+    pub(super) messages: Vec<Message>,
+    /// For each message: the QoS 2 packet of a kept session, and whether it was sent before.
+    pub(super) packets: Vec<Option<(Delivery, bool)>>,
+    /// Which messages are on their way into the book.
+    pub(super) routings: Vec<(usize, Routing)>,
+    pub(super) bytes: usize,
+}
+
+impl Run {
+    fn standing(&self) -> Standing {
+        if self.tickets.iter().any(Option::is_some) { Standing::Acknowledged } else { Standing::Volatile }
+    }
+
+    /// Whether another message may go with these.
+    pub(super) fn takes(&self, ticket: Option<u64>, message: &Message, mappings: &[Arc<Subscription>]) -> bool {
+        let known = self.mappings.iter().map(Arc::as_ptr);
+        self.messages.len() < MAX_RUN.0
+            && self.bytes + message.cost() <= MAX_RUN.1
+            && self.tickets.last().is_none_or(|last| last.is_some() == ticket.is_some())
+            && known.eq(mappings.iter().map(Arc::as_ptr))
+    }
+
+    /// The mappings of a message, when they are known from the one before it.
+    pub(super) fn mappings_of(&self, topic: &str) -> Option<&[Arc<Subscription>]> {
+        let last = self.messages.last()?;
+        (last.topic == topic).then_some(&self.mappings)
+    }
+}
+
+/// Messages whose rows are stored.
+pub(super) struct Stored {
+    pub(super) tickets: Vec<Option<u64>>,
+    pub(super) bytes: usize,
+    /// What became of each.
+    pub(super) taken: Vec<Taken>,
+    /// Packet ids that are in the book, with all that the message waits for.
+    pub(super) booked: Vec<u16>,
+}
+
+/// Stores messages that came together, and waits until those that wait for somebody are in the book.
+pub(super) async fn store(broker: &Broker, mut run: Run, gone: CancellationToken) -> Stored {
+    let _held = broker.intake.budget.hold(run.bytes);
+    let routings = std::mem::take(&mut run.routings);
+    let routed = join_all(routings.into_iter().map(|(at, routing)| {
+        let gone = gone.clone();
+        async move { (at, routing.settle(&gone).await) }
+    }));
+    let (mut taken, routed) = join(store_rows(broker, &run, &gone), routed).await;
+    let mut booked = Vec::new();
+    for (at, routed) in routed {
+        if !routed {
+            taken[at] = Taken::Abandoned;
+        } else if let Some((delivery, _)) = &run.packets[at] {
+            booked.push(delivery.packet);
+        }
+    }
+    Stored { tickets: run.tickets, bytes: run.bytes, taken, booked }
+}
+
+async fn store_rows(broker: &Broker, run: &Run, gone: &CancellationToken) -> Vec<Taken> {
+    let mut taken = vec![Taken::Settled; run.messages.len()];
+    if run.mappings.is_empty() {
+        return taken;
+    }
+    let Some(held) = held(broker, run, gone).await else { return vec![Taken::Abandoned; run.messages.len()] };
+    let which: Vec<usize> = (0..run.messages.len()).filter(|at| !held.contains(at)).collect();
+    let messages: Vec<Inbound<'_>> = which
+        .iter()
+        .map(|at| {
+            let message = &run.messages[*at];
+            let delivery = run.packets[*at].as_ref().map(|(delivery, _)| delivery.clone());
+            Inbound { topic: &message.topic, payload: &message.payload, delivery }
+        })
+        .collect();
+    let stored = broker.intake.take_many(&run.mappings, &messages, run.standing(), gone).await;
+    which.into_iter().zip(stored).for_each(|(at, stored)| taken[at] = stored);
+    taken
+}
+
+/// Messages whose rows the store has from before a restart: their packets come again. None when the connection has gone before
+/// a store could be asked.
+async fn held(broker: &Broker, run: &Run, gone: &CancellationToken) -> Option<Vec<usize>> {
+    let again = run.packets.iter().enumerate().filter_map(|(at, packet)| match packet {
+        Some((delivery, true)) => Some((at, delivery)),
+        _ => None,
+    });
+    let again: Vec<(usize, &Delivery)> = again.collect();
+    if again.is_empty() {
+        return Some(Vec::new());
+    }
+    let sink = tokio::select! {
+        sink = broker.intake.slot().mounted() => sink,
+        () = gone.cancelled() => return None,
+    };
+    Some(again.into_iter().filter(|(_, delivery)| sink.holds(delivery)).map(|(at, _)| at).collect())
+}
