@@ -18,7 +18,7 @@ use crate::sink::{Delivery, SinkError, SinkSlot, Unmapped};
 use crate::subscription::{Subscription, Treatment};
 
 /// Bytes of messages that all connections together may hold while their rows are stored.
-pub const BUDGET_BYTES: usize = 64 * 1024 * 1024;
+pub const BUDGET_BYTES: usize = 16 * 1024 * 1024;
 
 /// First and longest pause before rows are offered to the store again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));

@@ -5,6 +5,9 @@
 //! so a repeated attempt continues where the last one stopped. Then it is archived and its number of rows is registered.
 //! A file whose content came before is refused.
 
+mod rows;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,24 +17,30 @@ use anylog_dbms::{NewFile, SegmentId, Target, TsdError, TsdFile, TsdStore, TsdUp
 use anylog_ingest::{RefusedRow, SinkError, SourceFile};
 use jiff::Timestamp;
 use md5::{Digest, Md5};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinHandle;
 
 use crate::OperatorError;
 use crate::apply::{Batch, apply};
-use crate::archive;
+use crate::archive::{self, ArchiveFile};
 use crate::disk::{sync_directory, write_durably};
 use crate::error::file_error;
 use crate::fit::Fitted;
 use crate::journal::record::SegmentHeader;
 use crate::quarantine::{Problem, QuarantinedRow, key};
-use crate::source_file::{SourceKind, SourceName, content_hash, registered};
-use crate::store::{MEMORY_LIMIT, Settings, Shared};
+use crate::source_file::{ContentHash, SourceKind, SourceName, content_hash, registered};
+use crate::store::{Settings, Shared};
 use crate::tables::blocking;
 
 /// How long a file waits for another task that stores the same content.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Rows that are applied by one transaction.
+/// Rows that are applied by one transaction, and about the most bytes that they have.
 const CHUNK_ROWS: usize = 5000;
+const CHUNK_BYTES: usize = 1 << 20;
+/// What is held of a file at one time: chunks that are read, converted and stored.
+const FILE_BYTES: u32 = 4 << 20;
+/// Rows, and about the most bytes of them, from which the types of a new table are told.
+const SAMPLE: (usize, usize) = (10_000, 2 << 20);
 
 /// A file that is stored.
 #[derive(Debug)]
@@ -44,32 +53,25 @@ pub(crate) struct StoredFile {
 
 /// Stores a file that came over REST.
 pub(crate) async fn put(shared: &Arc<Shared>, file: SourceFile) -> Result<StoredFile, OperatorError> {
-    let mut content = Vec::with_capacity(file.rows.iter().map(|row| row.len() + 1).sum());
-    for row in &file.rows {
+    let SourceFile { dbms, table, source, instructions, rows, origin } = file;
+    let mut content = Vec::with_capacity(rows.iter().map(|row| row.len() + 1).sum());
+    for row in rows {
         content.extend_from_slice(row.as_bytes());
         content.push(b'\n');
     }
-    let name = SourceName {
-        hash: content_hash(&file.dbms, &file.table, &[&content]),
-        dbms: file.dbms,
-        table: file.table,
-        source: file.source,
-        instructions: file.instructions,
-        registration: None,
-        kind: SourceKind::Json,
-        compressed: false,
-    };
+    let hash = content_hash(&dbms, &table, &[&content]);
+    let (registration, kind, compressed) = (None, SourceKind::Json, false);
+    let name = SourceName { dbms, table, source, hash, instructions, registration, kind, compressed };
     let path = shared.settings().prep_dir.join(name.plain());
     shared.check_space()?;
-    let _permit = memory(shared, content.len()).await?;
+    let _permit = memory(shared).await?;
     let work = InWork::wait(shared, &name.hash).await?;
-    let (writing, bytes) = (path.clone(), content);
-    let content = blocking(move || {
-        write_durably(&writing, &bytes).map_err(file_error(&writing))?;
-        Ok::<_, OperatorError>(bytes)
-    })
-    .await?;
-    let result = store(shared, name, path.clone(), content, &file.origin).await;
+    let writing = path.clone();
+    blocking(move || write_durably(&writing, &content).map_err(file_error(&writing))).await?;
+    let result = match check(&path, &name).await {
+        Ok(checked) => store(shared, name, path.clone(), checked, &origin).await,
+        Err(error) => Err(error),
+    };
     drop(work);
     if result.is_err() && path.exists() {
         // Nothing was promised for a file that did not make it to the watch directory.
@@ -86,24 +88,51 @@ pub(crate) async fn take(shared: &Arc<Shared>, path: &Path) -> Result<StoredFile
         let reason = "files of SQL statements are not taken".to_owned();
         return Err(OperatorError::FileName { name: file_name, reason });
     }
-    let length = std::fs::metadata(path).map_err(file_error(path))?.len();
-    let _permit = memory(shared, usize::try_from(length).unwrap_or(usize::MAX)).await?;
-    let (reading, compressed) = (path.to_owned(), name.compressed);
-    let content = blocking(move || {
-        let bytes = std::fs::read(&reading).map_err(file_error(&reading))?;
-        if compressed { archive::unpack(&file_name, &bytes) } else { Ok(bytes) }
-    })
-    .await?;
-    name.hash = content_hash(&name.dbms, &name.table, &[&content]);
+    let _permit = memory(shared).await?;
+    let checked = check(path, &name).await?;
+    name.hash.clone_from(&checked.hash);
     let _work = InWork::begin(shared, &name.hash)?;
     let origin = format!("file {}", name.plain());
-    store(shared, name, path.to_owned(), content, &origin).await
+    store(shared, name, path.to_owned(), checked, &origin).await
 }
 
-/// Room for a file's content, in the same bound as rows of messages.
-async fn memory(shared: &Arc<Shared>, bytes: usize) -> Result<OwnedSemaphorePermit, OperatorError> {
-    let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
-    let room = Arc::clone(&shared.memory).acquire_many_owned(wanted).await;
+/// What a first reading says of a file.
+struct Checked {
+    hash: String,
+    rows: usize,
+    /// The first rows, for a table that is not known yet.
+    sample: Vec<String>,
+}
+
+/// Reads a file through before anything of it is stored: a file is stored whole or not at all, and once.
+async fn check(path: &Path, name: &SourceName) -> Result<Checked, OperatorError> {
+    let (path, name) = (path.to_owned(), name.clone());
+    blocking(move || {
+        let (mut hash, mut rows, mut sample, mut length) =
+            (ContentHash::new(&name.dbms, &name.table), 0, Vec::new(), 0);
+        let bytes = |bytes: &[u8]| {
+            hash.update(bytes);
+            Ok(())
+        };
+        rows::read(&path, name.compressed, bytes, |row| {
+            rows += 1;
+            if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(row) {
+                return Err(OperatorError::Content { name: name.plain(), reason: format!("row {rows}: {error}") });
+            }
+            if sample.len() < SAMPLE.0 && length < SAMPLE.1 {
+                length += row.len();
+                sample.push(row.to_owned());
+            }
+            Ok(())
+        })?;
+        Ok::<_, OperatorError>(Checked { hash: hash.of_file(), rows, sample })
+    })
+    .await
+}
+
+/// Room for the part of a file that is held, in the same bound as rows of messages.
+async fn memory(shared: &Arc<Shared>) -> Result<OwnedSemaphorePermit, OperatorError> {
+    let room = Arc::clone(&shared.memory).acquire_many_owned(FILE_BYTES).await;
     room.map_err(|_| OperatorError::NotRunning)
 }
 
@@ -155,7 +184,7 @@ async fn store(
     shared: &Arc<Shared>,
     mut name: SourceName,
     path: PathBuf,
-    content: Vec<u8>,
+    checked: Checked,
     origin: &str,
 ) -> Result<StoredFile, OperatorError> {
     let settings = shared.settings();
@@ -164,17 +193,17 @@ async fn store(
         // A file that has begun is promised whole, whatever goes to the quarantine; so it does not begin.
         return Err(OperatorError::QuarantineFull { bytes: held, limit });
     }
-    let rows = read_rows(&name.plain(), &content)?;
+    let Checked { rows: count, sample, .. } = checked;
     // The table comes first: a file that cannot be stored must not be registered.
-    shared.tables.ensure(&name.dbms, &name.table, &rows, &[]).await?;
+    shared.tables.ensure(&name.dbms, &name.table, &sample, &[]).await?;
+    drop(sample);
     let registered_as = register(shared, &settings, &name, &path).await?;
     if let Some(file_id) = registered_as.file_id {
         name.registration = Some(registered(&registered_as.member, file_id, registered_as.time));
     }
     let path = settle(&settings, &name, path).await?;
-    let count = rows.len();
-    let refused = apply_rows(shared, &name, &registered_as, rows, origin).await?;
-    finish(shared, &settings, &name, &registered_as, path, content, count - refused.len()).await?;
+    let (refused, archived) = apply_rows(shared, &settings, &name, &registered_as, &path, origin).await?;
+    finish(shared, &settings, &name, &registered_as, path, archived, count - refused.len()).await?;
     let now = shared.now();
     shared.stats.table(&name.dbms, &name.table, |stats| {
         let stored = (count - refused.len()) as u64;
@@ -188,33 +217,6 @@ async fn store(
         stats.last_insert = Some(now);
     });
     Ok(StoredFile { hash: name.hash, rows: count - refused.len(), refused })
-}
-
-/// The rows of a file: JSON objects one after the other, each on one line or on several, or lists of them.
-fn read_rows(name: &str, content: &[u8]) -> Result<Vec<String>, OperatorError> {
-    let wrong = |reason: String| OperatorError::Content { name: name.to_owned(), reason };
-    let text = std::str::from_utf8(content).map_err(|error| wrong(error.to_string()))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut rows = Vec::new();
-    for value in serde_json::Deserializer::from_str(text).into_iter::<&serde_json::value::RawValue>() {
-        let raw = value.map_err(|error| wrong(error.to_string()))?.get();
-        if raw.starts_with('[') {
-            let list: Vec<&serde_json::value::RawValue> =
-                serde_json::from_str(raw).map_err(|error| wrong(error.to_string()))?;
-            rows.extend(list.iter().map(|row| one_line(row.get())));
-        } else {
-            rows.push(one_line(raw));
-        }
-    }
-    if rows.is_empty() {
-        return Err(wrong("it holds no rows".into()));
-    }
-    Ok(rows)
-}
-
-/// Line ends in a JSON text stand only between tokens, where a blank does as well.
-fn one_line(text: &str) -> String {
-    if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text.to_owned() }
 }
 
 async fn register(
@@ -355,32 +357,88 @@ fn segment_of(name: &SourceName, registered: &Registered) -> SegmentHeader {
     }
 }
 
+/// Applies the rows of a file in chunks: while one is stored, the next is converted, and the one behind it is read and packed for
+/// the archive. Returns the rows that were refused, and the archived file that still lacks its name.
 async fn apply_rows(
     shared: &Arc<Shared>,
+    settings: &Settings,
     name: &SourceName,
     registered: &Registered,
-    rows: Vec<String>,
+    path: &Path,
     origin: &str,
-) -> Result<Vec<RefusedRow>, OperatorError> {
+) -> Result<(Vec<RefusedRow>, Option<ArchiveFile>), OperatorError> {
     let header = Arc::new(segment_of(name, registered));
     if registered.resumed {
         let (shared, id) = (Arc::clone(shared), header.id);
         blocking(move || shared.quarantine.recall(id)).await?;
     }
     let origin: Arc<str> = Arc::from(origin);
+    let (sender, mut chunks) = mpsc::channel(1);
+    let (reading, compressed) = (path.to_owned(), name.compressed);
+    let archived = archive_file(settings, &header)?;
+    let reader = tokio::task::spawn_blocking(move || read_chunks(&reading, compressed, archived, &sender));
     let mut refused = Vec::new();
-    let mut rows = rows.into_iter();
+    let mut applying: Option<JoinHandle<Result<Vec<RefusedRow>, OperatorError>>> = None;
     let mut before = 0;
-    loop {
-        let chunk: Vec<String> = rows.by_ref().take(CHUNK_ROWS).collect();
-        if chunk.is_empty() {
-            return Ok(refused);
-        }
+    while let Some(chunk) = chunks.recv().await {
         let count = chunk.len();
         let fitted = shared.fit(&name.dbms, &name.table, chunk, &[], registered.time).await?;
+        if let Some(applying) = applying.take() {
+            refused.extend(ended(applying).await?);
+        }
         let (shared, header, origin) = (Arc::clone(shared), Arc::clone(&header), Arc::clone(&origin));
-        refused.extend(blocking(move || apply_chunk(&shared, &header, fitted, before, &origin)).await?);
+        applying = Some(tokio::task::spawn_blocking(move || apply_chunk(&shared, &header, fitted, before, &origin)));
         before += count;
+    }
+    if let Some(applying) = applying.take() {
+        refused.extend(ended(applying).await?);
+    }
+    Ok((refused, ended(reader).await?))
+}
+
+async fn ended<T>(task: JoinHandle<Result<T, OperatorError>>) -> Result<T, OperatorError> {
+    let failed = |error| OperatorError::from(SinkError::Failed { reason: format!("a task of a file ended: {error}") });
+    task.await.unwrap_or_else(|error| Err(failed(error)))
+}
+
+/// The file in which the content is kept, when it is.
+fn archive_file(settings: &Settings, header: &SegmentHeader) -> Result<Option<ArchiveFile>, OperatorError> {
+    let directory = match (settings.archive, settings.compress) {
+        (true, _) => archive::day_directory(&settings.archive_dir, header.opened),
+        (false, true) => settings.backup_dir.clone(),
+        (false, false) => return Ok(None),
+    };
+    ArchiveFile::begin(&directory, &header.id.to_string(), settings.compress).map(Some)
+}
+
+/// Reads a file again and hands on its rows in chunks.
+fn read_chunks(
+    path: &Path,
+    compressed: bool,
+    mut archived: Option<ArchiveFile>,
+    chunks: &mpsc::Sender<Vec<String>>,
+) -> Result<Option<ArchiveFile>, OperatorError> {
+    let (mut chunk, mut length) = (Vec::with_capacity(CHUNK_ROWS), 0);
+    // Who receives them may have failed, which it says itself.
+    let send = |chunk| chunks.blocking_send(chunk).map_err(|_| OperatorError::NotRunning);
+    let bytes = |bytes: &[u8]| archived.as_mut().map_or(Ok(()), |file| file.write(bytes));
+    let read = rows::read(path, compressed, bytes, |row| {
+        length += row.len();
+        chunk.push(row.to_owned());
+        if chunk.len() == CHUNK_ROWS || length > CHUNK_BYTES {
+            length = 0;
+            send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK_ROWS)))?;
+        }
+        Ok(())
+    });
+    match read.and_then(|()| if chunk.is_empty() { Ok(()) } else { send(std::mem::take(&mut chunk)) }) {
+        Ok(()) => Ok(archived),
+        Err(error) => {
+            if let Some(file) = archived {
+                file.discard();
+            }
+            Err(error)
+        }
     }
 }
 
@@ -405,9 +463,16 @@ fn apply_chunk(
     // The file is registered: its rows are as good as promised, and it is taken up again after a crash.
     shared.quarantine.add_promised(aside)?;
     let mut batches: Vec<Batch> = Vec::new();
+    let mut marks: HashMap<Option<String>, u64> = HashMap::new();
     for mut run in fitted.runs {
-        let target = Target { table: header.table.clone(), partition: run.partition.clone() };
-        let mark = fitted.table.database.dbms().applied(&target, header.id)?.unwrap_or(0);
+        let mark = match marks.get(&run.partition) {
+            Some(mark) => *mark,
+            None => {
+                let target = Target { table: header.table.clone(), partition: run.partition.clone() };
+                let mark = fitted.table.database.dbms().applied(&target, header.id)?.unwrap_or(0);
+                *marks.entry(run.partition.clone()).or_insert(mark)
+            }
+        };
         for row in &mut run.rows {
             row.position += before;
             row.ordinal = row.position as u64 + 1;
@@ -443,21 +508,18 @@ async fn finish(
     name: &SourceName,
     registered: &Registered,
     path: PathBuf,
-    content: Vec<u8>,
+    archived: Option<ArchiveFile>,
     rows: usize,
 ) -> Result<(), OperatorError> {
     let segment = segment_of(name, registered).id;
     let (shared, settings) = (Arc::clone(shared), settings.clone());
     let (plain, dbms) = (name.plain(), name.dbms.clone());
-    let (table, file_id, time) = (registered.table.clone(), registered.file_id, registered.time);
+    let (table, file_id) = (registered.table.clone(), registered.file_id);
     blocking(move || {
         let database = shared.catalog.get(&dbms)?;
         database.dbms().sync()?;
-        if settings.archive {
-            let directory = archive::day_directory(&settings.archive_dir, time);
-            archive::write(&directory, &plain, &content, settings.compress)?;
-        } else if settings.compress {
-            archive::write(&settings.backup_dir, &plain, &content, true)?;
+        if let Some(file) = archived {
+            file.finish(&plain)?;
         }
         if let (Some(store), Some(file_id)) = (&settings.tsd, file_id) {
             store.update(&table, file_id, &TsdUpdate { rows: Some(rows as u64), ..TsdUpdate::default() })?;
@@ -469,27 +531,4 @@ async fn finish(
         Ok::<_, OperatorError>(())
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn rows_may_stand_on_one_line_or_several() {
-        let rows = read_rows("x", b"{\"a\":1}\n{\n \"a\": 2\n}\n[{\"a\":3},\n{\"a\":4}]").unwrap();
-        assert_eq!(rows.len(), 4);
-        assert!(rows.iter().all(|row| !row.contains('\n')));
-        assert!(read_rows("x", b"{\"a\":1}\n{\"a\":").is_err());
-        assert!(read_rows("x", b" \n").is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn any_content_is_survived(content: Vec<u8>) {
-            drop(read_rows("x", &content));
-        }
-    }
 }

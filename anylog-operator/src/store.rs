@@ -35,8 +35,10 @@ use crate::stats::Stats;
 use crate::tables::{TableState, Tables, blocking, zone_name};
 use crate::thresholds::Thresholds;
 
-/// Bytes of rows that may be on their way at one time; further senders wait.
-pub(crate) const MEMORY_LIMIT: usize = 64 << 20;
+/// Bytes that rows on their way may take at one time; further senders wait.
+pub(crate) const MEMORY_LIMIT: usize = 16 << 20;
+/// What a row takes in memory beside its text: its values, and its copy for the journal.
+const ROW_BYTES: usize = 300;
 /// Bytes that the journal may hold; further senders wait for seals.
 pub(crate) const JOURNAL_LIMIT: u64 = 1 << 30;
 /// Free bytes on the journal's disk below which nothing more is taken: seals, which free the journal, need some.
@@ -90,7 +92,7 @@ pub(crate) struct Shared {
     pub(crate) files_in_work: Mutex<BTreeSet<String>>,
     pub(crate) pruning: Mutex<()>,
     /// It was said that the quarantine is full.
-    quarantine_full: AtomicBool,
+    pub(crate) quarantine_full: AtomicBool,
     /// Wakes the sealer.
     pub(crate) due: Notify,
     /// Wakes who waits for room in the journal.
@@ -279,6 +281,9 @@ impl Shared {
         for (dbms, applier) in self.appliers.lock().iter() {
             let (name, used) = (format!("rows for database {dbms}"), applier.waiting());
             queues.push(QueueUse { name, unit: "rows", used, ..QueueUse::default() });
+        }
+        if self.quarantine_full.load(Ordering::Relaxed) {
+            queues.push(QueueUse::trouble("quarantine", "full: what does not fit or map is not acknowledged"));
         }
         if self.check_space().is_err() {
             queues.push(QueueUse::trouble("disk of the journal", "nearly full"));
@@ -664,13 +669,14 @@ impl RowSink for Store {
         if self.shared.ending.load(Ordering::Relaxed) {
             return Err(SinkError::NotRunning);
         }
-        let bytes: usize = group.parts.iter().flat_map(|part| &part.rows).map(|row| row.len() + 64).sum();
+        let bytes: usize = group.parts.iter().flat_map(|part| &part.rows).map(|row| row.len() + ROW_BYTES).sum();
         if bytes == 0 {
             return self.without_rows(group.deliveries, Vec::new()).await;
         }
-        if bytes > crate::journal::record::MAX_BODY_BYTES / 2 {
+        let text: usize = group.parts.iter().flat_map(|part| &part.rows).map(|row| row.len() + 64).sum();
+        if text > crate::journal::record::MAX_BODY_BYTES / 2 {
             return Err(SinkError::Failed {
-                reason: format!("a message of {bytes} bytes is larger than the journal takes"),
+                reason: format!("a message of {text} bytes is larger than the journal takes"),
             });
         }
         let (turn, permit) = self.admit(&group, bytes).await?;

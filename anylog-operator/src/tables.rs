@@ -397,6 +397,11 @@ impl Tables {
         if state.knows_partition(partition) {
             return Ok(());
         }
+        // Senders that come together wait for one of them, not each on a thread of its own.
+        let _one_at_a_time = self.making.lock().await;
+        if state.knows_partition(partition) {
+            return Ok(());
+        }
         let (state, partition) = (Arc::clone(state), partition.to_owned());
         Ok(blocking(move || state.create(Some(&partition))).await?)
     }

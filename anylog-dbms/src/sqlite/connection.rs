@@ -8,6 +8,12 @@ use diesel::{Connection, SqliteConnection};
 use super::failure;
 use crate::DbmsError;
 
+/// The most pages of a file that its writer keeps in memory, in KiB. Indexes are written to all over.
+const WRITE_CACHE_KIB: u32 = 8 * 1024;
+
+/// Bytes that SQLite takes in this process before it lets go of pages that are not in use, instead of taking more.
+const HEAP_BYTES: u32 = 20 * 1024 * 1024;
+
 /// Where a database lies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Place {
@@ -65,7 +71,7 @@ pub(super) fn open(name: &str, place: &Place, mode: Mode) -> Result<SqliteConnec
         Mode::Create | Mode::Write if memory => "PRAGMA read_uncommitted=ON;".to_owned(),
         Mode::Create | Mode::Write => format!(
             "PRAGMA synchronous=FULL; PRAGMA journal_mode=WAL; PRAGMA journal_size_limit={}; \
-             PRAGMA wal_autocheckpoint=1000;",
+             PRAGMA wal_autocheckpoint=1000; PRAGMA cache_size=-{WRITE_CACHE_KIB}; PRAGMA soft_heap_limit={HEAP_BYTES};",
             super::MAX_LOG_BYTES
         ),
     };

@@ -199,11 +199,15 @@ impl Writer {
         let unfinished = beside(path, ".new");
         unlink(&unfinished).map_err(io)?;
         let mut handle = Handle::new(open(&self.name, &Place::File(unfinished.clone()), Mode::Create)?);
+        // Closing the only connection moves its log into the file as well, but says nothing when there is no space for it.
         handle
             .transaction(|connection| connection.batch_execute(&format!("{sql};\n{MARKS}")))
+            .and_then(|()| handle.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)"))
             .map_err(|error| failure::statement(&self.name, &error))?;
-        // Closing the only connection moves its log into the file and syncs it.
         drop(handle);
+        if log_bytes(&Place::File(unfinished.clone())) > 0 {
+            return Err(io(std::io::ErrorKind::StorageFull.into()));
+        }
         std::fs::rename(&unfinished, path).and_then(|()| sync_directory(path)).map_err(io)
     }
 
@@ -268,7 +272,9 @@ impl Writer {
         let handle = self.handle(place)?;
         let binds = if rows.is_empty() { Vec::new() } else { handle.binds(physical, columns)? };
         let names: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
-        let prefix = format!("INSERT INTO {}({}) VALUES ", quoted(physical), names.join(","));
+        // OR FAIL: a statement that fails need not be undone by itself, for which SQLite would keep copies of pages, because the
+        // transaction is undone as a whole.
+        let prefix = format!("INSERT OR FAIL INTO {}({}) VALUES ", quoted(physical), names.join(","));
         handle.set_durable(false).map_err(|error| failure::statement(&name, &error))?;
         let stored = handle.transaction(|connection| {
             for rows in chunks(rows, columns.len()) {
@@ -391,9 +397,9 @@ impl Writer {
     /// Moves a log into its file, and waits a little for readers that were told to end; a later look tries again.
     pub(super) fn empty_log(&mut self, place: &Place) {
         let Ok(handle) = self.handle(place) else { return };
-        let emptied = handle.connection.batch_execute(
-            "PRAGMA busy_timeout=1000; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout=5000",
-        );
+        let emptied = handle
+            .connection
+            .batch_execute("PRAGMA busy_timeout=1000; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout=5000");
         if log_bytes(place) > EMPTIED_LOG_BYTES {
             handle.unseen = COMMITS_PER_LOOK;
             let error = emptied.err().map(|error| error.to_string()).unwrap_or_default();
