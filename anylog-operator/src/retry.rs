@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anylog_ingest::{RowGroup, SinkError, TableRows};
 use futures_util::stream::{FuturesOrdered, StreamExt};
@@ -128,6 +129,9 @@ impl OperatorService {
                 quarantine.left(left.iter().map(String::as_str));
                 quarantine.files().rewrite(&file, &keep(records, outcomes, &now))?;
                 quarantine.gone(left.iter().map(String::as_str));
+                if !left.is_empty() {
+                    shared.quarantine_full.store(false, Ordering::Relaxed);
+                }
                 Ok::<_, OperatorError>(())
             })
             .await?;
@@ -310,6 +314,7 @@ impl OperatorService {
                 }
                 quarantine.files().rewrite(&file, &kept.into_iter().map(|(_, line)| line).collect::<Vec<_>>())?;
                 deleted += gone.len() as u64;
+                shared.quarantine_full.store(false, Ordering::Relaxed);
             }
             Ok::<_, OperatorError>(deleted)
         })

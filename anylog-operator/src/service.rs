@@ -218,6 +218,7 @@ impl OperatorService {
         self.quarantine_limit.store(bytes, Ordering::Relaxed);
         if let Some(shared) = self.shared.lock().as_ref() {
             shared.quarantine.set_limit(bytes);
+            shared.quarantine_full.store(false, Ordering::Relaxed);
         }
     }
 

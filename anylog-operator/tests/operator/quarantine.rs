@@ -395,9 +395,11 @@ async fn a_full_quarantine_refuses_what_would_go_there() {
     assert!(matches!(mixed, Err(SinkError::QuarantineFull { .. })), "not one of its rows is stored");
     let _ = node.slot.append(rows("t", numbered(1..2))).await.unwrap();
     assert!(node.node.errors.messages().iter().any(|message| message.text.contains("quarantine is full")));
-    assert!(node.execute("get streaming queues").await.unwrap().contains("quarantine"));
+    assert!(node.execute("get streaming queues").await.unwrap().contains("is not acknowledged"));
+    assert!(node.execute("get status").await.unwrap().contains("overloaded: quarantine: full"));
     let deleted = node.execute("delete quarantine where reason = mapping").await.unwrap();
     assert_eq!(deleted, format!("{kept} records deleted"));
+    assert_eq!(node.execute("get status").await.unwrap().lines().count(), 1);
     aside(&node, "again").await;
     node.operator.flush().await.unwrap();
     assert_eq!(node.integers("t", "n"), [0, 1]);
