@@ -38,6 +38,8 @@ pub struct Ingest {
 struct State {
     clients: BTreeMap<u32, Arc<MessageClient>>,
     next: u32,
+    /// Clients of other brokers that were stopped, until the last of their messages is stored.
+    ending: Vec<Arc<Remote>>,
     /// The topics of each user agent.
     agents: HashMap<String, Arc<Subscriptions>>,
 }
@@ -169,6 +171,8 @@ impl Ingest {
         }
         if let Some(remote) = &client.remote {
             remote.stop();
+            state.ending.retain(|remote| !remote.has_ended());
+            state.ending.push(Arc::clone(remote));
         }
         Ok(())
     }
@@ -326,6 +330,7 @@ impl Ingest {
         let login = spec.login.clone();
         let (keep_alive, deadline) = (spec.keep_alive, spec.deadline);
         let address = Address { host: host.to_owned(), port, login, client_id, keep_alive, deadline };
+        self.check_address(&address).await?;
         let stop = self.node.shutdown.child_token();
         let (intake, slot) = (Arc::clone(&self.intake), Arc::clone(&self.slot));
         let remote = Arc::new(Remote::new(address, subscriptions.to_vec(), intake, slot, stop));
@@ -342,6 +347,33 @@ impl Ingest {
             format!("Failed to connect to the broker {host}:{port}: {reason}"),
         )
         .hint("check host, port, user and password of the broker"))
+    }
+
+    /// A client id belongs to one client at a time. One that was stopped stores to its end first: its successor in the session would
+    /// store the same messages.
+    async fn check_address(&self, address: &Address) -> Result<(), CommandError> {
+        let texts = address.login.iter().flat_map(|(user, password)| [("user", user), ("password", password)]);
+        for (name, text) in texts.chain([("client_id", &address.client_id)]) {
+            if text.len() > usize::from(u16::MAX) {
+                return Err(declaration(format!("'{name}' is longer than the {} bytes that MQTT takes", u16::MAX)));
+            }
+        }
+        let ending: Vec<Arc<Remote>> = {
+            let state = self.state.lock();
+            let same =
+                |client: &&Arc<MessageClient>| client.remote.as_ref().is_some_and(|remote| remote.is_at(address));
+            if let Some(client) = state.clients.values().find(same) {
+                let id = &address.client_id;
+                return Err(declaration(format!("The client id '{id}' is used by message client {:04}", client.id))
+                    .hint("a broker gives a session to one client at a time: name another client_id"));
+            }
+            state.ending.iter().filter(|remote| remote.is_at(address)).cloned().collect()
+        };
+        for remote in ending {
+            // A store that is blocked must not block the command for good.
+            drop(tokio::time::timeout(address.deadline, remote.ended()).await);
+        }
+        Ok(())
     }
 
     /// A topic is subscribed once per broker, whichever client does it.

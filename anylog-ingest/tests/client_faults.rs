@@ -458,6 +458,31 @@ async fn the_client_id_is_the_same_after_a_start_and_another_one_elsewhere() {
     assert_ne!(peer.client_id, id);
 }
 
+// MQTT-4.3.3-2: the successor of a client waits until what the client was storing is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_ended_and_started_again_stores_qos_2_once() {
+    let (broker, node) = (Fake::start().await, TestNode::start().await);
+    let (mut peer, client) = start(&node, &broker, spec(broker.port, &["n"])).await;
+    node.sink.hold(true);
+    peer.publish(9, 1, false, 1).await;
+    until("the message to arrive", || client.load().unwrap().in_flight == 1).await;
+    node.sink.waiting(1).await;
+    node.run("exit msg client all").await.unwrap();
+    let ingest = Arc::clone(&node.ingest);
+    let again = spec(broker.port, &["n"]);
+    let starting = tokio::spawn(async move { ingest.start_client(again).await });
+    // No other connection while the message is being stored.
+    assert!(timeout(Duration::from_millis(300), broker.listener.accept()).await.is_err());
+    node.sink.hold(false);
+    let _peer = broker.ready(true).await;
+    starting.await.unwrap().unwrap();
+    assert_eq!(node.numbers("test.numbers"), [1]);
+    let mut same_id = spec(broker.port, &["m"]);
+    same_id.client_id = node.ingest.clients().remove(0).client_id().map(str::to_owned);
+    let error = node.ingest.start_client(same_id).await.unwrap_err();
+    assert!(error.message.contains("is used by message client 0002"), "{error}");
+}
+
 /// Any bytes from a broker end the connection at worst; the client comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_breaks_the_protocol_is_left_and_met_again() {

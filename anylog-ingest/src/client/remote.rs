@@ -38,6 +38,8 @@ pub(crate) struct Remote {
     pub(super) topics: Vec<Arc<Subscription>>,
     pub(super) storer: Storer,
     pub(super) stop: CancellationToken,
+    /// Cancelled when it has ended and nothing of it is being stored any more.
+    ended: CancellationToken,
     state: watch::Sender<ConnectionState>,
     /// Connections that the broker accepted.
     connections: AtomicU64,
@@ -79,6 +81,7 @@ impl Remote {
             deadline,
             topics,
             stop,
+            ended: CancellationToken::new(),
             state: watch::Sender::new(ConnectionState::Connecting),
             connections: AtomicU64::new(0),
             resubscribed: AtomicU64::new(0),
@@ -130,6 +133,21 @@ impl Remote {
         self.stop.cancel();
     }
 
+    /// Whether it has the session of `address`.
+    pub(crate) fn is_at(&self, address: &Address) -> bool {
+        (&self.host, self.port, &self.client_id) == (&address.host, address.port, &address.client_id)
+    }
+
+    /// Whether it has ended, and nothing of it is being stored.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
     /// Waits until the first connection stands or failed.
     pub(crate) async fn first_state(&self) -> ConnectionState {
         let mut states = self.state.subscribe();
@@ -142,6 +160,7 @@ impl Remote {
     /// Keeps the client connected, and stores, until it is stopped.
     pub(crate) async fn run(self: Arc<Self>) {
         tokio::join!(self.storer.run(&self.stop), self.stay_connected());
+        self.ended.cancel();
         tracing::info!(broker = %self.host, port = self.port, "Message client ended");
     }
 
