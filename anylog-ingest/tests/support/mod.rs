@@ -34,6 +34,12 @@ pub(crate) struct MemorySink {
     aside_error: Mutex<Option<SinkError>>,
     aside_tried: std::sync::atomic::AtomicUsize,
     stored: watch::Sender<usize>,
+    /// Rows of each append.
+    groups: Mutex<Vec<usize>>,
+    /// A table that is not there.
+    excluded: Mutex<Option<String>>,
+    /// The row that goes to the quarantine.
+    misfit: Mutex<Option<String>>,
 }
 
 impl MemorySink {
@@ -49,7 +55,25 @@ impl MemorySink {
             aside_error: Mutex::default(),
             aside_tried: std::sync::atomic::AtomicUsize::new(0),
             stored: watch::Sender::new(0),
+            groups: Mutex::default(),
+            excluded: Mutex::default(),
+            misfit: Mutex::default(),
         })
+    }
+
+    /// Refuses groups with rows of this table.
+    pub(crate) fn exclude(&self, table: &str) {
+        *self.excluded.lock() = Some(table.to_owned());
+    }
+
+    /// Puts this row into the quarantine.
+    pub(crate) fn misfit(&self, row: &str) {
+        *self.misfit.lock() = Some(row.to_owned());
+    }
+
+    /// How many rows each append brought.
+    pub(crate) fn groups(&self) -> Vec<usize> {
+        self.groups.lock().clone()
     }
 
     /// Holds back all appends, or lets them go.
@@ -118,15 +142,30 @@ impl RowSink for MemorySink {
         if let Some(error) = self.error.lock().clone() {
             return Err(error);
         }
-        let mut count = 0;
-        for part in group.parts {
+        let excluded = self.excluded.lock().clone();
+        if let Some(part) = group.parts.iter().find(|part| Some(&part.table) == excluded.as_ref()) {
+            return Err(SinkError::Table {
+                dbms: part.dbms.clone(),
+                table: part.table.clone(),
+                reason: "excluded".into(),
+                status: anylog_core::Status::TABLE_EXCLUDED,
+            });
+        }
+        self.groups.lock().push(rows);
+        let misfit = self.misfit.lock().clone();
+        let (mut count, mut refused) = (0, Vec::new());
+        for (at, mut part) in group.parts.into_iter().enumerate() {
             let name = format!("{}.{}", part.dbms, part.table);
+            if let Some(row) = part.rows.iter().position(|row| Some(row) == misfit.as_ref()) {
+                part.rows.remove(row);
+                refused.push(RefusedRow { part: at, row, reason: "misfit".into(), ..RefusedRow::default() });
+            }
             count += part.rows.len();
             self.declared.lock().insert(name.clone(), part.declared);
             self.rows.lock().entry(name).or_default().extend(part.rows);
         }
         self.stored.send_modify(|stored| *stored += count);
-        Ok(Receipt::issue(&self.issuer, count, Vec::<RefusedRow>::new()))
+        Ok(Receipt::issue(&self.issuer, count, refused))
     }
 
     async fn set_aside(&self, unmapped: Unmapped) -> Result<Receipt, SinkError> {
