@@ -7,8 +7,10 @@
 //! | [`mod@table`] | what a master does with its table: `blockchain push`, `replace`, `drop`, `pull`, `update dbms` |
 //! | [`mod@sync`] | `run blockchain sync`, `exit synchronizer`, `get synchronizer`, `get metadata version` |
 //! | [`mod@show`] | `get data nodes`, `get cluster info`, `get members status`, `get virtual tables`, `get network databases` |
+//! | [`mod@client`] | `run client` |
 //! | [`mod@config`] | `config from policy`, `get config policies` |
 
+pub mod client;
 pub mod config;
 pub mod read;
 pub mod show;
@@ -33,6 +35,7 @@ pub fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
     all.extend(sync::commands(ledger));
     all.extend(show::commands(ledger));
     all.extend(config::commands(ledger));
+    all.extend(client::commands(ledger));
     all.extend(platforms(ledger));
     all
 }

@@ -58,6 +58,8 @@ pub struct Ledger {
     own_operator: RwLock<Option<String>>,
     statuses: RwLock<HashMap<String, NodeStatus>>,
     pub(crate) sync: Synchronizer,
+    pub(crate) collections: crate::client::Collections,
+    pub(crate) network_sql: RwLock<Option<Arc<dyn crate::client::NetworkSql>>>,
     pub(crate) executed: Mutex<Vec<crate::commands::config::Executed>>,
 }
 
@@ -86,6 +88,8 @@ impl Ledger {
             own_operator: RwLock::default(),
             statuses: RwLock::default(),
             sync: Synchronizer::default(),
+            collections: crate::client::Collections::default(),
+            network_sql: RwLock::default(),
             executed: Mutex::default(),
         });
         catalog.register_system_table(table::TABLE, |database| table::create(database.dbms().as_ref()));

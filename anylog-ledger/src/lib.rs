@@ -70,11 +70,13 @@
 //! | [`query`] | `blockchain get`: types, filters, join, merge, bring |
 //! | [`view`] | clusters, operators and tables derived from policies |
 //! | [`address`] | which address of another node to use |
+//! | [`client`] | commands for other nodes |
 //! | [`sync`] | the merge, the sources, the exchanges |
 //! | [`ledger`] | [`Ledger`]: reading and writing |
 //! | [`commands`] | the commands of the language |
 
 pub mod address;
+pub mod client;
 pub mod commands;
 pub mod error;
 pub mod ledger;

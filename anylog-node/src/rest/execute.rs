@@ -9,7 +9,6 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::asked::Asked;
-use super::destination::Destination;
 use super::failure::Failure;
 use super::{RestServer, answer};
 use crate::console::Collected;
@@ -57,17 +56,14 @@ impl RestServer {
                 return Err(error.into());
             }
         }
-        let destination = self.destination(&caller, asked).await?;
-        if let Destination::Nodes(nodes) = &destination {
-            self.run_all(caller.clone(), before).await?;
-            return self.forward(caller, asked, nodes, command).await;
-        }
+        let destination = self.destination(&caller, asked, command)?;
         let mut commands = before;
-        let command = destination.command(command);
-        commands.push(match asked.get("assignment") {
-            Some(name) => format!("{name} = {command}"),
-            None => command,
-        });
+        for command in destination.commands(command)? {
+            commands.push(match asked.get("assignment") {
+                Some(name) => format!("{name} = {command}"),
+                None => command,
+            });
+        }
         let (reply, printed) = self.run_all(caller, commands).await?;
         Ok(answer::of_reply(reply, printed).await?)
     }

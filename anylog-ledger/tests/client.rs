@@ -1,0 +1,211 @@
+//! `run client`: commands for other nodes, in all its forms.
+
+// A test fails by panicking.
+#![allow(clippy::unwrap_used)]
+
+// Each test program uses a part of it.
+#[allow(dead_code)]
+mod support;
+
+use std::sync::Arc;
+
+use anylog_core::{Caller, CommandResult, Session, Status, Surface};
+use anylog_ledger::client::{Destination, NetworkSql};
+use async_trait::async_trait;
+use serde_json::json;
+use support::{TestNode, Wires, policy, until};
+
+const HERE: &str = "10.0.0.1:32348";
+const ONE: &str = "10.0.0.2:32148";
+const TWO: &str = "10.0.0.3:32148";
+
+/// A query node and two operators, whose policies it knows; each operator answers `get !name` with its own.
+async fn network() -> (Arc<Wires>, TestNode, TestNode, TestNode) {
+    let wires = Arc::new(Wires::default());
+    let here = TestNode::new(&wires, HERE, false);
+    let nodes = [ONE, TWO].map(|address| TestNode::new(&wires, address, false));
+    let mut cluster = String::new();
+    for (number, (address, node)) in [ONE, TWO].iter().zip(&nodes).enumerate() {
+        let (ip, port) = address.split_once(':').unwrap();
+        let made = policy(json!({"cluster": {"name": format!("c{number}"), "company": "co"}}));
+        cluster = here.ledger.add(made).await.unwrap().id().to_owned();
+        let operator = json!({"name": format!("op{number}"), "company": "co", "ip": ip, "port": port.parse::<u16>().unwrap(),
+            "cluster": cluster, "country": if number == 0 { "US" } else { "FR" }});
+        here.ledger.add(policy(json!({"operator": operator}))).await.unwrap();
+        node.ledger.node().dictionary.set("name", format!("name of {number}"));
+    }
+    let table = json!({"name": "c1", "company": "co", "parent": cluster, "table": [{"dbms": "d", "name": "t"}]});
+    here.ledger.add(policy(json!({"cluster": table}))).await.unwrap();
+    let [one, two] = nodes;
+    (wires, here, one, two)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_a_destination_reaches_its_nodes() {
+    let (_wires, here, _one, _two) = network().await;
+    let from = |node: &str, text: &str| format!("\r\n[From Node {node}] {text}");
+    let (one, two) = (from(ONE, "name of 0"), from(TWO, "name of 1"));
+    here.ledger.node().dictionary.set("dest", TWO);
+    here.ledger.node().dictionary.set("both", format!("{ONE},{TWO}"));
+    here.ledger.node().dictionary.set("query", "blockchain get operator where [country] contains US");
+    here.ledger.node().dictionary.set("ip", "10.0.0.2");
+    for (destination, expected) in [
+        (ONE.to_owned(), one.clone()),
+        ("10.0.0.2 32148".to_owned(), one.clone()),
+        ("!ip 32148".to_owned(), one.clone()),
+        (format!("({ONE})"), one.clone()),
+        (format!("({TWO}, {ONE})"), format!("{two}{one}")),
+        (format!("({TWO}, {TWO})"), two.clone()),
+        ("!dest".to_owned(), two.clone()),
+        ("(!dest)".to_owned(), two.clone()),
+        ("(!both)".to_owned(), format!("{one}{two}")),
+        ("(!query)".to_owned(), one.clone()),
+        ("(blockchain get operator bring.ip_port)".to_owned(), format!("{one}{two}")),
+        ("(blockchain get operator where name = op1)".to_owned(), two.clone()),
+        (
+            "(blockchain get operator bring [operator][ip] : [operator][port] separator = ,)".to_owned(),
+            format!("{one}{two}"),
+        ),
+        ("(operator)".to_owned(), format!("{one}{two}")),
+        ("(operator where country = FR)".to_owned(), two.clone()),
+        ("((operator, query) where [country] contains US)".to_owned(), one.clone()),
+        ("(dbms = d, table = t)".to_owned(), two.clone()),
+        (format!("({ONE}, operator where country = FR, timeout = 5, subset = true)"), format!("{one}{two}")),
+    ] {
+        assert_eq!(here.run(&format!("run client {destination} get !!name")).await, Ok(expected), "{destination}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_names_nobody_says_so() {
+    let (_wires, here, ..) = network().await;
+    for (call, status, words) in [
+        ("run client", Status::NO_DESTINATION, "Missing destination"),
+        ("run client (10.0.0.2:32148)", Status::COMMAND_STRUCTURE, "Missing command"),
+        ("run client () get status", Status::NO_DESTINATION, "names no node"),
+        ("run client (!unset) get status", Status::NO_DESTINATION, "!unset"),
+        ("run client (operator where name = nobody) get status", Status::NO_DESTINATION, "nobody"),
+        ("run client (dbms = nothing) get status", Status::NO_DESTINATION, "dbms = nothing"),
+        ("run client (a:b:c) get status", Status::DESTINATION, "a:b:c"),
+        ("run client (10.0.0.2:32148, timeout = soon) get status", Status::TIMEOUT_VALUE, "soon"),
+        ("run client (10.0.0.2:32148, subset = perhaps) get status", Status::COMMAND_STRUCTURE, "perhaps"),
+        ("run client (10.0.0.2:32148) print !unset", Status::COMMAND_STRUCTURE, "!unset"),
+        ("run client 10.0.0.9:1 get status", Status::REFUSED, "10.0.0.9:1"),
+        ("run client 10.0.0.2:32148 frobnicate", Status::UNRECOGNIZED_COMMAND, "frobnicate"),
+    ] {
+        let error = here.run(call).await.unwrap_err();
+        assert!(error.status == status && error.message.contains(words), "{call}: {error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_fails_fails_the_call_unless_a_part_will_do() {
+    let (wires, here, ..) = network().await;
+    wires.cut(TWO, true);
+    let error = here.run("run client (operator) get !!name").await.unwrap_err();
+    assert!(error.status == Status::REFUSED && error.message.contains(TWO), "{error}");
+    let part = here.run("run client (operator, subset = true) get !!name").await.unwrap();
+    assert!(part.contains(&format!("[From Node {ONE}] name of 0")) && part.contains("cannot be reached"), "{part}");
+    // The ledger knows now who answers.
+    assert!(here.ledger.is_active(ONE) && !here.ledger.is_active(TWO));
+    wires.cut(ONE, true);
+    let error = here.run("run client (operator, subset = true) get !!name").await.unwrap_err();
+    assert!(error.message.contains("2 of 2 nodes failed"), "{error}");
+    // What the command itself says arrives whole.
+    wires.cut(ONE, false);
+    let error = here.run(&format!("run client {ONE} frobnicate it")).await.unwrap_err();
+    assert!(error.status == Status::UNRECOGNIZED_COMMAND && error.message.contains(ONE), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_assigned() {
+    let (_wires, here, ..) = network().await;
+    let value = |name: &str| here.ledger.node().dictionary.get(name).unwrap_or_default();
+    here.run(&format!("x = run client {ONE} get !!name")).await.unwrap();
+    assert_eq!(value("x"), "name of 0");
+    here.run("x = run client (operator) get !!name").await.unwrap();
+    assert_eq!(value("x"), format!("\r\n[From Node {ONE}] name of 0\r\n[From Node {TWO}] name of 1"));
+    here.run("y = run client (operator) blockchain add {\"site\": {\"name\": \"s\"}}").await.unwrap();
+    here.run("x = run client (operator) blockchain get site bring.json [site][name]").await.unwrap();
+    assert_eq!(value("x"), format!(r#"{{"{ONE}": [{{"name": "s"}}], "{TWO}": [{{"name": "s"}}]}}"#));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_collected_while_they_arrive() {
+    let (wires, here, ..) = network().await;
+    let dictionary = &here.ledger.node().dictionary;
+    here.run("all{} = run client (operator) get !!name").await.unwrap();
+    assert_eq!(here.run("wait 5 for !all.diff == 0").await.unwrap_or_default(), "");
+    let expected = format!(r#"{{"{ONE}": "name of 0", "{TWO}": "name of 1"}}"#);
+    until("both answered", || dictionary.get("all").as_deref() == Some(expected.as_str())).await;
+    assert_eq!(here.run("!all.len").await.unwrap(), "2");
+    assert_eq!(here.run("!all.replies").await.unwrap(), "2");
+    wires.cut(TWO, true);
+    here.run("all[] = run client (operator) get !!name").await.unwrap();
+    let expected = format!(r#"[["{ONE}", "name of 0"], ["{TWO}", null]]"#);
+    until("one answered", || dictionary.get("all").as_deref() == Some(expected.as_str())).await;
+    assert_eq!(here.run("!all.replies").await.unwrap(), "1");
+    assert_eq!(here.run("!all.diff").await.unwrap(), "1");
+    assert_eq!(here.run("!all.len").await.unwrap(), "2");
+    // An empty answer is an answer.
+    wires.cut(TWO, false);
+    here.run("all[] = run client (operator) set mark = there").await.unwrap();
+    until("both answered", || dictionary.get("all").is_some_and(|all| !all.contains("null"))).await;
+    assert_eq!(here.run("!all.diff").await.unwrap(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_policy_refers_to_is_meant_here() {
+    let (_wires, here, one, _two) = network().await;
+    here.run("port = 77").await.unwrap();
+    here.run("p = {\"site\": {\"name\": \"x\", \"port\": !port.int}}").await.unwrap();
+    here.run(&format!("run client ({ONE}) blockchain add !p")).await.unwrap();
+    assert_eq!(one.ledger.policies("site")[0].get("port"), Some(&json!(77)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_more_rights_by_way_of_another_node() {
+    let (_wires, here, one, _two) = network().await;
+    let from = "203.0.113.7:1".parse().unwrap();
+    let run = async |line: &str| -> CommandResult {
+        let mut session = Session::new(Arc::clone(here.ledger.node()), Caller::network(Surface::Rest, from, false));
+        session.execute(line).await
+    };
+    for line in [
+        "set mark = there",
+        "mark = there",
+        "if 1 == 1 then set mark = there",
+        "run client (10.0.0.2:32148) set mark = there",
+        "get status & set mark = there",
+        "frobnicate",
+    ] {
+        let refused = run(&format!("run client ({ONE}) {line}")).await;
+        // After `&` the rest is this node's own command.
+        assert_eq!(refused.unwrap_err().status, Status::UNAUTHORIZED, "{line}");
+    }
+    assert_eq!(one.ledger.node().dictionary.get("mark"), None);
+    assert!(run(&format!("run client ({ONE}) blockchain get *")).await.is_ok());
+    assert!(run(&format!("run client ({ONE}) run client ({TWO}) blockchain get *")).await.is_ok());
+}
+
+/// Says what it was asked.
+struct Sql;
+
+#[async_trait]
+impl NetworkSql for Sql {
+    async fn sql(&self, _: &mut Session, destination: &Destination, command: &str) -> CommandResult {
+        Ok(format!("{:?} {} {command}", destination.nodes, destination.subset).into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_goes_to_who_can_join_its_answers() {
+    let (_wires, here, ..) = network().await;
+    let error = here.run("run client () sql d \"select 1\"").await.unwrap_err();
+    assert_eq!(error.status, Status::NO_DESTINATION);
+    here.ledger.set_network_sql(Arc::new(Sql));
+    let asked = here.run("run client () sql d \"select  1\"").await.unwrap();
+    assert_eq!(asked, "[] false sql d \"select  1\"");
+    let asked = here.run("run client (operator, subset = true) sql d format = json \"select 1\"").await.unwrap();
+    assert_eq!(asked, format!("{:?} true sql d format = json \"select 1\"", [ONE, TWO]));
+}
