@@ -3,6 +3,7 @@
 mod monitor;
 mod network;
 mod options;
+mod output;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::format::Writer;
 use crate::service::{Answer, QueryService, Request};
 pub use network::{network_sql, run_client};
 use options::SqlOptions;
+use output::Output;
 
 /// The commands of this crate.
 #[must_use]
@@ -49,15 +51,15 @@ fn declaration() -> Declaration {
         .option("stat", OptionKind::Bool, "whether statistics follow the rows")
         .default_is("true")
         .repeated("extend", OptionKind::Text, "columns in front: (@table_name, @dbms_name, @ip, @port, +variable [as name])")
-        .option("dest", OptionKind::Text, "where rows go: stdout, rest")
+        .option("dest", OptionKind::Text, "where rows go: stdout, rest, file")
         .option("pass_through", OptionKind::Bool, "false puts all rows together before the first is shown; sorted and plain rows stream in either case")
         .repeated("include", OptionKind::Text, "other tables that are treated as the queried one: (table, dbms.table)")
         .option("nodes", OptionKind::Text, "main or all: which members of a cluster answer over the network")
         .option("committed", OptionKind::Bool, "only rows that all members of a cluster have; over the network")
         .option("max_time", OptionKind::Text, "longest time of a query over the network: seconds, or a number with a unit")
-        .option("table", OptionKind::Text, "keeps the rows in this table of system_query; over the network")
-        .option("drop", OptionKind::Bool, "whether that table is made anew; over the network")
-        .option("file", OptionKind::Text, "writes the rows to a file; over the network")
+        .option("table", OptionKind::Text, "puts the rows into this table of system_query; they are not shown")
+        .option("drop", OptionKind::Bool, "whether that table is made anew, or rows are added")
+        .option("file", OptionKind::Text, "writes the rows to a file; a * at the end becomes the time")
         .option("topic", OptionKind::Text, "sends the rows to a topic; over the network")
         .repeated("info", OptionKind::Text, "which address @ip and @port tell; over the network")
         .option("title", OptionKind::Text, "title of a test file; over the network")
@@ -169,6 +171,9 @@ async fn select(
     let network = options.network;
     let mut answer = service.select(Request { dbms, sql, zone: options.zone, extend, output, network }).await?;
     let writer = Writer::new(options.format, options.statistics, terminal, answer.columns().to_vec());
+    if options.output != Output::Reply {
+        return options.output.take(answer, writer, service.catalog()).await;
+    }
     // The first rows before the reply: a query that fails early is an error, not half an answer.
     let first = answer.next().await.transpose()?;
     let rows = Rows { answer, writer, first, ended: false };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anylog_core::Node;
-use anylog_dbms::{Catalog, Dbms, SqlValue, TableSchema, Target};
+use anylog_dbms::{Catalog, ColumnType, Dbms, SqlValue, TableSchema, Target};
 use anylog_ledger::Ledger;
 use anylog_net::Peers;
 use jiff::tz::TimeZone;
@@ -100,6 +100,12 @@ impl Answer {
     #[must_use]
     pub fn columns(&self) -> &[String] {
         &self.names
+    }
+
+    /// The types of the columns, as far as they are known before the rows.
+    pub(crate) fn kinds(&self) -> Vec<Option<ColumnType>> {
+        let whole = |kind| if kind == ColumnType::Serial { ColumnType::BigInt } else { kind };
+        self.shaper.kinds().into_iter().map(|kind| kind.map(whole)).collect()
     }
 
     /// The next rows; none at the end. After an error there are no more.

@@ -43,6 +43,14 @@ impl Shaper {
         }
     }
 
+    /// The types of the columns as they are shown, as far as they are known.
+    pub(crate) fn kinds(&self) -> Vec<Option<ColumnType>> {
+        let extended = self.extend.iter().map(|_| Some(ColumnType::Varchar));
+        // A cast gives what it gives.
+        let shown = self.columns.iter().map(|(kind, casts)| kind.filter(|_| casts.is_empty()));
+        extended.chain(shown).collect()
+    }
+
     pub(crate) fn rows(&mut self, rows: Vec<Row>) -> Result<Vec<Vec<Cell>>, QueryError> {
         let mut shaped = Vec::with_capacity(rows.len());
         for row in rows {

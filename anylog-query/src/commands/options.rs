@@ -10,10 +10,10 @@ use crate::format::Format;
 use crate::{Destination, Network, zone};
 
 use super::network::seconds;
+use super::output::Output;
 
 /// Options that no query has yet.
-const LATER: [&str; 11] =
-    ["committed", "table", "drop", "file", "topic", "info", "title", "source", "test", "option", "output"];
+const LATER: [&str; 7] = ["committed", "topic", "title", "source", "test", "option", "output"];
 
 /// The options of one call.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub(super) struct SqlOptions {
     pub(super) zone: TimeZone,
     /// Over other nodes; an answer of this node alone needs none.
     pub(super) network: Option<Network>,
+    pub(super) output: Output,
     extend: Vec<String>,
 }
 
@@ -40,12 +41,6 @@ impl SqlOptions {
             return Err(CommandError::structure(format!("The option '{name}' is not available yet"))
                 .hint("leave it out: the rows are the answer of the command"));
         }
-        if let Some(dest) = options.text("dest")
-            && !matches!(dest.to_lowercase().as_str(), "stdout" | "rest")
-        {
-            return Err(CommandError::structure(format!("dest = {dest} is not available yet"))
-                .hint("use dest = stdout or dest = rest"));
-        }
         let format = options.text("format").map(|word| Format::parse(&word)).transpose()?.unwrap_or_default();
         let local = session.node.time_zone();
         let zone = match options.text("timezone") {
@@ -58,7 +53,8 @@ impl SqlOptions {
         let statistics = options.bool("stat").unwrap_or(true);
         let extend = options.texts("extend");
         let network = over_network(session, &options, &extend, network)?;
-        Ok(Self { format, statistics, zone, network, extend })
+        let output = Output::read(session, &options)?;
+        Ok(Self { format, statistics, zone, network, output, extend })
     }
 
     /// The columns of `extend` as this node fills them: names and values.

@@ -33,6 +33,7 @@ struct Net {
 /// A node that answers, and may break off.
 struct Operator {
     node: Arc<Node>,
+    catalog: Arc<Catalog>,
     /// Bytes after which an answer breaks off.
     breaks_after: AtomicUsize,
     /// Says nothing.
@@ -122,6 +123,7 @@ impl Net {
                 fill(&catalog, home.path(), rows);
                 let operator = Arc::new(Operator {
                     node,
+                    catalog,
                     breaks_after: AtomicUsize::new(usize::MAX),
                     mute: AtomicBool::new(false),
                 });
@@ -159,6 +161,15 @@ impl Net {
 
     fn cut(&self, address: &str) {
         self.peers.set_reachable(address, false);
+    }
+}
+
+impl Drop for Net {
+    // Commands and node hold each other: the files are given back by hand.
+    fn drop(&mut self) {
+        for (_, operator) in &self.operators {
+            operator.catalog.disconnect("d").ok();
+        }
     }
 }
 
@@ -489,6 +500,34 @@ fn nodes_add_columns_and_tables_are_included() {
         ),
         "[{\"device\":\"u1\",\"value\":null},\n{\"device\":\"u1\",\"value\":null}]"
     );
+}
+
+#[test]
+fn rows_go_to_files_and_tables() {
+    let (net, _) = three_clusters();
+    let catalog = net.service.catalog();
+    let file = tempfile::tempdir().unwrap();
+    let path = file.path().join("rows.json");
+    let line = format!(
+        "run client () sql d format=json:list and stat=false and dest=file and file={} \"select count from t order by count limit 2\"",
+        path.display()
+    );
+    assert_eq!(net.run(&line).unwrap(), r#"{"Reply": "Query output written to file", "Rows": 2}"#);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "[{\"count\":0},\n{\"count\":1}]");
+    let line = "run client () sql d table=result \"select device, count(*) as n, avg(value)::float(1) as v from t group by device order by device\"";
+    assert!(net.run(line).unwrap_err().starts_with("10 Local query database not available"));
+    catalog.connect(ConnectRequest::sqlite_memory("system_query")).unwrap();
+    assert_eq!(net.run(line).unwrap(), r#"{"Query.output.all": "Data in table 'result'"}"#);
+    let kept = "sql system_query format=json:list and stat=false \"select * from result where n = 20 order by device limit 1\"";
+    assert_eq!(net.run(kept).unwrap(), r#"[{"device":"d1","n":20,"v":7.4}]"#);
+    net.run(&line.replace("table", "drop=false and table")).unwrap();
+    assert_eq!(
+        net.run("sql system_query format=json:list and stat=false \"select count(*) from result\"").unwrap(),
+        r#"[{"count(*)":6}]"#
+    );
+    let reader = Caller::embedded().limited_to(anylog_core::Access::Read);
+    let refused = runtime().block_on(Session::new(Arc::clone(&net.node), reader).execute(line)).unwrap_err();
+    assert_eq!(refused.status, anylog_core::Status::UNAUTHORIZED);
 }
 
 #[test]

@@ -144,6 +144,15 @@ impl World {
     }
 }
 
+impl Drop for World {
+    // Commands and node hold each other: the files are given back by hand.
+    fn drop(&mut self) {
+        for name in ["plain", "split"] {
+            self.service.catalog().disconnect(name).ok();
+        }
+    }
+}
+
 pub(crate) fn store<'a>(dbms: &Arc<dyn Dbms>, target: &Target, rows: impl Iterator<Item = &'a Reading>) {
     let columns: Vec<String> = COLUMNS[1..].iter().map(|(name, _)| (*name).to_owned()).collect();
     let rows: Vec<Vec<SqlValue>> = rows.map(Reading::values).collect();
