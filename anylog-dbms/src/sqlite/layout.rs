@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -85,6 +85,27 @@ impl Layout {
         Ok(places)
     }
 
+    /// Gives files of partitions that are no databases any more another name, so that the others can be used (DUR-4). A file that
+    /// is there is complete, so one that does not begin as a database was damaged.
+    pub(super) fn set_damaged_aside(&self) -> io::Result<()> {
+        for place in self.all()?.iter().skip(1) {
+            let Some(path) = place.file().filter(|path| !begins_as_database(path)) else { continue };
+            let aside = beside(path, ".damaged");
+            for (file, aside) in [(beside(path, "-wal"), beside(&aside, "-wal")), (path.to_owned(), aside.clone())] {
+                match fs::rename(&file, &aside) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            unlink(path)?;
+            tracing::error!(
+                partition = %path.display(), kept = %aside.display(),
+                "A partition is damaged: its file is no database. It was put aside; rows that the journal holds are stored again"
+            );
+        }
+        Ok(())
+    }
+
     /// Removes the directory of a table without partitions; nobody misses it when that fails.
     pub(super) fn remove_table_directory(&self, table: &str) {
         if let Layout::Files { parts, .. } = self
@@ -125,6 +146,14 @@ fn database_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = entries(directory)?;
     files.retain(|path| path.extension().is_some_and(|ending| ending == ENDING));
     Ok(files)
+}
+
+/// Whether a file has the first bytes of a database. One that cannot be read is left to whoever opens it.
+fn begins_as_database(path: &Path) -> bool {
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    let mut first = Vec::with_capacity(MAGIC.len());
+    let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
+    read.is_err() || first == MAGIC
 }
 
 fn stem(path: &Path) -> Option<String> {

@@ -152,6 +152,34 @@ fn a_dropped_partition_gives_its_space_back() {
     assert!(after - before < (full - before) / 10, "{after} of {full} blocks are in use still, {before} were before");
 }
 
+// DUR-4: a damaged partition is put aside; the others are used.
+#[test]
+fn a_damaged_partition_does_not_stop_the_database() {
+    let (home, catalog) = catalog();
+    let request = ConnectRequest::sqlite("hurt", home.path());
+    let database = catalog.connect(request.clone()).unwrap();
+    let schema = table("t", &[r#"{"v":1}"#]);
+    database.dbms().create_table(&schema).unwrap();
+    let names = ["par_t_2026_y01_insert_timestamp", "par_t_2027_y01_insert_timestamp", "par_t_2028_y01_insert_timestamp"];
+    let (columns, values) = batch(&schema, &[r#"{"v":1}"#]);
+    for name in names {
+        database.dbms().create_partition(&schema, name).unwrap();
+        database.dbms().apply(&Target::partition("t", name), &columns, &values, &[]).unwrap();
+    }
+    drop(database);
+    catalog.disconnect("hurt").unwrap();
+    let file = |name: &str| home.path().join(format!("hurt.parts/t/{name}.dbms"));
+    fs::write(file(names[0]), vec![0; 8192]).unwrap();
+    fs::write(file(names[1]), b"").unwrap();
+    let database = catalog.connect(request).unwrap();
+    assert_eq!(database.dbms().partitions("t").unwrap(), names[2..]);
+    assert_eq!(database.dbms().count(&Target::partition("t", names[2])).unwrap(), 1);
+    assert!(file(names[0]).with_extension("dbms.damaged").exists(), "its bytes are kept");
+    database.dbms().create_partition(&schema, names[0]).unwrap();
+    database.dbms().apply(&Target::partition("t", names[0]), &columns, &values, &[]).unwrap();
+    assert_eq!(database.dbms().count(&Target::partition("t", names[0])).unwrap(), 1);
+}
+
 // R18
 #[test]
 fn a_reader_that_stands_still_does_not_let_the_log_grow() {
