@@ -30,8 +30,7 @@
 //!
 //! # Non-guarantees
 //!
-//! * Messages of QoS 0 do not wait for a client that is away, and a retained message that a new subscriber has not acknowledged is
-//!   not sent again after a restart.
+//! * Messages of QoS 0 do not wait for a client that is away.
 //! * A subscriber that does not keep up loses messages, those that do not fit [`MAX_QUEUE_BYTES`]; the publisher is not slowed.
 //! * No users and no TLS: anybody who reaches the port may publish.
 //! * Shared subscriptions, subscription identifiers and topic aliases are refused, as the CONNACK says.

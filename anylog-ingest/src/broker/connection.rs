@@ -27,9 +27,9 @@ use run::{Run, Stored, store};
 use super::Broker;
 use super::book::Record;
 use super::client::{Attached, Client};
-use super::codec::{self, CodecError, MAX_PACKET_BYTES, Outgoing, Version};
+use super::codec::{self, CodecError, Filter, MAX_PACKET_BYTES, Outgoing, Version};
 use super::message::Message;
-use super::routing::Routing;
+use super::routing::{Routing, Target};
 use super::session::{Action, Close, Outcome, Packet, Session, wants_retained};
 use super::statistics::{Event, PeerStatistics, Tally};
 use crate::Delivery;
@@ -145,6 +145,7 @@ pub(super) async fn serve(broker: &Broker, mut stream: TcpStream, peer: SocketAd
         buffer,
         out: BytesMut::new(),
         actions: Vec::new(),
+        in_work: Vec::new(),
         run: Run::default(),
         storing: FuturesUnordered::new(),
         answers: Answers::default(),
@@ -228,6 +229,8 @@ struct Connection<'b> {
     buffer: BytesMut,
     out: BytesMut,
     actions: Vec<Action>,
+    /// The other list, empty while nothing is acted on.
+    in_work: Vec<Action>,
     /// Messages that have come since the last read.
     run: Run,
     /// Answers that wait for stable storage.
@@ -402,21 +405,18 @@ impl<'b> Connection<'b> {
 
     /// Does what the session decided.
     fn act(&mut self) -> Result<(), Ended> {
+        // Two lists that change places: no memory is taken for each packet.
+        let mut actions = std::mem::take(&mut self.in_work);
         while !self.actions.is_empty() {
-            for action in std::mem::take(&mut self.actions) {
+            std::mem::swap(&mut self.actions, &mut actions);
+            for action in actions.drain(..) {
                 match action {
                     Action::Send(packet) => self.send(&packet),
                     Action::Accept(ticket, message) => self.accept(ticket, message),
                     Action::Subscribe { filter, existed } => {
                         self.broker.router.subscribe(&self.client, &filter.path, filter.options);
                         if wants_retained(filter.options, existed) {
-                            let retained = self.broker.router.retained_for(&filter.path, self.now);
-                            let mut session = self.client.session.lock();
-                            for message in retained {
-                                let qos = filter.options.qos.min(message.qos);
-                                session.deliver(message, qos, true);
-                            }
-                            session.fill(&mut self.actions);
+                            self.send_retained(&filter);
                         }
                     }
                     Action::Unsubscribe(filter) => self.broker.router.unsubscribe(&self.client, &filter),
@@ -434,7 +434,28 @@ impl<'b> Connection<'b> {
                 }
             }
         }
+        self.in_work = actions;
         Ok(())
+    }
+
+    /// Gives the client the retained messages of a new subscription.
+    fn send_retained(&mut self, filter: &Filter) {
+        let retained = self.broker.router.retained_for(&filter.path, self.now);
+        let kept = self.broker.clients.book().filter(|_| self.client.is_kept());
+        let mut session = self.client.session.lock();
+        for message in retained {
+            let qos = filter.options.qos.min(message.qos);
+            let Some(book) = kept.filter(|_| qos > 0) else {
+                session.deliver(message, qos, true);
+                continue;
+            };
+            // All that a kept session numbers is in the book: after a restart no packet id means two messages.
+            if let Some(sequence) = session.reserve(&message) {
+                let target = Target { client: Arc::clone(&self.client), sequence, qos, retain: true };
+                self.answers.follow(Routing::begin(book, message, vec![target], None, None), &self.gone);
+            }
+        }
+        session.fill(&mut self.actions);
     }
 
     fn send(&mut self, packet: &Outgoing) {
@@ -533,7 +554,7 @@ impl<'b> Connection<'b> {
                     return Err(Ended::TakenOver);
                 }
             }
-            Answer::GivenUp => {}
+            Answer::Done => {}
         }
         Ok(())
     }

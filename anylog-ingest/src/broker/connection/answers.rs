@@ -14,6 +14,7 @@ use crate::broker::Broker;
 use crate::broker::book::{Book, Record};
 use crate::broker::client::Client;
 use crate::broker::codec::Outgoing;
+use crate::broker::routing::Routing;
 use crate::broker::session::Change;
 
 /// How long storage that failed is left alone.
@@ -31,8 +32,8 @@ pub(super) enum Answer {
     Send(Outgoing),
     /// These packet ids are free.
     Released(Vec<u16>),
-    /// The connection has gone before it could be done; the client asks again.
-    GivenUp,
+    /// Nothing more is to be done; or the connection has gone, and the client asks again.
+    Done,
 }
 
 type Waiting<'b> = Pin<Box<dyn Future<Output = Answer> + Send + 'b>>;
@@ -78,7 +79,16 @@ impl<'b> Answers<'b> {
         let gone = gone.clone();
         let first = begin(book, &records);
         self.confirms.push_back(Box::pin(async move {
-            if write(book, records, first, &gone).await { Answer::Send(packet) } else { Answer::GivenUp }
+            if write(book, records, first, &gone).await { Answer::Send(packet) } else { Answer::Done }
+        }));
+    }
+
+    /// A message for this very client is on its way into the book; it comes by itself when it is there.
+    pub(super) fn follow(&mut self, routing: Routing, gone: &CancellationToken) {
+        let gone = gone.clone();
+        self.releases.push(Box::pin(async move {
+            routing.settle(&gone).await;
+            Answer::Done
         }));
     }
 
@@ -100,7 +110,7 @@ impl<'b> Answers<'b> {
             if let Some(book) = broker.clients.book().filter(|_| !records.is_empty()) {
                 let first = begin(book, &records);
                 if !write(book, records, first, &gone).await {
-                    return Answer::GivenUp;
+                    return Answer::Done;
                 }
             }
             let delivery = |(packet, _): &(u16, bool)| Delivery { client: Arc::clone(key), packet: *packet };
@@ -108,7 +118,7 @@ impl<'b> Answers<'b> {
             if tell_store(broker, deliveries, &gone).await {
                 Answer::Released(released.into_iter().map(|(id, _)| id).collect())
             } else {
-                Answer::GivenUp
+                Answer::Done
             }
         }));
     }
