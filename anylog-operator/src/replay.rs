@@ -24,32 +24,41 @@ impl ConnectHook for Replay {
             reason: format!("replay of the journal: {reason}"),
         };
         let shared = service.shared().map_err(|error| failed(error.to_string()))?;
-        replay(&shared, database).map_err(|error| failed(error.to_string()))?;
+        replay(&shared, database);
         service.finish_recovered(&shared);
         Ok(())
     }
 }
 
-fn replay(shared: &Arc<Shared>, database: &Arc<Database>) -> Result<(), crate::OperatorError> {
+/// Applies the journal's rows of a database. Rows that cannot be stored now - the disk is full, the file of their partition is
+/// damaged - do not keep the database from being used: they stay in the journal, and the sealing of their segment tries again.
+fn replay(shared: &Arc<Shared>, database: &Arc<Database>) {
     let segments = shared.recovered.lock().remove(database.name()).unwrap_or_default();
     let mut done = Vec::with_capacity(segments.len());
-    let mut result = Ok(());
     for (segment, applied) in segments {
-        if !applied && result.is_ok() {
+        let table = &segment.header.table;
+        let mut applied = applied;
+        if !applied {
             let each = |entries: Vec<_>| apply_entries(shared, database, &segment.header, &entries).map(|_| ());
-            result = shared.journal.each_rows_of(segment.header.id, &segment.positions, each).map(|_| ());
-            tracing::info!(
-                dbms = database.name(),
-                table = segment.header.table,
-                rows = segment.rows,
-                "Journal replayed"
-            );
+            match shared.journal.each_rows_of(segment.header.id, &segment.positions, each) {
+                Ok(_) => {
+                    applied = true;
+                    tracing::info!(dbms = database.name(), table, rows = segment.rows, "Journal replayed");
+                }
+                Err(error) => {
+                    let rows = segment.rows;
+                    let text = format!(
+                        "{rows} acknowledged rows of {}.{table} cannot be stored at the moment and stay in the journal: {error}",
+                        database.name()
+                    );
+                    tracing::error!("{text}");
+                    shared.node.errors.add(shared.node.clock.now(), "operator", "Journal not replayed", text);
+                }
+            }
         }
-        let applied = applied || result.is_ok();
         done.push((segment, applied));
     }
     shared.recovered.lock().entry(database.name().to_owned()).or_default().extend(done);
-    result
 }
 
 /// Segments of the run before, of connected databases, ready to be sealed.
