@@ -1,6 +1,7 @@
 //! Mapping and transform policies.
 
 mod column;
+mod params;
 mod transform;
 
 use std::borrow::Cow;
@@ -39,7 +40,8 @@ struct Mapping {
     source: Option<(Option<Source>, String)>,
     readings: Option<String>,
     script: Script,
-    columns: Vec<PolicyColumn>,
+    /// The columns of a row; with `params`, of several rows.
+    rows: Vec<Vec<PolicyColumn>>,
     declared: Vec<(String, String)>,
 }
 
@@ -118,12 +120,10 @@ fn required<'p>(policy: &'p Policy, name: &str) -> Result<&'p str, CommandError>
 
 impl Mapping {
     fn parse(policy: &Policy) -> Result<Self, CommandError> {
-        for unsupported in ["import", "params"] {
-            if policy.get(unsupported).is_some() {
-                return Err(wrong(policy, &format!("'{unsupported}' is not applied by this node")));
-            }
+        if policy.get("import").is_some() {
+            return Err(wrong(policy, "'import' is not applied by this node"));
         }
-        let Some(Value::Object(schema)) = policy.get("schema") else {
+        let Some(schema) = policy.get("schema").filter(|schema| schema.is_object()) else {
             return Err(wrong(policy, "the attribute 'schema' is missing or not an object"));
         };
         let zone = match policy.get("timezone") {
@@ -132,18 +132,21 @@ impl Mapping {
             Some(_) => return Err(wrong(policy, "'timezone' is not a text")),
         };
         let zone = zone.as_ref();
-        let columns: Vec<PolicyColumn> = schema
-            .iter()
-            .map(|(name, column)| PolicyColumn::parse(name, column, zone).map_err(|problem| wrong(policy, &problem)))
-            .collect::<Result<_, _>>()?;
-        let declared = columns.iter().filter_map(PolicyColumn::declared).collect();
+        let columns = |schema: &Value| -> Result<Vec<PolicyColumn>, String> {
+            let columns = schema.as_object().into_iter().flatten();
+            columns.map(|(name, column)| PolicyColumn::parse(name, column, zone)).collect()
+        };
+        let schemas = params::schemas(schema, policy.get("params")).map_err(|problem| wrong(policy, &problem))?;
+        let rows: Vec<Vec<PolicyColumn>> =
+            schemas.iter().map(columns).collect::<Result<_, _>>().map_err(|problem| wrong(policy, &problem))?;
+        let declared = rows.first().into_iter().flatten().filter_map(PolicyColumn::declared).collect();
         Ok(Self {
             dbms: Name::parse(required(policy, "dbms")?)?,
             table: Name::parse(required(policy, "table")?)?,
             source: policy.get("source").map(source).transpose()?,
             readings: policy.text("readings").filter(|name| !name.is_empty()).map(str::to_owned),
             script: Script::parse(policy.get("script").or_else(|| policy.get("condition")))?,
-            columns,
+            rows,
             declared,
         })
     }
@@ -174,29 +177,13 @@ impl Mapping {
         };
         for reading in readings.iter() {
             let reading = Document::new(reading);
-            if let Some(row) = self.row(&message, &reading, dbms, table, now) {
-                parts.of(dbms, table, &source, id, || self.declared.clone()).rows.push(row);
+            for columns in &self.rows {
+                if let Some(row) = row(columns, &message, &reading, dbms, table, now) {
+                    parts.of(dbms, table, &source, id, || self.declared.clone()).rows.push(row);
+                }
             }
         }
         Ok(())
-    }
-
-    /// A reading as a row; `None` when a script drops it.
-    fn row(
-        &self,
-        message: &Document<'_>,
-        reading: &Document<'_>,
-        dbms: &str,
-        table: &str,
-        now: Timestamp,
-    ) -> Option<String> {
-        let mut row = Row::default();
-        for column in &self.columns {
-            if column.write(message, reading, dbms, table, now, &mut row) == Verdict::IgnoreEvent {
-                return None;
-            }
-        }
-        Some(row.finish())
     }
 
     fn source_of(&self, message: &Document<'_>) -> String {
@@ -207,6 +194,24 @@ impl Mapping {
         let text = normalize(&text);
         if text.is_empty() { "0".to_owned() } else { text }
     }
+}
+
+/// A reading as a row; `None` when a script drops it.
+fn row(
+    columns: &[PolicyColumn],
+    message: &Document<'_>,
+    reading: &Document<'_>,
+    dbms: &str,
+    table: &str,
+    now: Timestamp,
+) -> Option<String> {
+    let mut row = Row::default();
+    for column in columns {
+        if column.write(message, reading, dbms, table, now, &mut row) == Verdict::IgnoreEvent {
+            return None;
+        }
+    }
+    Some(row.finish())
 }
 
 fn source(value: &Value) -> Result<(Option<Source>, String), CommandError> {

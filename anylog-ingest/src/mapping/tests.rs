@@ -225,6 +225,27 @@ fn a_transform_policy_sorts_attributes_by_their_names() {
 }
 
 #[test]
+fn a_schema_makes_a_row_for_each_list_of_its_parameters() {
+    let policy = r#"{"mapping": {"id": "p", "dbms": "d", "table": "t", "params": [["temp_1", "cellar", 7], ["temp_2", "roof", null]],
+        "schema": {
+            "at": {"type": "timestamp", "bring": "[at]"},
+            "value": {"type": "float", "bring": "[params.0]"},
+            "place": {"type": "varchar", "bring": "[no]", "default": "the params.1"},
+            "number": {"type": "int", "bring": "[no]", "default": "params.2"}
+        }}}"#;
+    let policy = Policy::from_json_text(policy).unwrap();
+    let mapper = Mapper::policies(vec![PolicyMapping::from_policy(&policy).unwrap()]);
+    let message = r#"{"at": "2026-11-23 08:00:00", "temp_1": 20.5, "temp_2": 21}"#;
+    assert_eq!(
+        rows_of_one(&mapper, message),
+        [
+            r#"{"at":"2026-11-23 08:00:00","value":20.5,"place":"the cellar","number":7}"#,
+            r#"{"at":"2026-11-23 08:00:00","value":21,"place":"the roof","number":null}"#,
+        ]
+    );
+}
+
+#[test]
 fn policies_that_are_not_understood_are_refused_by_name() {
     for (text, cause) in [
         (r#"{"mapping": {"id": "p", "table": "t", "schema": {}}}"#, "'dbms'"),
@@ -239,6 +260,11 @@ fn policies_that_are_not_understood_are_refused_by_name() {
             "rm -rf",
         ),
         (r#"{"mapping": {"id": "p", "dbms": "d", "table": "t", "import": {}, "schema": {}}}"#, "'import'"),
+        (r#"{"mapping": {"id": "p", "dbms": "d", "table": "t", "params": [], "schema": {}}}"#, "'params'"),
+        (
+            r#"{"mapping": {"id": "p", "dbms": "d", "table": "t", "params": [["a"]], "schema": {"v": {"type": "int", "default": "params.1"}}}}"#,
+            "'params.1'",
+        ),
         (r#"{"cluster": {"id": "p"}}"#, "'cluster'"),
     ] {
         let policy = Policy::from_json_text(text).unwrap();
