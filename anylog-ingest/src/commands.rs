@@ -233,7 +233,11 @@ fn get_client_declaration() -> Declaration {
         .option("id", OptionKind::Int, "only the client of this number")
         .option("broker", OptionKind::Text, "only clients of this broker")
         .option("topic", OptionKind::Text, "only clients with this topic")
-        .option("detailed", OptionKind::Bool, "with the client id, the resubscriptions and the counts of each topic")
+        .option(
+            "detailed",
+            OptionKind::Bool,
+            "with the protocol, what waits for the store, and the counts of each topic",
+        )
         .option("statistics", OptionKind::Bool, "with the counts of each topic")
         .format_option()
         .returns("a block per client, or JSON; 'No message client subscriptions' when there is none")

@@ -3,7 +3,7 @@
 //! The connection puts messages in and takes out which acknowledgements are due. A task of its own stores them, many at a time. So
 //! a store that is slow, or gone, holds up neither pings nor a new connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -52,10 +52,10 @@ struct State {
     /// Messages and bytes in the queue and being stored.
     waiting: (usize, usize),
     /// Packet ids whose PUBREL came, before and after the store let go of them.
-    releases: Vec<u16>,
+    releases: BTreeSet<u16>,
     released: Vec<u16>,
-    /// Counts the sessions at the broker.
-    session: u64,
+    /// Counts the connections.
+    connection: u64,
     /// The broker forgot the session, and the store has to forget its packet ids before it takes messages of the new one.
     forget: bool,
     /// Content of the retained messages that were stored, by topic.
@@ -89,7 +89,7 @@ pub(super) struct Storer {
 
 enum Done {
     Stored(Vec<(Job, Taken)>),
-    /// Packet ids of a session that the store has let go of.
+    /// Packet ids that the store has let go of, and the connection by which they were released.
     Released(Vec<u16>, u64),
     Forgotten,
 }
@@ -120,11 +120,11 @@ impl Storer {
     pub(super) fn opened(&self, session_present: bool) {
         let mut state = self.state.lock();
         state.inbound.opened(session_present);
-        // A PUBREL whose PUBCOMP was not sent comes again.
+        // A PUBREL whose PUBCOMP was not sent comes again; a PUBCOMP too many would be for another message.
+        state.releases.clear();
         state.released.clear();
+        state.connection += 1;
         if !session_present {
-            state.releases.clear();
-            state.session += 1;
             state.forget = true;
             for job in &mut state.queue {
                 job.delivery = None;
@@ -177,9 +177,7 @@ impl Storer {
     pub(super) fn release(&self, id: u16) {
         let mut state = self.state.lock();
         state.inbound.released(id);
-        if !state.releases.contains(&id) {
-            state.releases.push(id);
-        }
+        state.releases.insert(id);
         drop(state);
         self.work.notify_one();
     }
@@ -222,9 +220,9 @@ impl Storer {
             {
                 match next {
                     Next::Store(jobs) => busy.push(Box::pin(self.store(jobs, stop))),
-                    Next::Release(ids, session) => {
+                    Next::Release(ids, connection) => {
                         releasing = true;
-                        busy.push(Box::pin(self.release_all(ids, session, stop)));
+                        busy.push(Box::pin(self.release_all(ids, connection, stop)));
                     }
                     Next::Forget => {
                         forgetting = true;
@@ -256,7 +254,8 @@ impl Storer {
             return Some(Next::Forget);
         }
         if !releasing && !state.releases.is_empty() {
-            return Some(Next::Release(std::mem::take(&mut state.releases), state.session));
+            let ids = std::mem::take(&mut state.releases).into_iter().collect();
+            return Some(Next::Release(ids, state.connection));
         }
         if busy >= AT_ONCE {
             return None;
@@ -299,11 +298,11 @@ impl Storer {
     }
 
     /// Has the store let go of packet ids. PUBCOMP waits for it: a store that keeps an id would take the next message for this one.
-    async fn release_all(&self, ids: Vec<u16>, session: u64, stop: &CancellationToken) -> Done {
+    async fn release_all(&self, ids: Vec<u16>, connection: u64, stop: &CancellationToken) -> Done {
         let deliveries: Vec<Delivery> =
             ids.iter().map(|id| Delivery { client: Arc::clone(&self.client), packet: *id }).collect();
         let released = self.until_done(stop, Some(deliveries)).await;
-        Done::Released(if released { ids } else { Vec::new() }, session)
+        Done::Released(if released { ids } else { Vec::new() }, connection)
     }
 
     async fn forget(&self, stop: &CancellationToken) -> Done {
@@ -347,7 +346,7 @@ impl Storer {
                     }
                 }
             }
-            Done::Released(ids, session) if session == state.session => state.released.extend(ids),
+            Done::Released(ids, connection) if connection == state.connection => state.released.extend(ids),
             Done::Released(..) | Done::Forgotten => {}
         }
         drop(state);
