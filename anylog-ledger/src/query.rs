@@ -115,13 +115,16 @@ impl Query {
             Look::Overlaid => snapshot.policies(),
             Look::Stored => snapshot.stored(),
         };
-        let mut found = Vec::new();
-        for policy in policies {
-            if self.types.include(policy, policies) && self.filter.matches(policy, left) {
-                found.push(Arc::clone(policy));
-            }
-        }
-        Ok(found)
+        let fits = |policy: &&Arc<Policy>| self.types.include(policy, policies) && self.filter.matches(policy, left);
+        let candidates = match (look, self.types.one(), self.filter.exact()) {
+            (Look::Overlaid, Some(kind), Some((attribute, wanted))) => snapshot.candidates(kind, attribute, wanted),
+            (Look::Overlaid, Some(kind), None) if kind != "*" => Some(snapshot.of_kind(kind).collect()),
+            _ => None,
+        };
+        Ok(match candidates {
+            Some(candidates) => candidates.into_iter().filter(fits).cloned().collect(),
+            None => policies.iter().filter(fits).cloned().collect(),
+        })
     }
 
     /// The answer; [`Reply::Empty`] when nothing matches.

@@ -1,5 +1,7 @@
 //! One state of the ledger, as readers see it: immutable, indexed, with the overlay applied.
 
+mod index;
+
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -63,6 +65,7 @@ pub struct Snapshot {
     by_kind: HashMap<String, Vec<usize>>,
     view: OnceLock<Arc<View>>,
     version: OnceLock<String>,
+    indexes: index::Indexes,
 }
 
 impl Snapshot {
@@ -76,7 +79,15 @@ impl Snapshot {
             by_id.entry(policy.id().to_owned()).or_insert(index);
             by_kind.entry(policy.kind().to_owned()).or_default().push(index);
         }
-        Self { stored, policies, by_id, by_kind, view: OnceLock::new(), version: OnceLock::new() }
+        Self {
+            stored,
+            policies,
+            by_id,
+            by_kind,
+            view: OnceLock::new(),
+            version: OnceLock::new(),
+            indexes: index::Indexes::default(),
+        }
     }
 
     /// All policies in order.
@@ -100,6 +111,22 @@ impl Snapshot {
     #[must_use]
     pub fn policy(&self, id: &str) -> Option<&Arc<Policy>> {
         self.by_id.get(id).and_then(|index| self.policies.get(*index))
+    }
+
+    /// Among these are all policies of a type (`*`: of all) with `attribute = wanted`, in order; none when that is not known faster
+    /// than by looking.
+    pub(crate) fn candidates(
+        &self,
+        kind: &str,
+        attribute: &str,
+        wanted: &anylog_core::command::Value,
+    ) -> Option<Vec<&Arc<Policy>>> {
+        let positions = match kind {
+            "*" => None,
+            kind => Some(self.by_kind.get(kind).map(Vec::as_slice).unwrap_or_default()),
+        };
+        let found = self.indexes.candidates(&self.policies, positions, kind, attribute, wanted)?;
+        Some(found.into_iter().filter_map(|at| self.policies.get(at)).collect())
     }
 
     /// The policies of a type in order.

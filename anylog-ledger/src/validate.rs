@@ -383,7 +383,11 @@ pub fn problems(policies: &[Arc<Policy>]) -> Vec<String> {
 
 /// Equal as JSON, numbers also when one is written as text, since policies are often built from text.
 fn equal(a: &Value, b: &Value) -> bool {
-    a == b || (shown(a) == shown(b) && !a.is_object() && !a.is_array())
+    match (a, b) {
+        (Value::String(a), Value::String(b)) => a == b,
+        (Value::Array(_) | Value::Object(_), _) | (_, Value::Array(_) | Value::Object(_)) => a == b,
+        _ => a == b || shown(a) == shown(b),
+    }
 }
 
 /// The object of an attribute.

@@ -88,6 +88,15 @@ impl Filter {
         Ok(Self::Pairs(object.into_iter().map(pair).collect()))
     }
 
+    /// An attribute and the value that every match has, when there is one.
+    pub(super) fn exact(&self) -> Option<(&str, &Value)> {
+        let Self::Pairs(pairs) = self else { return None };
+        pairs.iter().find_map(|pair| match (pair.path.as_slice(), &pair.test) {
+            ([attribute], Test::Equals(Operand::Value(wanted))) => Some((attribute.as_str(), wanted)),
+            _ => None,
+        })
+    }
+
     pub(super) fn matches(&self, policy: &Policy, left: Option<&Policy>) -> bool {
         match self {
             Self::All => true,

@@ -156,3 +156,32 @@ proptest::proptest! {
         }
     }
 }
+
+proptest::proptest! {
+    /// What an index finds is what looking at all policies finds, whatever the values are.
+    #[test]
+    fn an_index_finds_what_looking_finds(
+        values in proptest::collection::vec(
+            proptest::sample::select(vec!["\"a\"", "\"A\"", "\"*\"", "1", "1.0", "\"1\"", "true", "\"true\"", "[\"a\", 2]", "[\"*\"]", "null", "{}", "-0.0", "0", "9007199254740993"]),
+            70..90,
+        ),
+        wanted in proptest::sample::select(vec!["a", "1", "1.0", "true", "2", "*", "0", "-0", "9007199254740993", "b"]),
+        all in proptest::bool::ANY,
+    ) {
+        let node = anylog_core::Node::builder().build();
+        let policy = |(number, value): (usize, &&str)| {
+            let kind = if number % 7 == 0 { "other" } else { "site" };
+            let text = format!(r#"{{"{kind}": {{"id": "p{number}", "v": {value}}}}}"#);
+            std::sync::Arc::new(crate::Policy::from_json_text(&text).unwrap())
+        };
+        let snapshot = crate::snapshot::Snapshot::new(values.iter().enumerate().map(policy).collect());
+        let types = if all { "*" } else { "site" };
+        let query = Query::parse(&format!(" {types} where v = {wanted}"), &node).unwrap();
+        let ids = |look| {
+            let found = query.matches(&snapshot, look, None).unwrap();
+            found.iter().map(|policy| policy.id().to_owned()).collect::<Vec<_>>()
+        };
+        // Stored policies are looked through one by one.
+        proptest::prop_assert_eq!(ids(Look::Overlaid), ids(Look::Stored));
+    }
+}

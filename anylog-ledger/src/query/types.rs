@@ -68,6 +68,15 @@ impl Types {
         (Self::Roots { include, exclude }, rest)
     }
 
+    /// The type when it is one, `*` when it is all.
+    pub(super) fn one(&self) -> Option<&str> {
+        match self {
+            Self::All => Some("*"),
+            Self::Named(names) => names.first().filter(|_| names.len() == 1).map(String::as_str),
+            Self::Roots { .. } => None,
+        }
+    }
+
     pub(super) fn include(&self, policy: &Policy, all: &[Arc<Policy>]) -> bool {
         match self {
             Self::All => true,
