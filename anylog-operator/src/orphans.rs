@@ -35,9 +35,13 @@ pub(crate) fn mark_void(shared: &Arc<Shared>) -> Result<(), OperatorError> {
             None => unfinished(&file) && !shared.files_in_work.lock().contains(&file.hash) && !lies(&settings, &file),
         };
         if void {
-            let hash = file.hash.strip_prefix("open:").unwrap_or(&file.hash);
+            // Hashes are unique in the registry, and the same content may come to nothing more than once.
+            let hash = match file.hash.strip_prefix("open:") {
+                Some(segment) => format!("void:{segment}"),
+                None => format!("void:{}.{}", file.file_id, file.hash),
+            };
             let update = TsdUpdate {
-                hash: Some(format!("void:{hash}")),
+                hash: Some(hash),
                 rows: Some(0),
                 status1: Some("void".into()),
                 status2: Some("No rows came for this file".into()),

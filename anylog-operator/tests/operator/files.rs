@@ -110,10 +110,15 @@ async fn a_registered_file_that_never_came_is_void() {
     let node = TestNode::running(home.path()).await;
     let files = node.registered();
     assert_eq!(files[0].1, refused.hash, "a file that lies in the archive stays what it is");
-    assert_eq!(files[1], (id, format!("void:{hash}"), 0));
+    assert_eq!(files[1], (id, format!("void:{id}.{hash}"), 0));
+    // And it may come to nothing once more.
+    let second = node.catalog.tsd().unwrap().register(&registered).unwrap();
+    node.kill().await;
+    let node = TestNode::running(home.path()).await;
+    assert_eq!(node.registered()[2], (second, format!("void:{second}.{hash}"), 0));
     let stored = node.slot.store_file(file("t", numbered(0..4))).await.unwrap();
     assert_eq!((stored.hash.clone(), stored.receipt.stored()), (hash, 4));
-    assert_eq!(node.registered()[2].2, 4);
+    assert_eq!(node.registered()[3].2, 4);
 }
 
 // A crash after everything but the removal of the file: it carries the node's own number, and is not a duplicate.
