@@ -1,5 +1,6 @@
 //! Connections over a pipe in memory, with a broker that plays exact packets, in simulated time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use crate::client::remote::Address;
 use crate::client::storer::MAX_WAITING;
 use crate::intake::Intake;
 use crate::mapping::{Column, Inline, Mapper};
-use crate::sink::{FileReceipt, Issuer, Receipt, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, Unmapped};
+use crate::sink::{
+    Delivery, FileReceipt, Issuer, Receipt, RowGroup, RowSink, SinkError, SinkSlot, SourceFile, Unmapped,
+};
 use crate::subscription::{Counters, Subscription, Treatment};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -26,13 +29,23 @@ struct Held {
     issuer: Issuer,
     open: tokio::sync::watch::Sender<bool>,
     rows: Mutex<Vec<String>>,
+    /// Packet ids of QoS 2.
+    packets: Mutex<BTreeSet<u16>>,
+}
+
+impl Held {
+    async fn is_open(&self) -> Result<(), SinkError> {
+        let mut open = self.open.subscribe();
+        open.wait_for(|open| *open).await.map_err(|_| SinkError::NotRunning)?;
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl RowSink for Held {
     async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
-        let mut open = self.open.subscribe();
-        open.wait_for(|open| *open).await.map_err(|_| SinkError::NotRunning)?;
+        self.is_open().await?;
+        self.packets.lock().extend(group.deliveries.iter().map(|delivery| delivery.packet));
         let rows: Vec<String> = group.parts.into_iter().flat_map(|part| part.rows).collect();
         let count = rows.len();
         self.rows.lock().extend(rows);
@@ -41,6 +54,22 @@ impl RowSink for Held {
 
     async fn set_aside(&self, _: Unmapped) -> Result<Receipt, SinkError> {
         Ok(Receipt::issue(&self.issuer, 0, Vec::new()))
+    }
+
+    fn holds(&self, delivery: &Delivery) -> bool {
+        self.packets.lock().contains(&delivery.packet)
+    }
+
+    async fn release(&self, deliveries: Vec<Delivery>) -> Result<(), SinkError> {
+        self.is_open().await?;
+        self.packets.lock().retain(|packet| deliveries.iter().all(|released| released.packet != *packet));
+        Ok(())
+    }
+
+    async fn forget(&self, _: &str) -> Result<(), SinkError> {
+        self.is_open().await?;
+        self.packets.lock().clear();
+        Ok(())
     }
 
     async fn store_file(&self, _: SourceFile) -> Result<FileReceipt, SinkError> {
@@ -66,7 +95,7 @@ impl Bench {
         let slot = SinkSlot::new();
         let store = slot.mount(|issuer| {
             let open = tokio::sync::watch::Sender::new(true);
-            Arc::new(Held { issuer, open, rows: Mutex::default() })
+            Arc::new(Held { issuer, open, rows: Mutex::default(), packets: Mutex::default() })
         });
         let column = Column::new("n", "int", "bring [n]", false).unwrap();
         let mapper = Mapper::inline(Inline::new("test", "numbers", vec![column]).unwrap());
@@ -284,4 +313,74 @@ async fn a_client_that_is_stopped_acknowledges_what_is_stored_and_says_goodbye()
     assert_eq!(bench.receive().await, [0x40, 2, 0, 7]);
     assert_eq!(bench.receive().await, [0xe0, 0]);
     assert!(matches!(bench.ended().await, Ended::Stopped));
+}
+
+/// A message with QoS 2.
+fn message(id: u16) -> packet::Publish {
+    let payload = format!("{{\"n\":{id}}}").into();
+    packet::Publish { topic: "n".into(), payload, qos: 2, retain: false, dup: true, id }
+}
+
+impl Bench {
+    /// A client whose messages the test hands to the storer itself.
+    fn without_connection() -> Self {
+        let bench = Self::new(64);
+        bench.served.abort();
+        bench
+    }
+
+    /// The acknowledgements that are due after everything had its time.
+    async fn due(&self) -> Vec<(packet::Ack, u16)> {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut due = Vec::new();
+        self.remote.storer.acknowledge(|ack, id| due.push((ack, id)));
+        due
+    }
+}
+
+// MQTT-4.3.3-2: over an end of the process, as the store remembers it.
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_run_stored_is_acknowledged_and_not_stored_again() {
+    let bench = Bench::without_connection();
+    bench.store.packets.lock().insert(9);
+    bench.remote.storer.opened(true);
+    bench.remote.storer.put(message(9));
+    bench.remote.storer.put(message(10));
+    assert_eq!(bench.due().await, [(packet::Ack::Received, 9), (packet::Ack::Received, 10)]);
+    assert_eq!(*bench.store.rows.lock(), ["{\"n\":10}"]);
+}
+
+// R2
+#[tokio::test(start_paused = true)]
+async fn the_store_forgets_the_packets_of_a_session_before_it_takes_those_of_the_next() {
+    let bench = Bench::without_connection();
+    bench.remote.storer.opened(true);
+    bench.store.open.send_replace(false);
+    // One is being stored, one waits, when the broker forgets the session and uses the ids again.
+    bench.remote.storer.put(message(9));
+    assert_eq!(bench.due().await, []);
+    bench.remote.storer.opened(false);
+    bench.remote.storer.put(message(9));
+    bench.store.open.send_replace(true);
+    assert_eq!(bench.due().await, [(packet::Ack::Received, 9)]);
+    assert_eq!(bench.store.rows.lock().len(), 2);
+}
+
+// MQTT-4.3.3-2: the broker may mean another message by the id after the first PUBCOMP.
+#[tokio::test(start_paused = true)]
+async fn a_release_is_answered_once_and_after_the_store_let_go() {
+    let bench = Bench::without_connection();
+    bench.remote.storer.opened(true);
+    bench.remote.storer.put(message(9));
+    assert_eq!(bench.due().await, [(packet::Ack::Received, 9)]);
+    bench.store.open.send_replace(false);
+    bench.remote.storer.release(9);
+    assert_eq!(bench.due().await, [], "the store holds the id still");
+    // The connection breaks, and the broker releases it again.
+    bench.remote.storer.opened(true);
+    bench.remote.storer.release(9);
+    bench.store.open.send_replace(true);
+    assert_eq!(bench.due().await, [(packet::Ack::Complete, 9)]);
+    assert_eq!(bench.due().await, []);
+    assert!(bench.store.packets.lock().is_empty());
 }
