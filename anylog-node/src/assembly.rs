@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use anylog_core::command::DuplicateCommand;
 use anylog_core::reply::Chunks;
-use anylog_core::{Caller, CommandError, CommandResult, Node, Reply, Session, Surface};
+use anylog_core::{Caller, CommandError, Node, Reply, Session, Surface};
 use anylog_dbms::Catalog;
 use anylog_ingest::{Ingest, SinkSlot};
 use anylog_ledger::Ledger;
-use anylog_ledger::client::{Destination, NetworkSql};
 use anylog_net::grpc::{GrpcPeers, node_service};
 use anylog_net::{Listeners, PeerReply, PeerRequest, PeerService, Peers};
 use anylog_operator::OperatorService;
@@ -106,7 +105,7 @@ impl NodeApp {
         registry.register_all(anylog_ingest::commands(Arc::clone(&self.ingest), Arc::clone(&self.listeners)))?;
         registry.register_all(anylog_operator::commands(&self.operator))?;
         registry.register_all(anylog_query::commands(Arc::clone(&self.query)))?;
-        self.ledger.set_network_sql(Arc::new(OverNetwork(Arc::clone(&self.query))));
+        self.ledger.set_network_sql(anylog_query::network_sql(Arc::clone(&self.query)));
         registry.register_all(rest::commands::commands(&self.rest))?;
         anylog_net::register_processes(&self.node, &self.listeners);
         rest::commands::register_processes(&self.rest);
@@ -130,27 +129,6 @@ impl NodeApp {
         if tokio::time::timeout(DRAIN_DEADLINE, draining).await.is_err() {
             tracing::warn!("The node did not drain in time; what is left is taken up at the next start");
         }
-    }
-}
-
-/// `run client (..) sql ..`: one answer out of many nodes.
-struct OverNetwork(Arc<QueryService>);
-
-#[async_trait]
-impl NetworkSql for OverNetwork {
-    async fn sql(&self, session: &mut Session, destination: &Destination, command: &str) -> CommandResult {
-        let nodes = destination.nodes.clone();
-        let network = anylog_query::Network {
-            destination: if nodes.is_empty() {
-                anylog_query::Destination::Tables
-            } else {
-                anylog_query::Destination::Nodes(nodes)
-            },
-            subset: destination.subset,
-            timeout: destination.timeout,
-            ..anylog_query::Network::default()
-        };
-        anylog_query::network_sql(&self.0, session, network, command).await
     }
 }
 

@@ -19,7 +19,7 @@ use futures_util::stream;
 use crate::Network;
 use crate::format::Writer;
 use crate::service::{Answer, QueryService, Request};
-pub use network::{network_sql, run_client};
+pub use network::network_sql;
 use options::SqlOptions;
 use output::Output;
 

@@ -1,7 +1,7 @@
-//! SQL over tables and their partitions, with the output formats of the network.
+//! SQL over tables that lie on many nodes and in many partitions, with the output formats of the network.
 //!
-//! A table of a node lies in many places: partitions by time, each a physical table or file of its own. This crate answers one
-//! SELECT as if all rows lay in one table, and writes the answer in the documented formats.
+//! A table lies in many places: each cluster of operators holds a part of its rows, and each operator keeps them in partitions by
+//! time. This crate answers one SELECT as if all rows lay in one table, and writes the answer in the documented formats.
 //!
 //! ```
 //! use anylog_query::{Cell, Format, Nodes, Writer};
@@ -14,6 +14,10 @@
 //! # Guarantees
 //!
 //! * **QRY-1** the answer over many places equals the answer of one database that holds all rows; floats within 1e-9 relative.
+//! * **QRY-2** an answer that lacks a node says so, whatever format and options were asked for; it is only given when the query
+//!   allows it ([`Network::subset`]).
+//! * **QRY-3** a node that fails is replaced by another member of its cluster within the query, as long as none of its rows was
+//!   handed on: always for aggregates, before its first row for rows that stream.
 //! * A statement is checked node by node before an engine sees it: one table, known columns, a closed list of functions. A caller
 //!   with read access cannot write, read files or sleep through an engine.
 //! * Memory is bounded: rows stream in small pieces, the intermediate rows of all queries stay under 256 MB or a query fails with
@@ -25,8 +29,9 @@
 //!
 //! * Joins, sub-selects, UNION and WITH are refused, with what to write instead.
 //! * `order by a, b desc` is SQL: only `b` descends.
-//! * An ORDER BY without LIMIT over several places holds the rows in memory to sort them, unless it begins with the time that
-//!   splits the table.
+//! * An ORDER BY over more than 64 partitions of one node holds the rows in memory to sort them, unless it begins with the time
+//!   that splits the table; so does one by texts over nodes with PostgreSQL, which has an order of its own.
+//! * Aggregates that cannot be taken apart (`count(distinct x)`, `stddev`) take the columns that they need to the asking node.
 //! * A statement that finds no row cannot be stopped before its engine is done.
 //!
 //! # The way of a statement
@@ -36,6 +41,7 @@
 //! | `sql` | text to a checked statement: times, `increments`, `period`, casts |
 //! | `plan` | which places, and what runs there |
 //! | `execute` | readers on blocking threads, the merge of intermediate rows |
+//! | `network` | which nodes, their parts in frames of rows, fail-over; [`Network`] says who is asked |
 //! | `shape` | declared types, casts, zone, extended columns |
 //! | [`Writer`] | text |
 //! | [`QueryService`] | all of it; [`commands()`] is its language |
@@ -60,7 +66,7 @@ mod zone;
 pub mod dialect {}
 
 pub use cell::Cell;
-pub use commands::{commands, network_sql, run_client};
+pub use commands::{commands, network_sql};
 pub use error::QueryError;
 pub use format::{Format, Nodes, Statistics, Writer};
 pub use network::{Destination, Network};

@@ -92,7 +92,8 @@ fn node_at(peers: &Arc<LocalPeers>, address: &str) -> Parts {
     let service =
         QueryService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger), Arc::clone(peers) as _);
     node.registry.register_all(anylog_query::commands(Arc::clone(&service))).unwrap();
-    node.registry.register(anylog_query::run_client(Arc::clone(&service))).unwrap();
+    node.registry.register_all(anylog_ledger::commands::commands(&ledger)).unwrap();
+    ledger.set_network_sql(anylog_query::network_sql(Arc::clone(&service)));
     (node, catalog, ledger, service, home)
 }
 
@@ -544,8 +545,6 @@ fn errors_over_the_network_name_the_cause() {
             "73 Failed to identify destination nodes for 'select' command - Using DBMS: d Table: tt - did you mean 't'?",
         ),
         ("run client () sql d \"delete from t\"", "Only SELECT runs over the network"),
-        ("run client sql d \"select value from t\"", "11 The nodes stand in parentheses"),
-        ("run client () get status", "'get' is not a query"),
         ("run client (10.0.0.2:2001) sql other \"select value from t\"", "database 'other' is not connected"),
         ("run client () sql d \"select stddev(value) from t\"", "no such function"),
         ("query part zz", "it is not hexadecimal"),
