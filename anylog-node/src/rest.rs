@@ -24,6 +24,7 @@ mod destination;
 mod execute;
 mod failure;
 mod statistics;
+mod together;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -74,6 +75,7 @@ pub struct RestServer {
     peers: Arc<dyn Peers>,
     ingest: Arc<Ingest>,
     slot: Arc<SinkSlot>,
+    together: together::Together,
     settings: RwLock<Settings>,
     budget: body::BodyBudget,
     calls: CallStatistics,
@@ -98,6 +100,7 @@ impl RestServer {
             listeners,
             peers,
             ingest,
+            together: together::Together::new(Arc::clone(&slot)),
             slot,
             settings: RwLock::new(settings),
             budget: body::BodyBudget::default(),

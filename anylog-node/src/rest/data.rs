@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::asked::Asked;
 use super::body::Held;
 use super::failure::Failure;
-use super::{RestServer, answer};
+use super::{RestServer, answer, together};
 
 /// How rows are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,11 @@ impl RestServer {
             return answer::of_rows("0", 0, &refused);
         }
         let (hash, stored, late) = match mode {
+            Mode::Streaming if mapped.is_none() && together::is_small(&rows) => {
+                let part = TableRows { dbms, table, source, instructions, rows, ..TableRows::default() };
+                let taken = self.together.append(part, origin).await.map_err(CommandError::from)?;
+                ("0".to_owned(), taken.stored, taken.refused)
+            }
             Mode::Streaming => {
                 let whole = TableRows { dbms, table, source, instructions, rows, ..TableRows::default() };
                 let (parts, messages) = match mapped.as_mut() {

@@ -1,0 +1,163 @@
+use anylog_ingest::sink::Issuer;
+use anylog_ingest::{FileReceipt, Receipt, RowSink, SourceFile, Unmapped};
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// A store that takes a group for each permit. It refuses rows that say so, and groups with a row that says so.
+struct Store {
+    issuer: Issuer,
+    permits: Semaphore,
+    groups: Mutex<Vec<Vec<Vec<String>>>>,
+    begun: Notify,
+}
+
+#[async_trait]
+impl RowSink for Store {
+    async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
+        self.begun.notify_one();
+        self.permits.acquire().await.expect("open").forget();
+        let parts: Vec<Vec<String>> = group.parts.into_iter().map(|part| part.rows).collect();
+        let holds = |word: &str| parts.iter().flatten().any(|row| row.contains(word));
+        if holds("unfit") {
+            let (dbms, table, reason) = ("d".into(), "t".into(), "unfit".into());
+            return Err(SinkError::Table { dbms, table, reason, status: anylog_core::Status::JSON_STRUCTURE });
+        }
+        if holds("full") {
+            return Err(SinkError::DiskFull);
+        }
+        let mut refused = Vec::new();
+        for (part, rows) in parts.iter().enumerate() {
+            let bad = rows.iter().enumerate().filter(|(_, text)| text.contains("bad"));
+            refused.extend(bad.map(|(row, _)| RefusedRow { part, row, ..RefusedRow::default() }));
+        }
+        let stored = parts.iter().map(Vec::len).sum::<usize>() - refused.len();
+        self.groups.lock().push(parts);
+        Ok(Receipt::issue(&self.issuer, stored, refused))
+    }
+
+    async fn set_aside(&self, _: Unmapped) -> Result<Receipt, SinkError> {
+        Err(SinkError::NotRunning)
+    }
+
+    async fn store_file(&self, _: SourceFile) -> Result<FileReceipt, SinkError> {
+        Err(SinkError::NotRunning)
+    }
+}
+
+fn store() -> (Arc<Store>, Together) {
+    let slot = SinkSlot::new();
+    let store = slot.mount(|issuer| {
+        let (permits, groups, begun) = (Semaphore::new(0), Mutex::default(), Notify::new());
+        Arc::new(Store { issuer, permits, groups, begun })
+    });
+    (store, Together::new(slot))
+}
+
+fn part(table: &str, rows: &[&str]) -> TableRows {
+    let rows = rows.iter().map(|row| (*row).to_owned()).collect();
+    TableRows { dbms: "d".into(), table: table.into(), rows, ..TableRows::default() }
+}
+
+type Request = tokio::task::JoinHandle<Outcome>;
+
+/// Requests of which the first is being stored and the others wait.
+async fn requests(store: &Store, together: &Together, rows: &[&[&str]]) -> Vec<Request> {
+    let mut requests = Vec::new();
+    for rows in rows {
+        let (own, part) = (together.clone(), part("t", rows));
+        requests.push(tokio::spawn(async move { own.append(part, "rest 10.0.0.7".into()).await }));
+        // On one thread all that is ready has run after this.
+        tokio::task::yield_now().await;
+    }
+    store.begun.notified().await;
+    requests
+}
+
+async fn outcome(request: Request) -> Outcome {
+    tokio::time::timeout(Duration::from_secs(10), request).await.expect("an answer").expect("no panic")
+}
+
+#[tokio::test]
+async fn requests_that_come_meanwhile_are_one_group_and_each_has_its_own_answer() {
+    let (store, together) = store();
+    let rows: [&[&str]; 4] = [&["1"], &["2", "bad 3"], &["4"], &["bad 5"]];
+    let mut requests = requests(&store, &together, &rows).await;
+    assert!(requests.iter().all(|request| !request.is_finished()), "nothing is answered before it is stored"); // DUR-1
+    store.permits.add_permits(2);
+    let refused = |row| vec![RefusedRow { row, ..RefusedRow::default() }];
+    let mut expected = [(1, vec![]), (1, refused(1)), (1, vec![]), (0, refused(0))].into_iter();
+    for request in requests.drain(..) {
+        let (stored, refused) = expected.next().expect("as many");
+        assert_eq!(outcome(request).await, Ok(Taken { stored, refused }));
+    }
+    let sizes: Vec<usize> = store.groups.lock().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 3]);
+    let at_rest = async {
+        while !together.lanes.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), at_rest).await.expect("a lane at rest is gone");
+}
+
+#[tokio::test]
+async fn a_request_that_fits_no_table_fails_alone() {
+    let (store, together) = store();
+    let requests = requests(&store, &together, &[&["1"], &["2"], &["unfit"], &["3"]]).await;
+    store.permits.add_permits(5);
+    let mut stored = Vec::new();
+    for request in requests {
+        stored.push(outcome(request).await.map(|taken| taken.stored).map_err(|error| error.to_string()));
+    }
+    assert_eq!(stored, [Ok(1), Ok(1), Err("table 'd.t': unfit".to_owned()), Ok(1)]);
+}
+
+#[tokio::test]
+async fn trouble_of_the_store_is_everybodys() {
+    let (store, together) = store();
+    let requests = requests(&store, &together, &[&["1"], &["2"], &["full"]]).await;
+    store.permits.add_permits(2);
+    let mut outcomes = Vec::new();
+    for request in requests {
+        outcomes.push(outcome(request).await.map(|taken| taken.stored));
+    }
+    assert_eq!(outcomes, [Ok(1), Err(SinkError::DiskFull), Err(SinkError::DiskFull)]);
+}
+
+#[tokio::test]
+async fn tables_and_senders_do_not_wait_for_each_other() {
+    let (store, together) = store();
+    let waiting = requests(&store, &together, &[&["1"]]).await;
+    for (table, origin) in [("t", "rest 10.0.0.8"), ("u", "rest 10.0.0.7")] {
+        let (own, part) = (together.clone(), part(table, &["2"]));
+        tokio::spawn(async move { own.append(part, origin.into()).await });
+        store.begun.notified().await;
+    }
+    assert_eq!(together.lanes.lock().len(), 3);
+    store.permits.add_permits(3);
+    for request in waiting {
+        assert!(outcome(request).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_client_went_away_does_not_hold_up_the_others() {
+    let (store, together) = store();
+    let mut requests = requests(&store, &together, &[&["1"], &["2"], &["3"]]).await;
+    for gone in requests.drain(..2) {
+        gone.abort();
+    }
+    store.permits.add_permits(2);
+    for request in requests {
+        assert_eq!(outcome(request).await, Ok(Taken { stored: 1, refused: Vec::new() }));
+    }
+}
+
+#[test]
+fn large_requests_go_alone() {
+    assert!(is_small(&vec!["{}".to_owned(); SMALL_ROWS]));
+    assert!(!is_small(&vec!["{}".to_owned(); SMALL_ROWS + 1]));
+    assert!(!is_small(&["x".repeat(SMALL_BYTES + 1)]));
+}
