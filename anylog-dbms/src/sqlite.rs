@@ -21,6 +21,7 @@
 //!
 //! In memory, all tables and partitions lie in one database that lives as long as its writer's connection.
 
+mod checkpoint;
 mod connection;
 mod describe;
 mod failure;
@@ -39,6 +40,7 @@ use crate::schema::ddl::check_name;
 use crate::{
     ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, RowRef, SegmentId, SqlValue, TableSchema, Target,
 };
+use checkpoint::Checkpointer;
 use connection::Place;
 use layout::Layout;
 use reader::Readers;
@@ -61,15 +63,19 @@ pub struct SqliteDbms {
     autocommit: bool,
     writer: Mutex<Writer>,
     readers: Readers,
+    /// None in memory, where there are no logs.
+    checkpointer: Option<Checkpointer>,
 }
 
 impl SqliteDbms {
     pub(crate) fn open(request: &ConnectRequest) -> Result<Self, DbmsError> {
         let layout = Layout::of(request)?;
+        layout.set_damaged_aside().map_err(|error| failure::io(&request.name, &error))?;
         let writer = Writer::open(&request.name, &layout)?;
         let readers = Readers::new(&request.name);
         let autocommit = request.autocommit;
-        Ok(Self { name: request.name.clone(), layout, autocommit, writer: Mutex::new(writer), readers })
+        let checkpointer = (!layout.in_memory()).then(|| Checkpointer::start(&request.name));
+        Ok(Self { name: request.name.clone(), layout, autocommit, writer: Mutex::new(writer), readers, checkpointer })
     }
 
     /// Deletes the files of a database.
@@ -189,7 +195,11 @@ impl Dbms for SqliteDbms {
         }
         let mut writer = self.writer.lock();
         self.readers.end(&place);
-        writer.drop_partition(&place, partition)?;
+        let mut drop_it = || writer.drop_partition(&place, partition);
+        match &self.checkpointer {
+            Some(checkpointer) => checkpointer.paused(drop_it)?,
+            None => drop_it()?,
+        }
         self.readers.forget(&place);
         Ok(())
     }
@@ -214,7 +224,10 @@ impl Dbms for SqliteDbms {
     ) -> Result<(), DbmsError> {
         let place = self.place(Some(target))?;
         let mut writer = self.writer.lock();
-        writer.apply(&place, target.physical(), columns, rows, marks)?;
+        let grown = writer.apply(&place, target.physical(), columns, rows, marks)?;
+        if let (true, Some(checkpointer)) = (grown, &self.checkpointer) {
+            checkpointer.ask(&place);
+        }
         if writer.log_is_too_long(&place) {
             self.readers.end(&place);
             writer.empty_log(&place);

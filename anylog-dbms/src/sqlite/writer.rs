@@ -23,6 +23,9 @@ const OPEN_PARTITIONS: usize = 16;
 /// Commits that are not looked after when a log could not be emptied: a reader that does not end must not hold up every one.
 const COMMITS_PER_LOOK: u32 = 64;
 
+/// Rows, or commits, after which a log is moved into its file: some megabytes.
+const LOG_ROWS: (usize, u32) = (16_384, 256);
+
 /// How long a change of a database in memory tries again while readers use the table.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -34,13 +37,15 @@ struct Handle {
     durable: bool,
     // Commits until the size of the log is looked at again.
     unseen: u32,
+    // Rows and commits since the log was last asked to be moved into the file.
+    grown: (usize, u32),
     binds: HashMap<String, Binds>,
 }
 
 impl Handle {
     fn new(connection: SqliteConnection) -> Self {
         // `open` leaves synchronous=FULL.
-        Self { connection, durable: true, unseen: 0, binds: HashMap::new() }
+        Self { connection, durable: true, unseen: 0, grown: (0, 0), binds: HashMap::new() }
     }
 
     /// Switches between commits that are durable and those that wait for [`crate::Dbms::sync`].
@@ -256,6 +261,7 @@ impl Writer {
         result.map_err(|error| failure::statement(&name, &error))
     }
 
+    /// Stores rows and marks; true when the log of the place should be moved into its file.
     pub(super) fn apply(
         &mut self,
         place: &Place,
@@ -263,7 +269,7 @@ impl Writer {
         columns: &[String],
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
-    ) -> Result<(), DbmsError> {
+    ) -> Result<bool, DbmsError> {
         if let Some(index) = rows.iter().position(|row| row.width() != columns.len()) {
             let reason = format!("the row has {} values for {} columns", rows[index].width(), columns.len());
             return Err(DbmsError::RowRefused { index, reason });
@@ -285,11 +291,14 @@ impl Writer {
         match stored {
             Ok(()) => {
                 handle.unseen = handle.unseen.saturating_sub(1);
+                let (many_rows, commits) = (handle.grown.0 + rows.len(), handle.grown.1 + 1);
+                let grown = many_rows >= LOG_ROWS.0 || commits >= LOG_ROWS.1;
+                handle.grown = if grown { (0, 0) } else { (many_rows, commits) };
                 self.dirty.extend(place.file().map(std::path::Path::to_owned));
                 for (segment, _) in marks {
                     self.marked.entry(*segment).or_default().insert(place.clone());
                 }
-                Ok(())
+                Ok(grown)
             }
             Err(error) if failure::is_about_values(&error) => {
                 let refused = |(index, reason)| DbmsError::RowRefused { index, reason };

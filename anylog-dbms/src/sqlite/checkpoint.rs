@@ -1,0 +1,95 @@
+//! Logs moved into their files beside the writer.
+//!
+//! A commit appends to the write-ahead log of a file. Moving the log into the file syncs both, which takes as long as hundreds of
+//! commits; so a thread of its own does it, again and again, and the writer is left with what came since when a log has grown
+//! so long that it must begin anew.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use parking_lot::Mutex;
+
+use super::connection::{Mode, Place, open};
+use super::rows::select;
+
+/// Files that may wait; when there are more, the writer moves their logs itself in the end.
+const WAITING: usize = 64;
+
+/// The thread that moves logs into their files.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    asked: Option<SyncSender<Place>>,
+    /// Held while a file is worked on.
+    working: Arc<Mutex<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    /// Starts the thread. Without one the writer does all of it.
+    pub(super) fn start(name: &str) -> Self {
+        let (sender, receiver) = sync_channel(WAITING);
+        let working = Arc::<Mutex<()>>::default();
+        let (own, dbms) = (Arc::clone(&working), name.to_owned());
+        let thread = std::thread::Builder::new()
+            .name(format!("log {name}"))
+            .spawn(move || run(&dbms, &receiver, &own))
+            .inspect_err(|error| tracing::warn!(%error, "No thread for write-ahead logs; the writer moves them"))
+            .ok();
+        Self { asked: Some(sender), working, thread }
+    }
+
+    /// Asks for a file's log to be moved some time.
+    pub(super) fn ask(&self, place: &Place) {
+        if let (Some(asked), Some(_)) = (&self.asked, place.file())
+            && let Err(TrySendError::Full(place)) = asked.try_send(place.clone())
+        {
+            tracing::debug!(?place, "Its log waits: many files are written to");
+        }
+    }
+
+    /// Runs `work` while no file is worked on: a file that is removed must not be open, or its log would be taken for that of a
+    /// file that is made in its place.
+    pub(super) fn paused<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _nobody_works = self.working.lock();
+        work()
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.asked = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("The thread for write-ahead logs ended with a panic");
+        }
+    }
+}
+
+fn run(dbms: &str, asked: &Receiver<Place>, working: &Mutex<()>) {
+    while let Ok(first) = asked.recv() {
+        // Who asked twice meanwhile is served once.
+        let mut places = vec![first];
+        while let Ok(place) = asked.try_recv() {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        for place in places {
+            let _open = working.lock();
+            if !place.exists() {
+                continue;
+            }
+            // Opened for this alone: a file that nobody writes to any more is not kept open.
+            let moved = open(dbms, &place, Mode::Write).map(|mut connection| {
+                select(&mut connection, "PRAGMA wal_checkpoint(PASSIVE)", &mut |_, _| ControlFlow::Continue(()))
+            });
+            match moved {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(dbms, %error, "A log is not moved now"),
+                Err(error) => tracing::debug!(dbms, %error, "A log is not moved now"),
+            }
+        }
+    }
+}
