@@ -13,7 +13,7 @@ use crate::client::{
     Address, BrokerAddress, ClientSpec, ConnectionState, MessageClient, Remote, TopicSpec, fingerprint, identity,
 };
 use crate::intake::Intake;
-use crate::mapping::{Mapper, PolicyMapping};
+use crate::mapping::{Added, Mapper, Parts, PolicyMapping};
 use crate::sink::{Message, MessageRows, Remap, RowGroup, Unmapped};
 use crate::subscription::{Counters, Subscription, Subscriptions, Treatment};
 use crate::{Broker, Receipt, Router, SinkSlot};
@@ -236,38 +236,48 @@ impl Ingest {
             return Err(CommandError::parameter(format!("The topic '{topic}' only logs its messages"))
                 .hint("subscribe a topic with columns or a policy for REST data"));
         };
-        let payload = Bytes::copy_from_slice(body.as_bytes());
-        let (mut group, mut failures) = mapper.map_each(topic, &payload, self.node.clock.now());
-        if group.parts.iter().all(|part| part.rows.is_empty())
-            && let Some(failure) = failures.pop()
-        {
-            return Err(failure.error.into());
-        }
-        let message = |payload: &[u8]| Message {
-            broker: Arc::clone(&subscription.shared.0),
-            filter: Arc::clone(&subscription.shared.1),
-            topic: Arc::from(topic),
-            payload: Bytes::copy_from_slice(payload),
+        let message = |payload: &[u8]| {
+            Arc::new(Message {
+                broker: Arc::clone(&subscription.shared.0),
+                filter: Arc::clone(&subscription.shared.1),
+                topic: Arc::from(topic),
+                payload: Bytes::copy_from_slice(payload),
+            })
         };
-        origin.clone_into(&mut group.origin);
-        let whole = Arc::new(message(&payload));
-        group.messages = (0..)
-            .zip(&group.parts)
-            .map(|(part, rows)| MessageRows { part, first: 0, count: rows.rows.len(), message: Arc::clone(&whole) })
-            .collect();
-        let mut receipt = self.slot.append(group).await?;
-        for failure in failures {
-            let unmapped = Unmapped {
-                message: Arc::new(message(failure.payload)),
+        let mut parts = Parts::at(self.node.clock.now());
+        let (mut messages, mut elements): (Vec<MessageRows>, Vec<usize>) = (Vec::new(), Vec::new());
+        let failures = mapper.map_elements_into(topic, body.as_bytes(), &mut parts, |position, element, added| {
+            let Added { part, first, count } = added;
+            messages.push(MessageRows { part, first, count, message: message(element) });
+            elements.push(position);
+        });
+        if messages.is_empty()
+            && let Some(failure) = failures.first()
+        {
+            return Err(failure.error.clone().into());
+        }
+        let aside = failures.iter().map(|failure| {
+            self.slot.set_aside(Unmapped {
+                message: message(failure.payload),
                 origin: origin.to_owned(),
                 position: failure.position,
                 kind: failure.error.kind(),
                 column: failure.error.column().to_owned(),
                 reason: failure.error.to_string(),
-            };
-            receipt = receipt.and(self.slot.set_aside(unmapped).await?);
-        }
-        Ok(receipt)
+            })
+        });
+        // Together, so that they share their way to the disk.
+        let aside = futures_util::future::try_join_all(aside).await?;
+        let spans: Vec<(usize, std::ops::Range<usize>)> =
+            messages.iter().map(|rows| (rows.part, rows.first..rows.first + rows.count)).collect();
+        let group = RowGroup { parts: parts.into_tables(), origin: origin.to_owned(), messages, ..RowGroup::default() };
+        // The sender counts the elements of its list, not the rows of tables.
+        let element = |part: usize, row: usize| {
+            let span = spans.iter().position(|(of, rows)| *of == part && rows.contains(&row));
+            span.and_then(|span| elements.get(span).copied()).unwrap_or(row)
+        };
+        let receipt = self.slot.append(group).await?.numbered(element);
+        Ok(aside.into_iter().fold(receipt, Receipt::and))
     }
 
     /// The topic that a REST message is for, and what is subscribed there.

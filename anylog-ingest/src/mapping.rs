@@ -297,32 +297,44 @@ impl Mapper {
     #[must_use]
     pub fn map_each<'p>(&self, topic: &str, payload: &'p [u8], now: Timestamp) -> (RowGroup, Vec<Failure<'p>>) {
         let mut parts = Parts::at(now);
-        let failures = self.map_each_into(topic, payload, &mut parts, |_| ());
+        let failures = self.map_each_into(topic, payload, &mut parts, |_, _, _| ());
         (RowGroup { parts: parts.tables, ..RowGroup::default() }, failures)
     }
 
-    /// As [`Self::map_each`], adding the rows to those of other messages. `each` is told where they stand.
+    /// As [`Self::map_each`], adding the rows to those of other messages. `each` is told which element, or the whole message, gave
+    /// rows, and where they stand.
     pub(crate) fn map_each_into<'p>(
         &self,
         topic: &str,
         payload: &'p [u8],
         parts: &mut Parts,
-        mut each: impl FnMut(Added),
+        mut each: impl FnMut(usize, &'p [u8], Added),
     ) -> Vec<Failure<'p>> {
         let error = match self.map_into(topic, payload, parts) {
             Ok(()) => {
-                parts.added(&mut each);
+                parts.added(&mut |added| each(0, payload, added));
                 return Vec::new();
             }
             Err(error) => error,
         };
-        let Some(elements) = std::str::from_utf8(payload).ok().and_then(|text| self.elements(text)) else {
+        if self.elements(payload).is_none() {
             return vec![Failure { position: 0, payload, error }];
-        };
+        }
+        self.map_elements_into(topic, payload, parts, each)
+    }
+
+    /// As [`Self::map_each_into`], with every element of a list by itself also when all of them map.
+    pub(crate) fn map_elements_into<'p>(
+        &self,
+        topic: &str,
+        payload: &'p [u8],
+        parts: &mut Parts,
+        mut each: impl FnMut(usize, &'p [u8], Added),
+    ) -> Vec<Failure<'p>> {
         let mut failures = Vec::new();
-        for (position, payload) in elements.into_iter().enumerate() {
+        for (position, payload) in self.elements(payload).unwrap_or_else(|| vec![payload]).into_iter().enumerate() {
             match self.map_into(topic, payload, parts) {
-                Ok(()) => parts.added(&mut each),
+                Ok(()) => parts.added(&mut |added| each(position, payload, added)),
                 Err(error) => failures.push(Failure { position, payload, error }),
             }
         }
@@ -330,7 +342,8 @@ impl Mapper {
     }
 
     /// The elements of a list that are mapped one by one.
-    fn elements<'t>(&self, text: &'t str) -> Option<Vec<&'t [u8]>> {
+    fn elements<'t>(&self, payload: &'t [u8]) -> Option<Vec<&'t [u8]>> {
+        let text = std::str::from_utf8(payload).ok()?;
         if self.as_inline().is_some_and(Inline::starts_in_list) {
             return None;
         }

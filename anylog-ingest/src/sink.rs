@@ -168,6 +168,13 @@ impl Receipt {
     pub fn and(mut self, other: Receipt) -> Self {
         self.stored += other.stored;
         self.refused.extend(other.refused);
+        self.refused.sort_by_key(|row| row.row);
+        self
+    }
+
+    /// The same with refused rows numbered as their sender counts: `number` gets part and row of each.
+    pub(crate) fn numbered(mut self, number: impl Fn(usize, usize) -> usize) -> Self {
+        self.refused.iter_mut().for_each(|row| row.row = number(row.part, row.row));
         self
     }
 

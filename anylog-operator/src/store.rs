@@ -409,8 +409,11 @@ pub(crate) struct Shipment {
 
 /// The message that a row was mapped from.
 fn kept(messages: &[MessageRows], part: usize, row: usize) -> Option<KeptMessage> {
-    let known =
-        messages.iter().find(|known| known.part == part && (known.first..known.first + known.count).contains(&row))?;
+    // Rows of one long list must not each carry the whole of it.
+    const CARRIED: usize = 64 * 1024;
+    let bearable = |known: &MessageRows| known.count == 1 || known.count * known.message.payload.len() <= CARRIED;
+    let holds = |known: &MessageRows| known.part == part && (known.first..known.first + known.count).contains(&row);
+    let known = messages.iter().find(|known| holds(known)).filter(|known| bearable(known))?;
     Some(KeptMessage::of(&known.message, Some(row - known.first)))
 }
 

@@ -103,14 +103,19 @@ impl<'r> Run<'r> {
                 Some((known, topic)) if known == name => Arc::clone(topic),
                 _ => Arc::clone(&topic.insert((name, Arc::from(*name))).1),
             };
-            let message = Arc::new(self.message(topic, Bytes::clone(payload)));
-            let failed = mapper.map_each_into(name, payload, &mut parts, |added| {
+            let message = Arc::new(self.message(Arc::clone(&topic), Bytes::clone(payload)));
+            let failed = mapper.map_each_into(name, payload, &mut parts, |_, element, added| {
                 let (part, first, count) = (added.part, added.first, added.count);
                 if owners.len() <= part {
                     owners.resize_with(part + 1, Vec::new);
                 }
                 owners[part].push((at, first + count));
-                messages.push(MessageRows { part, first, count, message: Arc::clone(&message) });
+                // An element that stands alone is mapped again alone.
+                let message = match element.len() == payload.len() {
+                    true => Arc::clone(&message),
+                    false => Arc::new(self.message(Arc::clone(&topic), payload.slice_ref(element))),
+                };
+                messages.push(MessageRows { part, first, count, message });
             });
             if failed.is_empty() {
                 good += 1;

@@ -96,9 +96,9 @@ impl RestServer {
         };
         // Rows that do not map are put aside first: then the others may be acknowledged.
         let mut refused = Vec::new();
-        for unmapped in mapped.as_mut().map(|mapped| std::mem::take(&mut mapped.unmapped)).unwrap_or_default() {
-            let unmapped = Unmapped { origin: origin.clone(), ..unmapped };
-            let receipt = self.slot.set_aside(unmapped).await.map_err(CommandError::from)?;
+        let unmapped = mapped.as_mut().map(|mapped| std::mem::take(&mut mapped.unmapped)).unwrap_or_default();
+        let aside = unmapped.into_iter().map(|row| self.slot.set_aside(Unmapped { origin: origin.clone(), ..row }));
+        for receipt in futures_util::future::try_join_all(aside).await.map_err(CommandError::from)? {
             refused.extend_from_slice(receipt.refused());
         }
         if mapped.as_ref().is_some_and(|mapped| mapped.parts.is_empty()) && !refused.is_empty() {

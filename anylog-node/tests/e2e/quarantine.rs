@@ -199,3 +199,39 @@ fn a_row_that_a_policy_does_not_map_stands_alone() {
     assert_eq!(none.status, 400, "{}", none.body);
     assert_eq!(quarantine(&node)["records"], 3);
 }
+
+#[test]
+fn elements_of_a_posted_list_stand_alone() {
+    // R13
+    let node = Operator::start();
+    node.post(
+        "run msg client where broker=rest and user-agent=anylog and topic=(name=new-data and dbms=test and table=posted and \
+         column.timestamp.timestamp=now and column.value=(type=float and value=\"bring [value]\"))",
+    )
+    .ok();
+    let post =
+        |body: &str| node.request("POST", &["command: data", "topic: new-data", "User-Agent: AnyLog/1.23"], body);
+    assert_eq!(post(r#"{"value": 0}"#).status, 200);
+    let answer = post(r#"[{"value": 1}, {"reading": 2}, {"value": "high"}, {"value": 4}]"#);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer = answer.json();
+    assert_eq!((&answer["AnyLog.stored"], node.count("posted")), (&json!(2), 3));
+    let refused: Vec<_> =
+        answer["AnyLog.refused"].as_array().expect("a list").iter().map(|row| (&row["row"], &row["kind"])).collect();
+    assert_eq!(
+        refused,
+        [(&json!(2), &json!("mapping")), (&json!(3), &json!("type"))],
+        "elements of the list are named"
+    );
+    assert_eq!(post(r#"[{"reading": 1}, 7]"#).status, 400, "none was accepted");
+    node.post("exit msg client 2").ok();
+    node.post(
+        "run msg client where broker=rest and user-agent=anylog and topic=(name=new-data and dbms=test and table=posted and \
+         column.timestamp.timestamp=now and column.value=(type=float and value=\"bring [reading]\" and optional=true))",
+    )
+    .ok();
+    let report = retry(&node, "topic = new-data");
+    assert_eq!((&report["tried"], &report["stored"]), (&json!(2), &json!(2)), "{report}");
+    assert_eq!(node.rows("select value from posted where value = 2").len(), 1);
+    assert_eq!((node.count("posted"), &quarantine(&node)["records"]), (5, &json!(0)));
+}
