@@ -38,6 +38,9 @@ pub(crate) use part::PartRequest;
 /// Pieces of rows of one node that wait to be taken.
 const AHEAD: usize = 4;
 
+/// How often a query that waits for nodes looks whether somebody still wants its answer.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// A query over several nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
@@ -297,13 +300,13 @@ impl QueryService {
         let asking = Asking { service: Arc::clone(self), timeout: network.timeout, until, hold };
         let run = Run { service: self, network, coverage, record, asking: Arc::new(asking), spread: &spread };
         match &spread.divided {
-            Divided::Rows { skip, limit, .. } => run.rows(*skip, *limit, sink),
+            Divided::Rows { skip, limit, .. } => run.rows(*skip, *limit, sink, None),
             Divided::Sorted { keys, width, skip, limit, .. } => {
                 run.sorted(Window { keys, width: *width, skip: *skip, limit: *limit }, sink)
             }
             Divided::Merge(merge) => {
                 let mut insert = Insert { merging: Merging::new(self.merger(), merge)?, failed: None };
-                run.rows(0, None, &mut insert)?;
+                run.rows(0, None, &mut insert, Some(&*sink))?;
                 match insert.failed {
                     Some(error) => Err(error),
                     None => insert.merging.finish(sink),
@@ -363,15 +366,21 @@ impl Run<'_> {
         Handle::current().spawn(asked);
     }
 
-    /// The rows of all parts as they come.
-    fn rows(&self, skip: u64, limit: Option<u64>, sink: &mut dyn Sink) -> Result<(), QueryError> {
+    /// The rows of all parts as they come, until nobody wants the answer: what goes to `answer`, or to the sink itself.
+    fn rows(
+        &self,
+        skip: u64,
+        limit: Option<u64>,
+        sink: &mut dyn Sink,
+        answer: Option<&dyn Sink>,
+    ) -> Result<(), QueryError> {
         let slots = self.spread.slots.len();
         let (sender, mut events) = mpsc::channel(AHEAD * slots.max(1));
         (0..slots).for_each(|index| self.begin(index, &sender));
         drop(sender);
         let (mut skip, mut left) = (skip, limit);
         while left != Some(0)
-            && let Some((_, event)) = events.blocking_recv()
+            && let Some(event) = next(&mut events, &|| answer.map_or_else(|| sink.closed(), Sink::closed))
         {
             let Some(mut rows) = self.rows_of(event)? else { continue };
             if skip > 0 {
@@ -401,9 +410,9 @@ impl Run<'_> {
         let mut begun = Vec::with_capacity(receivers.len());
         let mut own_order = false;
         for mut events in receivers {
-            match events.blocking_recv() {
-                Some((_, Event::Begun(engine))) => own_order |= engine != Engine::Sqlite,
-                Some((_, event)) => {
+            match next(&mut events, &|| sink.closed()) {
+                Some(Event::Begun(engine)) => own_order |= engine != Engine::Sqlite,
+                Some(event) => {
                     self.rows_of(event)?;
                 }
                 None => {}
@@ -469,6 +478,17 @@ impl From<Missing> for QueryError {
         let error = missing.reasons.last().map(|(_, error)| error.clone());
         let (status, hint) = error.map_or((anylog_core::Status::REFUSED, None), |error| (error.status, error.hint));
         QueryError::MissingNode { text: missing.to_string(), status, hint }
+    }
+}
+
+/// The next event; none at the end, or when nobody wants the answer any more.
+fn next(events: &mut mpsc::Receiver<(usize, Event)>, closed: &dyn Fn() -> bool) -> Option<Event> {
+    loop {
+        match Handle::current().block_on(async { tokio::time::timeout(LOOK, events.recv()).await }) {
+            Ok(event) => return event.map(|(_, event)| event),
+            Err(_) if closed() => return None,
+            Err(_) => {}
+        }
     }
 }
 

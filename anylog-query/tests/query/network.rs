@@ -555,6 +555,32 @@ fn errors_over_the_network_name_the_cause() {
 }
 
 #[test]
+fn a_query_that_waits_for_nodes_can_be_stopped() {
+    let (net, _) = three_clusters();
+    net.operators[0].1.mute.store(true, Ordering::Relaxed);
+    let (service, node) = (Arc::clone(&net.service), Arc::clone(&net.node));
+    let asked = runtime().spawn(async move {
+        let request = Request { network: Some(Network::default()), ..Request::new("d", "select count(*) from t") };
+        let mut answer = service.select(request).await?;
+        answer.next().await.transpose()
+    });
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let stopped = loop {
+        let mut session = Session::new(Arc::clone(&node), Caller::embedded());
+        let text = runtime().block_on(async { session.execute("job stop").await.unwrap().into_text().await.unwrap() });
+        if text.contains("stoped") || std::time::Instant::now() > deadline {
+            break text;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(stopped, r#"{"job 1 status":"stoped"}"#);
+    let started = std::time::Instant::now();
+    assert_eq!(runtime().block_on(asked).unwrap(), Err(QueryError::Stopped));
+    assert!(started.elapsed() < Duration::from_secs(3), "it waited for the silent node");
+    assert!(net.run("query status").unwrap().contains("Error: the query was stopped"));
+}
+
+#[test]
 fn a_caller_that_leaves_stops_the_nodes() {
     let rows: Vec<Reading> = (0..40_000i64)
         .map(|n| Reading::at("2026-11-20T00:00:00Z", f64::from(i32::try_from(n).unwrap()), "device", n, true))
