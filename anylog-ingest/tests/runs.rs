@@ -1,5 +1,7 @@
 //! Messages that come together: stored with few calls, each with its own fate.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 mod support;
 
 use std::io::{Read, Write};
