@@ -1,11 +1,12 @@
 //! Puts groups together in memory; see [`crate::plan::Fold`].
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use anylog_dbms::SqlValue;
 
-use super::sorted::{compare, compare_values};
+use super::sorted::{compare_by, compare_values};
 use super::{Held, Row, Sink, size};
 use crate::QueryError;
 use crate::plan::{Aggregate, Fold, Value};
@@ -85,25 +86,30 @@ impl<'a> Folding<'a> {
             self.groups.push(Group { keys: Vec::new(), sums: vec![Sum::None; fold.aggregates.len()] });
         }
         drop(self.places);
-        let mut groups: Vec<(Row, Row)> = Vec::with_capacity(self.groups.len());
+        let mut groups: Vec<Values> = Vec::with_capacity(self.groups.len());
         for Group { keys, sums } in self.groups {
             let group = Values { keys, aggregates: sums.into_iter().map(Sum::value).collect() };
-            if fold.having.as_ref().is_some_and(|having| truth(&group.of(having)) != Some(true)) {
-                continue;
+            if fold.having.as_ref().is_none_or(|having| truth(&group.of(having)) == Some(true)) {
+                groups.push(group);
             }
-            let of = |values: &[Value]| values.iter().map(|value| group.of(value)).collect::<Row>();
-            groups.push((of(&fold.order), of(&fold.items)));
         }
-        groups.sort_unstable_by(|left, right| compare(&fold.order_keys, &left.0, &right.0));
+        groups.sort_unstable_by(|left, right| in_order(fold, left, right));
         let skip = usize::try_from(fold.skip).unwrap_or(usize::MAX);
         let limit = fold.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        for (_, row) in groups.into_iter().skip(skip).take(limit) {
+        for group in groups.into_iter().skip(skip).take(limit) {
+            let row = fold.items.iter().map(|value| group.of(value).into_owned()).collect();
             if sink.row(row).is_break() {
                 break;
             }
         }
         Ok(())
     }
+}
+
+fn in_order(fold: &Fold, left: &Values, right: &Values) -> Ordering {
+    let orders = fold.order.iter().zip(&fold.order_keys);
+    let compared = orders.map(|(value, key)| compare_by(key, &left.of(value), &right.of(value)));
+    compared.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
 }
 
 impl Part {
@@ -211,35 +217,38 @@ struct Values {
 }
 
 impl Values {
-    fn of(&self, value: &Value) -> SqlValue {
+    fn of<'a>(&'a self, value: &'a Value) -> Cow<'a, SqlValue> {
+        let of = |values: &'a Row, index: usize| values.get(index).map_or(NULL, Cow::Borrowed);
         match value {
-            Value::Key(index) => self.keys.get(*index).cloned().unwrap_or(SqlValue::Null),
-            Value::Aggregate(index) => self.aggregates.get(*index).cloned().unwrap_or(SqlValue::Null),
-            Value::Constant(value) => value.clone(),
+            Value::Key(index) => of(&self.keys, *index),
+            Value::Aggregate(index) => of(&self.aggregates, *index),
+            Value::Constant(value) => Cow::Borrowed(value),
             Value::Coalesce(values) => {
-                let first = values.iter().map(|value| self.of(value)).find(|value| *value != SqlValue::Null);
-                first.unwrap_or(SqlValue::Null)
+                let mut values = values.iter().map(|value| self.of(value));
+                values.find(|value| **value != SqlValue::Null).unwrap_or(NULL)
             }
             Value::Nullif(left, right) => {
                 let (left, right) = (self.of(left), self.of(right));
-                let equal = right != SqlValue::Null && compare_values(&left, &right) == Ordering::Equal;
-                if equal { SqlValue::Null } else { left }
+                let equal = *right != SqlValue::Null && compare_values(&left, &right) == Ordering::Equal;
+                if equal { NULL } else { left }
             }
-            Value::Abs(of) => match self.of(of) {
-                SqlValue::Null => SqlValue::Null,
-                value => match number(&value) {
+            Value::Abs(of) => match self.of(of).as_ref() {
+                SqlValue::Null => NULL,
+                value => Cow::Owned(match number(value) {
                     Number::Int(value) => value.checked_abs().map_or(SqlValue::Null, SqlValue::Int),
                     Number::Float(value) => SqlValue::Float(value.abs()),
-                },
+                }),
             },
-            Value::Double(of) => match self.of(of) {
-                SqlValue::Null => SqlValue::Null,
-                value => SqlValue::Float(number(&value).float()),
+            Value::Double(of) => match self.of(of).as_ref() {
+                SqlValue::Null => NULL,
+                value => Cow::Owned(SqlValue::Float(number(value).float())),
             },
-            Value::Binary(left, op, right) => binary(&self.of(left), op, &self.of(right)),
+            Value::Binary(left, op, right) => Cow::Owned(binary(&self.of(left), op, &self.of(right))),
         }
     }
 }
+
+const NULL: Cow<'static, SqlValue> = Cow::Owned(SqlValue::Null);
 
 fn binary(left: &SqlValue, op: &str, right: &SqlValue) -> SqlValue {
     let known = |value: Option<bool>| value.map_or(SqlValue::Null, |value| SqlValue::Int(i64::from(value)));

@@ -31,30 +31,24 @@ pub(crate) struct Window<'a> {
 pub(crate) fn compare(keys: &[Key], left: &Row, right: &Row) -> Ordering {
     for key in keys {
         let (Some(left), Some(right)) = (left.get(key.column), right.get(key.column)) else { continue };
-        let order = match (left, right) {
-            (SqlValue::Null, SqlValue::Null) => Ordering::Equal,
-            (SqlValue::Null, _) => {
-                if key.nulls_first {
-                    Ordering::Less
-                } else {
-                    Ordering::Greater
-                }
-            }
-            (_, SqlValue::Null) => {
-                if key.nulls_first {
-                    Ordering::Greater
-                } else {
-                    Ordering::Less
-                }
-            }
-            (left, right) if key.descending => compare_values(right, left),
-            (left, right) => compare_values(left, right),
-        };
+        let order = compare_by(key, left, right);
         if order != Ordering::Equal {
             return order;
         }
     }
     Ordering::Equal
+}
+
+/// The order of two values of a key.
+pub(super) fn compare_by(key: &Key, left: &SqlValue, right: &SqlValue) -> Ordering {
+    let null = if key.nulls_first { Ordering::Less } else { Ordering::Greater };
+    match (left, right) {
+        (SqlValue::Null, SqlValue::Null) => Ordering::Equal,
+        (SqlValue::Null, _) => null,
+        (_, SqlValue::Null) => null.reverse(),
+        (left, right) if key.descending => compare_values(right, left),
+        (left, right) => compare_values(left, right),
+    }
 }
 
 /// SQLite's order: numbers before texts, texts by their bytes.
