@@ -12,7 +12,7 @@ fn commands_that_are_wrong_say_what_and_where() {
     let node = Operator::start();
     // (command, method, status, words that the error must hold) - OPS-1
     let cases: &[(&str, &str, u16, &[&str])] = &[
-        ("get statsu", "GET", 400, &["get statsu", "get status"]),
+        ("get ststus", "GET", 400, &["get ststus", "get status"]),
         ("frobnicate the node", "POST", 400, &["frobnicate"]),
         ("connect dbms x where typ=sqlite", "POST", 400, &["typ", "type"]),
         ("connect dbms x where type=oracle", "POST", 400, &["oracle"]),
