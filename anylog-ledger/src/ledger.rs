@@ -233,6 +233,10 @@ impl Ledger {
         let ledger = self.shared();
         blocking(move || {
             let mut state = ledger.state.lock();
+            if state.as_ref().is_some_and(|state| state.unreadable.is_some()) {
+                // What the system refused once it may grant now.
+                *state = None;
+            }
             let state = ledger.loaded(&mut state);
             if let Some(error) = &state.unreadable {
                 return Err(error.clone());

@@ -11,6 +11,7 @@ mod e2e {
     mod eleven_steps;
     mod exactly_once;
     mod message_client;
+    mod network;
     mod postgres;
     mod quarantine;
     mod rest_data;
