@@ -36,8 +36,10 @@ mod faults {
     pub(crate) mod strace;
 
     mod calls;
+    mod damage;
     mod disk_full;
     mod kill;
+    mod memory;
     mod tables;
     mod terminate;
     mod trace;

@@ -120,6 +120,18 @@ impl Node {
         })
     }
 
+    /// Waits until the operator runs, or the program has ended, or its start script has failed; says whether the operator runs.
+    pub(crate) fn settles(&mut self) -> bool {
+        eventually("the start comes to an end", || {
+            if self.ended() || self.log().contains("anylog-node: ") {
+                return Some(false);
+            }
+            let answer = self.try_get("get processes where format=json").ok()?;
+            let processes: Value = serde_json::from_str(&answer.body).ok()?;
+            (processes["Operator"]["Status"] == "Running").then_some(true)
+        })
+    }
+
     /// Whether the program has ended by itself.
     pub(crate) fn ended(&mut self) -> bool {
         let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());

@@ -134,40 +134,44 @@ fn sealed_in_order(calls: &[Call], file: &std::path::Path) {
         .iter()
         .find(|call| call.name.starts_with("rename") && call.arguments.contains(&format!("\"{name}\"")))
         .unwrap_or_else(|| panic!("{name} gets its name by a rename"));
-    let temporary = format!("{name}.tmp");
+    // rename("from", "to"), renameat(directory, "from", directory, "to").
+    let temporary = renamed.arguments.split('"').nth(1).unwrap_or_default();
     let synced = calls
         .iter()
         .any(|call| call.syncs() && call.result == 0 && call.file() == temporary && call.end < renamed.begin);
     assert!(synced, "{name} is synced before it has its name");
     let directory = file.parent().unwrap().to_str().unwrap();
-    let named = calls
-        .iter()
-        .find(|call| call.syncs() && call.result == 0 && call.file() == directory && call.begin > renamed.end)
-        .unwrap_or_else(|| panic!("the name of {name} is synced"));
+    for made in calls.iter().filter(|call| call.name.starts_with("mkdir") && call.result == 0) {
+        let name = made.arguments.split('"').nth(1).unwrap_or_default();
+        if !name.contains("/archive/") || !directory.starts_with(name) {
+            continue;
+        }
+        let above = std::path::Path::new(name).parent().unwrap().to_str().unwrap();
+        let durable = calls
+            .iter()
+            .any(|call| call.syncs() && call.file() == above && call.begin > made.end && call.end < renamed.begin);
+        assert!(durable, "the name of the directory {name} is synced");
+    }
+    let after = |from: usize, end: &str| {
+        calls
+            .iter()
+            .find(|call| call.syncs() && call.result == 0 && call.begin > from && call.file().ends_with(end))
+            .unwrap_or_else(|| panic!("{name}: '{end}' is synced as well"))
+    };
     let rows = calls.iter().filter(|call| {
-        call.writes()
-            && call.file().contains("/test.parts/traced/")
-            && call.file().ends_with("-wal")
-            && call.end < renamed.begin
+        let log = call.file().contains("/test.parts/traced/") && call.file().ends_with("-wal");
+        log && call.writes() && call.end < renamed.begin
     });
     if let Some(last) = rows.max_by_key(|call| call.end) {
         let durable = calls.iter().any(|call| {
-            call.syncs()
-                && call.result == 0
-                && call.file() == last.file()
-                && call.begin > last.end
-                && call.end < renamed.begin
+            call.syncs() && call.file() == last.file() && call.begin > last.end && call.end < renamed.begin
         });
-        assert!(durable, "the rows of {name} are synced in their database before it is made");
+        assert!(durable, "the rows of {name} are synced in their database before it has its name");
     }
-    let registered = calls.iter().any(|call| {
-        call.syncs() && call.result == 0 && call.file().ends_with("/almgm.dbms-wal") && call.begin > named.end
-    });
-    assert!(registered, "the registry is synced after {name} is there");
-    let sealed = calls
-        .iter()
-        .any(|call| call.syncs() && call.result == 0 && call.file().ends_with(".journal") && call.begin > named.end);
-    assert!(sealed, "the journal says durably that {name} is done");
+    // The name, then the registry, then the journal that lets go of the rows.
+    let named = after(renamed.end, directory);
+    let registered = after(named.end, "/almgm.dbms-wal");
+    after(registered.end, ".journal");
 }
 
 // DUR-1: a sync of the journal that fails acknowledges nothing. What the file holds then is not known, so a later sync of it
