@@ -191,7 +191,7 @@ impl QueryService {
         let tables = tables(network, &request.dbms, statement.table());
         let slots = self.slots(network, &tables)?;
         coverage.asks(distinct(&slots));
-        let schema = self.network_schema(&tables, &slots)?;
+        let schema = self.network_schema(&tables, &slots, statement.asks_for_all())?;
         let added: Vec<String> = network.extend.iter().map(|(name, _)| name.clone()).collect();
         let scope = Scope { added: &added, ..Scope::new(&request.dbms, &schema) };
         let select = sql::bind::bind(statement, &scope, now)?;
@@ -211,11 +211,26 @@ impl QueryService {
     }
 
     /// The columns of a table: those of its policy, else of the table here, else as the first node tells that has it.
-    fn network_schema(self: &Arc<Self>, tables: &[TableName], slots: &[Slot]) -> Result<TableSchema, QueryError> {
+    /// With `all` columns asked for, included tables must have the same.
+    fn network_schema(
+        self: &Arc<Self>,
+        tables: &[TableName],
+        slots: &[Slot],
+        all: bool,
+    ) -> Result<TableSchema, QueryError> {
         let schemas = tables.iter().map(|table| self.schema_of(table, slots)).collect::<Result<Vec<_>, _>>()?;
         let mut schemas = schemas.into_iter();
         let Some(first) = schemas.next() else { return Err(QueryError::syntax("a table is missing")) };
         for (other, table) in schemas.zip(&tables[1..]) {
+            let names = |schema: &TableSchema| -> Vec<String> {
+                schema.data_columns().iter().map(|column| column.name.clone()).collect()
+            };
+            if all && names(&first) != names(&other) {
+                return Err(QueryError::unsupported(
+                    format!("'*' with '{}.{}' included: its columns are others", table.dbms, table.table),
+                    "name the columns after select; those that a table lacks are null",
+                ));
+            }
             // A column of one type cannot be taken for one of another.
             let differs = |column: &&Column| {
                 first.column(&column.name).is_some_and(|own| cast_type(own.kind) != cast_type(column.kind))

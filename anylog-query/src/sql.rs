@@ -38,6 +38,11 @@ impl Statement {
     pub(crate) fn table(&self) -> &str {
         &self.raw.table
     }
+
+    /// True when it asks for all columns: `select *`.
+    pub(crate) fn asks_for_all(&self) -> bool {
+        self.raw.items.contains(&RawItem::All)
+    }
 }
 
 /// The stack on which statements are read: their trees are walked recursively, to a bounded depth.

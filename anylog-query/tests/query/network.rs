@@ -217,7 +217,16 @@ fn three_clusters() -> (Net, World) {
 }
 
 /// Statements that the property test does not draw, and whether they order their rows.
-const STATEMENTS: [(&str, bool); 24] = [
+const STATEMENTS: [(&str, bool); 30] = [
+    ("select increments(hour, 2, timestamp), max(timestamp) as timestamp, avg(value) as value from t", true),
+    (
+        "select increments(minute, 30, timestamp), max(timestamp) as timestamp, avg(value) as value from t where timestamp > '2026-11-20T12:00:00Z' limit 5",
+        true,
+    ),
+    ("select device, sum(count) as value from t group by device order by value desc", true),
+    ("select min(timestamp) as timestamp, device from t group by device order by timestamp desc", true),
+    ("select max(count) as g0, device as a0 from t group by device order by device", true),
+    ("select value from t where value is null or value = 0.25 order by value", true),
     ("select timestamp, value, device, count, ok from t where device = 'ünï'", false),
     ("select device as value, value as device from t order by value, device limit 7", true),
     ("select value from t order by timestamp desc limit 5 offset 3", true),
