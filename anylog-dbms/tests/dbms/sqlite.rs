@@ -160,7 +160,8 @@ fn a_damaged_partition_does_not_stop_the_database() {
     let database = catalog.connect(request.clone()).unwrap();
     let schema = table("t", &[r#"{"v":1}"#]);
     database.dbms().create_table(&schema).unwrap();
-    let names = ["par_t_2026_y01_insert_timestamp", "par_t_2027_y01_insert_timestamp", "par_t_2028_y01_insert_timestamp"];
+    let names =
+        ["par_t_2026_y01_insert_timestamp", "par_t_2027_y01_insert_timestamp", "par_t_2028_y01_insert_timestamp"];
     let (columns, values) = batch(&schema, &[r#"{"v":1}"#]);
     for name in names {
         database.dbms().create_partition(&schema, name).unwrap();
@@ -240,4 +241,36 @@ fn a_table_of_another_program_can_be_read() {
     assert_eq!(database.dbms().schema("f").unwrap().unwrap().columns.len(), 3);
     assert_eq!(value(database.dbms().as_ref(), None, "select b from f"), text("00ff"));
     assert_eq!(value(database.dbms().as_ref(), None, "select c from f"), SqlValue::Null);
+}
+
+// Logs are moved into their files beside the writer, also while partitions are dropped and made again under the same name.
+#[test]
+fn logs_are_moved_beside_the_writer() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("busy", home.path())).unwrap();
+    let dbms = database.dbms();
+    let schema = table("t", &[r#"{"v":1}"#]);
+    dbms.create_table(&schema).unwrap();
+    let json: Vec<String> = (0..20_000).map(|n| format!("{{\"v\":{n}}}")).collect();
+    let json: Vec<&str> = json.iter().map(String::as_str).collect();
+    let (columns, values) = batch(&schema, &json);
+    let target = Target::partition("t", "par_t_2026_01_01_d01_insert_timestamp");
+    let file = home.path().join(format!("busy.parts/t/{}.dbms", target.physical()));
+    for round in 0..6 {
+        dbms.create_partition(&schema, target.physical()).unwrap();
+        for (ordinal, rows) in (1..).zip(values.chunks(500)) {
+            dbms.apply(&target, &columns, rows, &[(SegmentId(round), ordinal)]).unwrap();
+        }
+        assert_eq!(dbms.count(&target).unwrap(), 20_000);
+        assert_eq!(value(dbms.as_ref(), Some(&target), "PRAGMA integrity_check"), text("ok"));
+        if round < 5 {
+            dbms.drop_partition("t", target.physical()).unwrap();
+        }
+    }
+    // Nobody writes any more, and the writer alone moves a log of this length only when it ends.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while fs::metadata(&file).unwrap().len() < 500_000 {
+        assert!(std::time::Instant::now() < deadline, "the log is not moved into its file");
+        std::thread::yield_now();
+    }
 }
