@@ -7,13 +7,15 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# Real parts: mosquitto and its clients, a PostgreSQL server, curl.
+# Real parts: mosquitto and its clients, a PostgreSQL server, curl; strace, which shows and breaks system calls.
 setup() {
     local missing=()
     command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
     [ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || missing+=(mosquitto)
     command -v curl >/dev/null || missing+=(curl)
     command -v gzip >/dev/null || missing+=(gzip)
+    command -v strace >/dev/null || missing+=(strace)
+    command -v mkfs.ext4 >/dev/null || [ -x /usr/sbin/mkfs.ext4 ] || missing+=(e2fsprogs)
     command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
     [ ${#missing[@]} -eq 0 ] && return
     echo "installing: ${missing[*]}"
