@@ -18,6 +18,7 @@
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail, and says what it did")]
+#![allow(clippy::disallowed_methods, reason = "the clock of a tracer is that of the computer")]
 
 mod faults {
     #[path = "../e2e/harness.rs"]

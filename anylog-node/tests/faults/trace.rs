@@ -43,7 +43,7 @@ fn now() -> f64 {
 }
 
 /// The write of a row into the journal, and the sync that first followed it on that file.
-fn journal_sync<'c>(calls: &'c [Call], n: u64) -> Vec<(&'c Call, Option<&'c Call>)> {
+fn journal_sync(calls: &[Call], n: u64) -> Vec<(&Call, Option<&Call>)> {
     let digits = n.to_string();
     let writes =
         calls.iter().filter(|call| call.writes() && call.file().ends_with(".journal") && call.text().contains(&digits));
