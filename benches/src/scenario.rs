@@ -346,4 +346,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn mosquitto_delivers_every_message() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let setting = Setting {
+            binary: PathBuf::new(),
+            directory: directory.path().to_owned(),
+            slice: Duration::from_millis(50),
+            payload: message::LEN,
+            rows: 0,
+        };
+        let sample = measure(Scenario::Mosquitto8x1000, &setting, |_| None).expect("measured");
+        assert!(sample.count > 0);
+        assert_eq!(sample.latencies.count(), sample.count);
+        assert!(sample.usage.peak_memory > 0);
+    }
 }
