@@ -15,6 +15,7 @@
 
 mod collect;
 mod destination;
+pub(crate) mod files;
 
 use std::sync::Arc;
 use std::time::Duration;

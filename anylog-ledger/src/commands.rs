@@ -8,10 +8,12 @@
 //! | [`mod@sync`] | `run blockchain sync`, `exit synchronizer`, `get synchronizer`, `get metadata version` |
 //! | [`mod@show`] | `get data nodes`, `get cluster info`, `get members status`, `get virtual tables`, `get network databases` |
 //! | [`mod@client`] | `run client` |
+//! | [`mod@files`] | `file get`, `file copy` between nodes |
 //! | [`mod@config`] | `config from policy`, `get config policies` |
 
 pub mod client;
 pub mod config;
+pub mod files;
 pub mod read;
 pub mod show;
 pub mod sync;
@@ -36,6 +38,7 @@ pub fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
     all.extend(show::commands(ledger));
     all.extend(config::commands(ledger));
     all.extend(client::commands(ledger));
+    all.extend(files::commands(ledger));
     all.extend(platforms(ledger));
     all
 }

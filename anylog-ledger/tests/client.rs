@@ -209,3 +209,46 @@ async fn sql_goes_to_who_can_join_its_answers() {
     let asked = here.run("run client (operator, subset = true) sql d format = json \"select 1\"").await.unwrap();
     assert_eq!(asked, format!("{:?} true sql d format = json \"select 1\"", [ONE, TWO]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_both_ways() {
+    let (wires, here, one, _two) = network().await;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    // More than two parts, the last one full and then empty.
+    for (name, length) in [("empty", 0), ("short", 5), ("long", 2 * 256 * 1024)] {
+        let text: String = "abcdefgh".chars().cycle().take(length).collect();
+        std::fs::write(at(name), &text).unwrap();
+        let (source, sent, back) = (at(name), at("sent"), at("back"));
+        let said = here.run(&format!("run client ({ONE}) file copy {source} {sent}")).await.unwrap();
+        assert_eq!(said, format!("{length} bytes to {ONE}"));
+        assert_eq!(std::fs::read_to_string(&sent).unwrap(), text);
+        here.run(&format!("run client ({ONE}) file get {sent} {back}")).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&back).unwrap(), text);
+    }
+    let names = || {
+        let entries = std::fs::read_dir(directory.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(!names().iter().any(|name| name.ends_with(".transfer")), "{:?}", names());
+    let watch = one.ledger.node().directories.directory(&one.ledger.node().dictionary, "watch_dir");
+    std::fs::create_dir_all(&watch).unwrap();
+    here.run(&format!("run client ({ONE}) file copy {} d.t.json watch_dir", at("short"))).await.unwrap();
+    assert_eq!(std::fs::read_to_string(watch.join("d.t.json")).unwrap(), "abcde");
+
+    let error = here.run(&format!("run client ({ONE}) file get {} {}", at("nothing"), at("x"))).await.unwrap_err();
+    assert!(error.status == Status::NO_SUCH_FILE && error.message.contains("nothing"), "{error}");
+    let error = here.run(&format!("run client (operator) file get {}", at("short"))).await.unwrap_err();
+    assert!(error.message.contains("one node"), "{error}");
+    wires.cut(ONE, true);
+    assert!(here.run(&format!("run client ({ONE}) file copy {} {}", at("short"), at("y"))).await.is_err());
+    assert!(here.run("file get a b").await.unwrap_err().hint.unwrap().contains("run client"));
+    // Over a network only work directories are open.
+    let mut session = Session::new(
+        Arc::clone(one.ledger.node()),
+        Caller::network(Surface::Peer, "127.0.0.1:1".parse().unwrap(), false),
+    );
+    for line in ["file read /etc/hostname".to_owned(), format!("file write part {} 1 0 x00 true", at("z"))] {
+        assert_eq!(session.execute(&line).await.unwrap_err().status, Status::UNAUTHORIZED, "{line}");
+    }
+}

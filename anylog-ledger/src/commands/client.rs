@@ -51,6 +51,9 @@ async fn run(ledger: &Ledger, session: &mut Session, call: Invocation) -> Comman
             "only SQL finds its nodes by itself; name them: run client (blockchain get operator bring.ip_port) ...",
         ));
     }
+    if let Some(done) = super::files::between(ledger, session, &destination, &lex(&command)?).await {
+        return done;
+    }
     let deadline = destination.timeout.unwrap_or(client::DEADLINE);
     let answers = ledger.ask_nodes(&destination.nodes, &command, deadline);
     match call.assign_to.as_deref() {

@@ -48,7 +48,7 @@ pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
             Declaration::new("get synchronizer", "Shows the synchronisation of the ledger.")
                 .reads()
                 .format_option()
-                .returns("state, source, and counts of exchanges")
+                .returns("state, source, counts of exchanges, and whether the source tells of changes at once (Pushed)")
                 .example("get synchronizer"),
             Arc::clone(ledger),
             |ledger, session, call| Box::pin(get_synchronizer(ledger, session, call)),
@@ -155,6 +155,7 @@ async fn get_synchronizer(ledger: &Ledger, session: &mut Session, call: Invocati
         "Policies",
         "Sync OK",
         "Sync Err",
+        "Pushed",
         "Message",
     ]);
     let Some(state) = ledger.sync_state() else {
@@ -180,6 +181,7 @@ async fn get_synchronizer(ledger: &Ledger, session: &mut Session, call: Invocati
         ledger.snapshot().stored().len().to_string(),
         stats.succeeded.to_string(),
         stats.failed.to_string(),
+        stats.following.to_string(),
         messages.join("; "),
     ]);
     Ok(if call.options.wants_json() { Reply::Json(table.to_json()) } else { Reply::Table(table) })

@@ -1,0 +1,187 @@
+//! Files between nodes: `run client (x) file get <there> [<here>]`, `run client (x) file copy <here> [<there>]`.
+//!
+//! A file is fetched as a stream and sent in parts, each acknowledged, so that any size takes bounded memory at both ends. It appears under its
+//! name when it is whole and on stable storage. Paths of another node are its own: it takes only those in its work directories.
+
+use std::io::SeekFrom;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anylog_core::{CommandError, Session, Status};
+use anylog_net::{PeerRequest, StreamDeadlines};
+use futures_util::StreamExt;
+use rand::Rng;
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+
+use super::text_of;
+use crate::Ledger;
+
+/// Bytes of a part that is sent.
+pub(crate) const PART: usize = 256 * 1024;
+
+/// Fetches a file of another node; returns how many bytes it has.
+pub(crate) async fn get(
+    ledger: &Ledger,
+    node: &str,
+    there: &str,
+    here: &Path,
+    deadline: Duration,
+) -> Result<u64, CommandError> {
+    let request = PeerRequest::Command { text: format!("file read \"{there}\"") };
+    let mut pieces = ledger.peers.stream(node, request, StreamDeadlines::each(deadline)).await?;
+    let transfer = transfer_number();
+    let temporary = temporary(here, &transfer);
+    let mut file = File::create(&temporary).await.map_err(|error| failed(&temporary, &error))?;
+    let received = async {
+        let mut length = 0;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            file.write_all(&piece).await.map_err(|error| failed(&temporary, &error))?;
+            length += piece.len() as u64;
+        }
+        finish(&mut file, &temporary, here).await?;
+        Ok(length)
+    };
+    let received: Result<u64, CommandError> = received.await;
+    if received.is_err() {
+        // What is left of a broken transfer helps nobody; that it cannot be removed is no news.
+        fs::remove_file(&temporary).await.ok();
+    }
+    received
+}
+
+/// Sends a file to another node; returns how many bytes it has.
+pub(crate) async fn send(
+    ledger: &Ledger,
+    node: &str,
+    here: &Path,
+    there: &str,
+    deadline: Duration,
+) -> Result<u64, CommandError> {
+    let mut file = File::open(here).await.map_err(|error| failed(here, &error))?;
+    let transfer = transfer_number();
+    let mut offset = 0;
+    loop {
+        let part = read_part(&mut file).await.map_err(|error| failed(here, &error))?;
+        let last = part.len() < PART;
+        let text = format!("file write part \"{there}\" {transfer} {offset} x{} {last}", hex(&part));
+        text_of(node, ledger.peers.call(node, PeerRequest::Command { text }, deadline).await)?;
+        offset += part.len() as u64;
+        if last {
+            return Ok(offset);
+        }
+    }
+}
+
+async fn read_part(file: &mut File) -> std::io::Result<Vec<u8>> {
+    let mut part = Vec::with_capacity(PART);
+    file.take(PART as u64).read_to_end(&mut part).await?;
+    Ok(part)
+}
+
+/// One part of a file that another node sends.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) path: PathBuf,
+    pub(crate) transfer: String,
+    pub(crate) offset: u64,
+    pub(crate) data: Vec<u8>,
+    pub(crate) last: bool,
+}
+
+impl Part {
+    /// Writes the part; the last one makes the file appear.
+    pub(crate) async fn write(self) -> Result<(), CommandError> {
+        let temporary = temporary(&self.path, &self.transfer);
+        let failed = |error: std::io::Error| failed(&temporary, &error);
+        let mut file = OpenOptions::new()
+            .create(self.offset == 0)
+            .truncate(self.offset == 0)
+            .write(true)
+            .open(&temporary)
+            .await
+            .map_err(failed)?;
+        let length = file.metadata().await.map_err(failed)?.len();
+        if length != self.offset {
+            return Err(CommandError::new(
+                Status::WRITE_FAILURE,
+                format!("A part of '{}' begins at {} and {length} bytes are there", self.path.display(), self.offset),
+            )
+            .hint("send the file again"));
+        }
+        file.seek(SeekFrom::Start(self.offset)).await.map_err(failed)?;
+        file.write_all(&self.data).await.map_err(failed)?;
+        if self.last {
+            return finish(&mut file, &temporary, &self.path).await;
+        }
+        file.flush().await.map_err(failed)
+    }
+}
+
+/// Makes a whole file appear under its name.
+async fn finish(file: &mut File, temporary: &Path, path: &Path) -> Result<(), CommandError> {
+    file.sync_all().await.map_err(|error| failed(temporary, &error))?;
+    fs::rename(temporary, path).await.map_err(|error| failed(path, &error))?;
+    match path.parent().filter(|directory| cfg!(unix) && !directory.as_os_str().is_empty()) {
+        Some(directory) => {
+            let directory = File::open(directory).await.map_err(|error| failed(path, &error))?;
+            directory.sync_all().await.map_err(|error| failed(path, &error))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The file of a transfer that is not whole yet. The watch directory leaves files of this type alone.
+fn temporary(path: &Path, transfer: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{transfer}.transfer"));
+    PathBuf::from(name)
+}
+
+fn transfer_number() -> String {
+    format!("{:016x}", rand::rng().random::<u64>())
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> CommandError {
+    let status = match error.kind() {
+        std::io::ErrorKind::NotFound => Status::NO_SUCH_FILE,
+        std::io::ErrorKind::StorageFull => Status::DISK_FULL,
+        _ => Status::WRITE_FAILURE,
+    };
+    CommandError::new(status, format!("File '{}' failed: {error}", path.display()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+/// The bytes of `x...`; none for what is no such text.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix('x')?.as_bytes();
+    let value = |digit: &u8| char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let pairs = digits.chunks(2).map(|pair| match pair {
+        [high, low] => Some((value(high)? << 4) | value(low)?),
+        _ => None,
+    });
+    pairs.collect()
+}
+
+/// The name of a file at the end of a path.
+pub(crate) fn file_name(path: &str) -> Result<&str, CommandError> {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
+    if name.is_empty() {
+        return Err(CommandError::structure(format!("'{path}' names no file")));
+    }
+    Ok(name)
+}
+
+/// The path of a file here: the one that is named, else the same name in the directory for temporary files.
+pub(crate) fn here(session: &Session, named: Option<&str>, there: &str) -> Result<PathBuf, CommandError> {
+    match named {
+        Some(path) => session.permit_path(path),
+        None => Ok(session.directory("tmp_dir").join(file_name(there)?)),
+    }
+}

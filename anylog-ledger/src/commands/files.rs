@@ -1,0 +1,159 @@
+//! Files between nodes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anylog_core::command::Word;
+use anylog_core::{Command, CommandError, CommandResult, Declaration, Invocation, Reply, Session, Status, command};
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use tokio::io::AsyncReadExt;
+
+use crate::Ledger;
+use crate::client::{DEADLINE, Destination, files};
+
+pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
+    let alone = |declaration| {
+        command(declaration, Arc::clone(ledger), |_: &Ledger, _, call| {
+            Box::pin(async move {
+                Err(CommandError::new(Status::NO_DESTINATION, format!("Missing node in '{}'", call.source))
+                    .hint(format!("name it: run client (ip:port) {}", call.source)))
+            })
+        })
+    };
+    vec![
+        alone(
+            Declaration::new("file get", "Fetches a file of another node; sent with run client.")
+                .grammar("<file there> [<file here>]")
+                .returns("how many bytes were fetched; the file is on stable storage")
+                .example("run client (10.0.0.1:32148) file get !!archive_dir/a.json !tmp_dir/a.json"),
+        ),
+        alone(
+            Declaration::new("file copy", "Sends a file to another node; sent with run client.")
+                .grammar("<file here> [<file there>] [watch_dir]")
+                .returns("how many bytes were sent; the file is on the other node's stable storage")
+                .example("run client (10.0.0.1:32148) file copy !tmp_dir/a.json !!tmp_dir/a.json")
+                .example("run client (10.0.0.1:32148) file copy !prep_dir/a.json a.json watch_dir"),
+        ),
+        command(
+            Declaration::new("file read", "Gives the content of a file; sent by nodes that fetch it.")
+                .word("path", "the file, in a work directory when asked over a network")
+                .returns("the bytes of the file")
+                .example("file read !tmp_dir/a.json"),
+            Arc::clone(ledger),
+            |_, session, call| Box::pin(read(session, call)),
+        ),
+        command(
+            Declaration::new("file write part", "Writes a part of a file; sent by nodes that send it.")
+                .word("path", "the file, in a work directory when asked over a network")
+                .word("transfer", "tells transfers of the same file apart")
+                .word("offset", "where the part begins, in bytes")
+                .word("data", "x and the bytes in hexadecimal digits")
+                .word("last", "true: the file is whole with this part")
+                .returns("nothing; the part is written")
+                .example("file write part !tmp_dir/a.json 1 0 x7b7d true"),
+            Arc::clone(ledger),
+            |_, session, call| Box::pin(write_part(session, call)),
+        ),
+    ]
+}
+
+/// Does what `file get` and `file copy` of `run client` ask for; none for any other command.
+pub(super) async fn between(
+    ledger: &Ledger,
+    session: &Session,
+    destination: &Destination,
+    words: &[Word],
+) -> Option<CommandResult> {
+    let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+    match texts.as_slice() {
+        // With parentheses a file in a database is meant.
+        ["file", "get", there, ..] if there.starts_with('(') => None,
+        ["file", "get", there, rest @ ..] => Some(get(ledger, session, destination, there, rest).await),
+        ["file", "copy", here, rest @ ..] => Some(copy(ledger, session, destination, here, rest).await),
+        _ => None,
+    }
+}
+
+async fn get(
+    ledger: &Ledger,
+    session: &Session,
+    destination: &Destination,
+    there: &str,
+    rest: &[&str],
+) -> CommandResult {
+    let [node] = destination.nodes.as_slice() else {
+        return Err(CommandError::new(Status::DESTINATION, "A file is fetched from one node")
+            .hint("run client (ip:port) file get <file there> [<file here>]"));
+    };
+    let ([] | [_]) = rest else {
+        return Err(
+            CommandError::structure("Too many words after 'file get'").hint("file get <file there> [<file here>]")
+        );
+    };
+    let here = files::here(session, rest.first().copied(), there)?;
+    let bytes = files::get(ledger, node, there, &here, destination.timeout.unwrap_or(DEADLINE)).await?;
+    Ok(Reply::Text(format!("{bytes} bytes from {node} in {}", here.display())))
+}
+
+async fn copy(
+    ledger: &Ledger,
+    session: &Session,
+    destination: &Destination,
+    here: &str,
+    rest: &[&str],
+) -> CommandResult {
+    let there = match rest {
+        [] => format!("!tmp_dir/{}", files::file_name(here)?),
+        ["watch_dir"] => format!("!watch_dir/{}", files::file_name(here)?),
+        [there] => (*there).to_owned(),
+        [there, "watch_dir"] => format!("!watch_dir/{}", files::file_name(there)?),
+        _ => {
+            return Err(CommandError::structure("Too many words after 'file copy'")
+                .hint("file copy <file here> [<file there>] [watch_dir]"));
+        }
+    };
+    let path = session.permit_path(here)?;
+    let mut sent = Vec::new();
+    for node in &destination.nodes {
+        let bytes = files::send(ledger, node, &path, &there, destination.timeout.unwrap_or(DEADLINE)).await?;
+        sent.push(format!("{bytes} bytes to {node}"));
+    }
+    Ok(Reply::Text(sent.join("\r\n")))
+}
+
+async fn read(session: &mut Session, call: Invocation) -> CommandResult {
+    let path = session.permit_path(&call.expect_positional("path")?)?;
+    let file = tokio::fs::File::open(&path).await.map_err(|error| unreadable(&path, &error))?;
+    let chunks = stream::try_unfold(file, move |mut file| {
+        let path = path.clone();
+        async move {
+            let mut chunk = vec![0; files::PART];
+            let length = file.read(&mut chunk).await.map_err(|error| unreadable(&path, &error))?;
+            chunk.truncate(length);
+            Ok((length > 0).then(|| (Bytes::from(chunk), file)))
+        }
+    });
+    Ok(Reply::Stream { json: false, chunks: chunks.boxed() })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
+    CommandError::new(Status::NO_SUCH_FILE, format!("File '{}' cannot be read: {error}", path.display()))
+}
+
+async fn write_part(session: &mut Session, call: Invocation) -> CommandResult {
+    let wrong = |what: &str| CommandError::parameter(format!("Wrong {what} of a part of a file"));
+    let transfer = call.expect_positional("transfer")?;
+    if transfer.is_empty() || !transfer.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Err(wrong("transfer"));
+    }
+    let part = files::Part {
+        path: session.permit_path(&call.expect_positional("path")?)?,
+        transfer,
+        offset: call.expect_positional("offset")?.parse().map_err(|_| wrong("offset"))?,
+        data: files::from_hex(&call.expect_positional("data")?).ok_or_else(|| wrong("data"))?,
+        last: call.expect_positional("last")? == "true",
+    };
+    part.write().await?;
+    Ok(Reply::Empty)
+}
