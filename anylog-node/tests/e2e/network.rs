@@ -239,6 +239,22 @@ fn commands_run_at_other_nodes() {
     let collected = format!(r#"{{"{}": "here", "{}": "there"}}"#, one.address(), two.address());
     eventually("both answers are collected", || (query.get("!all").1.trim() == collected).then_some(()));
 
+    let tmp = |node: &Node, name: &str| node.home.path().join("AnyLog-Network/data/tmp").join(name);
+    for node in [&query, &one] {
+        fs::create_dir_all(tmp(node, "")).unwrap();
+    }
+    let text = "{\"value\": 1}\n".repeat(100_000);
+    fs::write(tmp(&query, "x.json"), &text).unwrap();
+    let to_one = format!("run client ({})", one.address());
+    let (status, body) = query.post(&format!("{to_one} file copy !tmp_dir/x.json !!tmp_dir/y.json"));
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(fs::read_to_string(tmp(&one, "y.json")).unwrap(), text);
+    let (status, body) = query.post(&format!("{to_one} file get !!tmp_dir/y.json !tmp_dir/z.json"));
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(fs::read_to_string(tmp(&query, "z.json")).unwrap(), text);
+    let (status, body) = query.post(&format!("{to_one} file get /etc/hostname !tmp_dir/h"));
+    assert!(status == 403 && body.contains("work directories"), "{status} {body}");
+
     let (status, text) = query.post("run client 127.0.0.1:1 get status");
     assert!(status == 502 && text.contains("127.0.0.1:1"), "{status} {text}");
 }
