@@ -18,6 +18,7 @@ pub mod read;
 pub mod show;
 pub mod sync;
 pub mod table;
+mod test_network;
 pub mod write;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
     all.extend(config::commands(ledger));
     all.extend(client::commands(ledger));
     all.extend(files::commands(ledger));
+    all.extend(test_network::commands(ledger));
     all.extend(platforms(ledger));
     all
 }

@@ -252,3 +252,13 @@ async fn files_go_both_ways() {
         assert_eq!(session.execute(&line).await.unwrap_err().status, Status::UNAUTHORIZED, "{line}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_network_is_tested() {
+    let (wires, here, one, _two) = network().await;
+    wires.cut(TWO, true);
+    let status = here.run("test network").await.unwrap();
+    assert!(status.contains(ONE) && status.contains("op1") && status.contains("cannot be reached"), "{status}");
+    let versions = here.run("test network metadata version where format = json").await.unwrap();
+    assert!(versions.contains(&one.ledger.version()) && versions.contains("\"false\""), "{versions}");
+}
