@@ -24,8 +24,9 @@ impl SmallDisk {
             if output.status.success() { Ok(()) } else { Err(text) }
         };
         let (image, at) = (image.to_str().unwrap(), point.to_str().unwrap());
-        // Nothing is kept for root, so that full means full.
-        let mounted = run("mkfs.ext4", &["-q", "-m", "0", "-F", image])
+        // Nothing is kept for root, so that full means full. SQLite shares memory by a mapped file that it extends page by page;
+        // with blocks smaller than a page a full disk is met by a signal, not by an error.
+        let mounted = run("mkfs.ext4", &["-q", "-m", "0", "-b", "4096", "-F", image])
             .and_then(|()| run("mount", &["-o", "loop", image, at]))
             .or_else(|_| run("mount", &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs", at]));
         match mounted {

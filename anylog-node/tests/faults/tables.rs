@@ -20,7 +20,7 @@ fn rows_of_new_tables_and_partitions_are_there_when_they_are_acknowledged() {
     let node = Node::running(home.path(), &[("PARTITION_COLUMN", "timestamp")]);
     let record = Record::default();
     let mut senders = Senders::new(4);
-    for round in 0..3 {
+    for round in 0..2 {
         let work = Work {
             record: record.clone(),
             round,
@@ -29,12 +29,12 @@ fn rows_of_new_tables_and_partitions_are_there_when_they_are_acknowledged() {
             backfill: true,
             stop: Arc::default(),
         };
-        let amount = Amount { messages: 150, requests: 0, files: 0 };
+        let amount = Amount { messages: 80, requests: 0, files: 0 };
         let load = senders.start((node.tcp, node.rest), &node.root(), &work, &mut chance, amount);
         let putters: Vec<_> = (0..6)
             .map(|_| {
                 let (work, chance, rest) = (work.clone(), chance.branch(), node.rest);
-                std::thread::spawn(move || put_rows(rest, &work, chance, 20, Vec::new()))
+                std::thread::spawn(move || put_rows(rest, &work, chance, 8, Vec::new()))
             })
             .collect();
         for putter in putters {
