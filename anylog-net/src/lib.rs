@@ -42,7 +42,7 @@
 //! * A server that was started is bound: the next command finds it. A server that was stopped has freed its port.
 //! * Connections, pieces, messages and answers are bounded; a slow or silent peer costs a bounded time.
 //! * A command that was called over the network runs to its end, also when the caller has gone.
-//! * An answer that is streamed ([`Peers::stream`](peers::Peers::stream)) takes bounded memory at both ends whatever its
+//! * An answer that is streamed ([`Peers::stream`]) takes bounded memory at both ends whatever its
 //!   length, and the work for it ends when the caller drops it.
 //!
 //! # Non-guarantees

@@ -1,7 +1,7 @@
 //! One state of a master's ledger, and the differences between states: pure functions.
 //!
 //! A node that follows a master keeps the edition that it saw last and asks for what is new since. The master answers from its memory of
-//! recent changes ([`History`]). When it does not remember that edition - it was started again, or the node was away for long - the node sends
+//! recent changes (`History`). When it does not remember that edition - it was started again, or the node was away for long - the node sends
 //! digests of the parts of its edition, parted by id, and gets the parts that differ. So the cost of catching up follows what changed,
 //! not what is there. The version of the result is checked against the master's; the whole ledger is the last resort.
 
