@@ -486,7 +486,7 @@ async fn destinations_are_asked_over_the_node_service() {
     let both = format!("{tcp},127.0.0.1:1");
     let subset = rest.request("GET /", &["command: probe text", &to(&both), "subset: true"], "").await;
     assert!(subset.status == 200 && subset.body.contains("cannot be reached"), "{}", subset.body);
-    for (wrong, status) in [("nonsense", 400), ("!nothing", 400)] {
+    for (wrong, status) in [("nonsense", 404), ("!nothing", 404), ("a:b", 400)] {
         let answer = rest.request("GET /", &["command: probe text", &to(wrong)], "").await;
         assert_eq!(answer.status, status, "{}", answer.body);
     }
