@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anylog_operator::disk::{Disk, DiskFile, MemoryDisk};
+use anylog_operator::journal::record::{Entry, read_frame};
 use parking_lot::Mutex;
 
 /// What is there at one moment.
@@ -116,9 +117,15 @@ struct TapeFile {
     disk: TapeDisk,
 }
 
-/// Frames that say only that segments are sealed are short; those with rows hold JSON.
-fn says_sealed(bytes: &[u8]) -> bool {
-    !bytes.contains(&b'{')
+/// Whether one of the frames says that a segment is sealed.
+fn says_sealed(mut bytes: &[u8]) -> bool {
+    while let Ok((frame, length)) = read_frame(bytes) {
+        if frame.entries.iter().any(|entry| matches!(entry, Entry::Sealed(_))) {
+            return true;
+        }
+        bytes = &bytes[length..];
+    }
+    false
 }
 
 impl DiskFile for TapeFile {
