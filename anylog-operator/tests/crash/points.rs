@@ -193,7 +193,8 @@ async fn every_moment(immediate: bool) {
     let home = tempfile::tempdir().unwrap();
     let tape = script(home.path(), immediate).await;
     let moments = tape.moments();
-    assert!(moments.len() > 30, "the script does something: {}", moments.len());
+    // Frames that come together are written by one operation, so their number varies.
+    assert!(moments.len() > 20, "the script does something: {}", moments.len());
     for (at, moment) in moments.iter().enumerate() {
         recover(moment, None, Fate::Dropped).await;
         if moment.next.starts_with("sync") || moment.next.contains("second half") {
