@@ -1,8 +1,10 @@
 //! A whole operator on loopback with plant data: what a node does, in one command.
 //!
 //! The demo starts the operator script of the examples in a temporary home with free ports, publishes the readings of four
-//! pumps to the node's own MQTT port, and shows once a second how they arrive as rows.
+//! pumps to the node's own MQTT port, and shows once a second how they arrive as rows. [`run_network`] shows a network of
+//! nodes the same way, each of them a process of its own.
 
+mod network;
 mod plant;
 mod publisher;
 
@@ -18,6 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::assembly::NodeApp;
 use crate::console::StandardOutput;
 use crate::{home, program};
+
+pub use network::run as run_network;
 
 /// The script that the demo runs: the eleven steps.
 pub const OPERATOR_SCRIPT: &str = include_str!("../../examples/operator.al");
@@ -89,7 +93,7 @@ async fn work(app: &NodeApp, script: &Path, tcp: u16, rest: u16, limit: Option<D
     session.execute(plant::MAPPING).await?;
     say(&format!("MQTT and TCP at 127.0.0.1:{tcp}, REST at 127.0.0.1:{rest}. Four pumps report over MQTT, QoS 1.\n"));
 
-    let publisher = publisher::Publisher::start(tcp, app.node.clock.clone(), app.node.shutdown.clone());
+    let publisher = publisher::Publisher::start(&[tcp], 1..=plant::PUMPS, app.node.clock.clone(), &app.node.shutdown);
     let watched = watch(&mut session, tcp, rest, limit).await;
     publisher.stop().await;
     let (rows, ..) = state(&mut session).await?;
@@ -176,11 +180,16 @@ async fn ask(session: &mut Session, command: &str) -> Result<serde_json::Value, 
     }
 }
 
-/// Ports that were free a moment ago.
-fn free_ports() -> std::io::Result<[u16; 2]> {
-    let first = TcpListener::bind("127.0.0.1:0")?;
-    let second = TcpListener::bind("127.0.0.1:0")?;
-    Ok([first.local_addr()?.port(), second.local_addr()?.port()])
+/// Ports that were free a moment ago, all different.
+fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
+    let mut listeners = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        *port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
 }
 
 fn say(text: &str) {

@@ -30,6 +30,9 @@ enum Action {
     /// Run a script and stay: `process operator.al [and COMMAND ...]`.
     #[command(visible_alias = "run")]
     Process {
+        /// End when the standard input ends, for programs that start nodes; what comes from it is not read as commands.
+        #[arg(long)]
+        until_eof: bool,
         /// The script.
         file: PathBuf,
         /// Commands behind it, separated by `and`; quote a command that itself holds `and`.
@@ -52,6 +55,9 @@ enum Action {
     },
     /// Show a whole operator at work: plant data arrives over MQTT and can be queried at once.
     Demo {
+        /// Show a network instead: a master, three operators in two clusters and a query node, each a process.
+        #[arg(long)]
+        network: bool,
         /// End after so many seconds; without it, at Ctrl-C.
         #[arg(long, value_name = "SECONDS")]
         seconds: Option<u64>,
@@ -85,9 +91,13 @@ async fn act(action: Action, home: Option<PathBuf>) -> ExitCode {
         Action::Exec { command, connect, timeout } => {
             program::exec(&connect, &command.join(" "), Duration::from_secs(timeout)).await
         }
-        Action::Demo { seconds } => demo::run(home, seconds.map(Duration::from_secs)).await,
-        Action::Process { file, after } => match start_alone(home) {
+        Action::Demo { network: false, seconds } => demo::run(home, seconds.map(Duration::from_secs)).await,
+        Action::Demo { network: true, seconds } => demo::run_network(home, seconds.map(Duration::from_secs)).await,
+        Action::Process { until_eof, file, after } => match start_alone(home) {
             Ok((app, _lock)) => {
+                if until_eof && let Err(error) = program::end_with_input(&app) {
+                    return failed(&format!("The standard input cannot be read: {error}"));
+                }
                 let after = program::commands_of(&after, &app.node.registry);
                 program::process(&app, &file, &after).await
             }

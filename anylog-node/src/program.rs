@@ -158,6 +158,25 @@ pub fn end_on_signals(app: &NodeApp) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Ends the node when its standard input ends: it does so with the program that started this one, however that ends. What is
+/// read is dropped. At a terminal the end of input ends the node anyway.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn end_with_input(app: &NodeApp) -> std::io::Result<()> {
+    if terminal::input() != Input::Piped {
+        return Ok(());
+    }
+    let shutdown = app.node.shutdown.clone();
+    let read = move || {
+        if let Err(error) = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()) {
+            tracing::debug!(%error, "The input cannot be read any more");
+        }
+        shutdown.cancel();
+    };
+    std::thread::Builder::new().name("input".into()).spawn(read).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
