@@ -21,6 +21,9 @@ use crate::{QueryError, QueryService};
 /// How often a query that waits for nodes looks whether somebody still wants its answer.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Rows, in bytes, that wait for nodes that have not begun to answer.
+const EARLY: usize = 1024 * 1024;
+
 impl QueryService {
     /// Asks the nodes and hands the rows of the answer over. Blocks.
     pub(crate) fn run_network(
@@ -74,6 +77,27 @@ impl Sink for Insert<'_> {
     }
 }
 
+/// Rows that come before every node has begun to answer: while none was handed over, an error can be the whole answer.
+struct Early {
+    /// Which parts nothing was heard of.
+    silent: Vec<bool>,
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl Early {
+    /// Takes the rows that came of a part; gives all that wait when they need to wait no longer.
+    fn take(&mut self, part: usize, rows: Vec<Row>) -> Option<Vec<Row>> {
+        if let Some(silent) = self.silent.get_mut(part) {
+            *silent = false;
+        }
+        self.bytes += rows.iter().map(|row| size(row)).sum::<usize>();
+        self.rows.extend(rows);
+        let over = self.bytes >= EARLY || !self.silent.contains(&true);
+        over.then(|| std::mem::take(&mut self.rows))
+    }
+}
+
 /// One run of a query.
 struct Run<'a> {
     service: &'a Arc<QueryService>,
@@ -115,10 +139,13 @@ impl Run<'_> {
         (0..slots).for_each(|index| self.begin(index, &sender));
         drop(sender);
         let (mut skip, mut left) = (skip, limit);
+        // What is put together here is handed over at the end, and a missing part of a subset is no error.
+        let waits = answer.is_none() && !self.network.subset;
+        let mut early = waits.then(|| Early { silent: vec![true; slots], rows: Vec::new(), bytes: 0 });
         while left != Some(0)
-            && let Some(event) = next(&mut events, &|| answer.map_or_else(|| sink.closed(), Sink::closed))
+            && let Some((part, event)) = next(&mut events, &|| answer.map_or_else(|| sink.closed(), Sink::closed))
         {
-            let Some(mut rows) = self.rows_of(event)? else { continue };
+            let mut rows = self.rows_of(event)?.unwrap_or_default();
             if skip > 0 {
                 let skipped = rows.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
                 rows.drain(..skipped);
@@ -128,10 +155,16 @@ impl Run<'_> {
                 rows.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= rows.len() as u64;
             }
-            if sink.rows(rows).is_break() {
-                break;
+            if let Some(waiting) = &mut early {
+                let Some(all) = waiting.take(part, rows) else { continue };
+                (early, rows) = (None, all);
+            }
+            if !rows.is_empty() && sink.rows(rows).is_break() {
+                return Ok(());
             }
         }
+        // The limit may be reached while nodes are silent.
+        let _nothing_follows = early.map(|early| sink.rows(early.rows));
         Ok(())
     }
 
@@ -147,8 +180,8 @@ impl Run<'_> {
         let mut own_order = false;
         for mut events in receivers {
             match next(&mut events, &|| sink.closed()) {
-                Some(Event::Begun(engine)) => own_order |= engine != Engine::Sqlite,
-                Some(event) => {
+                Some((_, Event::Begun(engine))) => own_order |= engine != Engine::Sqlite,
+                Some((_, event)) => {
                     self.rows_of(event)?;
                 }
                 None => {}
@@ -206,11 +239,11 @@ impl Run<'_> {
     }
 }
 
-/// The next event; none at the end, or when nobody wants the answer any more.
-fn next(events: &mut mpsc::Receiver<(usize, Event)>, closed: &dyn Fn() -> bool) -> Option<Event> {
+/// The next event and its part; none at the end, or when nobody wants the answer any more.
+fn next(events: &mut mpsc::Receiver<(usize, Event)>, closed: &dyn Fn() -> bool) -> Option<(usize, Event)> {
     loop {
         match Handle::current().block_on(async { tokio::time::timeout(LOOK, events.recv()).await }) {
-            Ok(event) => return event.map(|(_, event)| event),
+            Ok(event) => return event,
             Err(_) if closed() => return None,
             Err(_) => {}
         }

@@ -436,6 +436,9 @@ fn a_silent_operator_is_given_up() {
     assert!(net.run(&line).unwrap().contains(r#""n":60"#));
     net.operators[0].1.mute.store(true, Ordering::Relaxed);
     assert!(net.run(&line).unwrap_err().starts_with("26 "));
+    // The rows of the others wait until it is clear whether there is an answer.
+    let error = net.run("run client (timeout = 1) sql d \"select count from t\"").unwrap_err();
+    assert!(error.starts_with("26 "), "{error}");
     let slow = net.run("run client () sql d max_time = 1 \"select count(*) from t\"").unwrap_err();
     assert!(slow.starts_with("77 the query took longer than max_time"), "{slow}");
 }
