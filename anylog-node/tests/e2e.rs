@@ -12,6 +12,7 @@ mod e2e {
     mod exactly_once;
     mod message_client;
     mod network;
+    mod network_sql;
     mod postgres;
     mod quarantine;
     mod rest_data;

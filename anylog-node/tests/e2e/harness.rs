@@ -59,11 +59,12 @@ impl Answer {
     }
 }
 
-/// A node at home in a directory of its own, run by the operator script of the examples.
+/// A node at home in a directory of its own, run by the operator script of the examples or by another of them.
 pub(crate) struct Operator {
     pub(crate) home: TempDir,
     pub(crate) tcp: u16,
     pub(crate) rest: u16,
+    script: PathBuf,
     extra: Vec<(String, String)>,
     child: Option<Child>,
 }
@@ -76,9 +77,15 @@ impl Operator {
 
     /// The same with environment variables.
     pub(crate) fn start_with(extra: &[(&str, &str)]) -> Self {
+        Self::start_script("operator.al", extra)
+    }
+
+    /// Starts a script of the examples with environment variables and waits until it came to its end.
+    pub(crate) fn start_script(script: &str, extra: &[(&str, &str)]) -> Self {
         let [tcp, rest] = free_ports();
         let extra = extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut node = Self { home: tempfile::tempdir().expect("a temporary home"), tcp, rest, extra, child: None };
+        let home = tempfile::tempdir().expect("a temporary home");
+        let mut node = Self { home, tcp, rest, script: example(script), extra, child: None };
         node.launch();
         node
     }
@@ -90,7 +97,8 @@ impl Operator {
             .arg("--home")
             .arg(self.home.path())
             .arg("process")
-            .arg(operator_script())
+            .arg(&self.script)
+            .args(["and", "set", "script_ended", "=", "true"])
             .env("ANYLOG_SERVER_PORT", self.tcp.to_string())
             .env("ANYLOG_REST_PORT", self.rest.to_string())
             .envs(self.extra.iter().cloned())
@@ -100,14 +108,13 @@ impl Operator {
             .spawn()
             .expect("the node starts");
         self.child = Some(child);
-        eventually("the operator runs", || {
+        eventually("the script came to its end", || {
             let child = self.child.as_mut().expect("started");
             if let Some(status) = child.try_wait().expect("a child to ask") {
                 panic!("the node ended with {status}: {}", self.log());
             }
-            let answer = self.try_get("get processes where format=json")?;
-            let processes: Value = serde_json::from_str(&answer.body).ok()?;
-            (processes["Operator"]["Status"] == "Running").then_some(())
+            let answer = self.try_get("get !script_ended")?;
+            (answer.body.trim() == "true").then_some(())
         });
     }
 
@@ -278,7 +285,7 @@ pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The operator script of the examples.
-pub(crate) fn operator_script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/operator.al")
+/// A script of the examples.
+pub(crate) fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
 }

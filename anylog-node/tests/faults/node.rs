@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::harness::{eventually, free_ports, operator_script};
+use super::harness::{eventually, example, free_ports};
 
 /// The topic whose messages name their table.
 pub(crate) const TOPIC: &str = "faults";
@@ -50,7 +50,7 @@ impl Node {
     /// A node that is not started yet. Its script is the operator script of the examples, with [`TOPIC`] mapped.
     pub(crate) fn new(home: &Path, environment: &[(&str, &str)]) -> Self {
         let [tcp, rest] = free_ports();
-        let script = std::fs::read_to_string(operator_script()).unwrap();
+        let script = std::fs::read_to_string(example("operator.al")).unwrap();
         let (before, after) = script.split_once("# ---- 11.").expect("step 11 of the script");
         std::fs::create_dir_all(home).unwrap();
         std::fs::write(home.join("operator.al"), format!("{before}{MAPPING}\n# ---- 11.{after}")).unwrap();
