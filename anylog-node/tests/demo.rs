@@ -1,6 +1,9 @@
-//! The demo, as somebody who has just installed the program runs it.
+//! The demos, as somebody who has just installed the program runs them.
 
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn the_demo_shows_rows_arriving_and_leaves_nothing_behind() {
@@ -26,4 +29,89 @@ fn the_demo_shows_rows_arriving_and_leaves_nothing_behind() {
         assert!(shown.contains(word), "{word}: {shown}");
     }
     assert_eq!(std::fs::read_dir(temporary.path()).expect("the directory").count(), 0, "the home is removed");
+}
+
+/// The network demo with its homes in `temporary`.
+fn network(temporary: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anylog-node"));
+    command.args(["demo", "--network"]).env("TMPDIR", temporary).env("LEDGER_CONN", "192.0.2.1:32048");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Starts the network demo and waits for its first line of the dashboard: the processes of its nodes.
+fn running_network(temporary: &Path) -> (Child, Vec<u32>, BufReader<std::process::ChildStdout>) {
+    // Bounded, so that it does not outlive a test that fails.
+    let mut demo = network(temporary).args(["--seconds", "60"]).spawn().expect("the program runs");
+    let mut shown = BufReader::new(demo.stdout.take().expect("a pipe"));
+    let mut nodes = Vec::new();
+    loop {
+        let mut line = String::new();
+        assert!(shown.read_line(&mut line).expect("text") > 0, "the demo ended early");
+        if let Some((_, rest)) = line.split_once("process ") {
+            nodes.extend(rest.split_whitespace().next().and_then(|id| id.parse::<u32>().ok()));
+        }
+        if line.contains(" s  master") {
+            assert_eq!(nodes.len(), 5);
+            return (demo, nodes, shown);
+        }
+    }
+}
+
+/// Whether a process runs; one that ended and was not waited for does not.
+fn runs(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    status.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn the_network_demo_loses_nothing_and_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let output = network(temporary.path()).args(["--seconds", "4"]).output().expect("the program runs");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    let number = |line: &str, word: &str| -> u64 {
+        let line = shown.lines().find(|shown| shown.starts_with(line)).unwrap_or_else(|| panic!("{line}: {shown}"));
+        let (_, after) = line.rsplit_once(word).expect("a number");
+        after.trim_end_matches('.').trim().parse().expect("a number")
+    };
+    let acknowledged = number("Messages acknowledged", "= ");
+    assert!(acknowledged > 100, "{shown}");
+    // DUR-1, QRY-3
+    for line in ["Rows by the query node", "Rows after operator-2 ended"] {
+        assert!(number(line, ": ") >= acknowledged, "{shown}");
+    }
+    for word in ["cluster north", "cluster south", "pump-4", "\"Nodes\": 2", "do not replicate yet", "All nodes ended."]
+    {
+        assert!(shown.contains(word), "{word}: {shown}");
+    }
+    assert_eq!(std::fs::read_dir(temporary.path()).expect("the directory").count(), 0, "the homes are removed");
+}
+
+#[test]
+fn the_nodes_of_the_network_demo_end_with_it() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let (mut demo, nodes, _shown) = running_network(temporary.path());
+    assert!(nodes.iter().all(|node| runs(*node)));
+    demo.kill().expect("the demo is killed");
+    demo.wait().expect("the demo ended");
+    let end = Instant::now() + Duration::from_secs(30);
+    while nodes.iter().any(|node| runs(*node)) {
+        assert!(Instant::now() < end, "nodes stay: {nodes:?}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_signal_ends_the_network_demo_in_order() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let (mut demo, nodes, mut shown) = running_network(temporary.path());
+    let sent = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut shown, &mut rest).expect("text");
+    assert!(demo.wait().expect("the demo ended").success(), "{rest}");
+    assert!(rest.contains("Rows by the query node") && rest.contains("All nodes ended.\n"), "{rest}");
+    assert!(!nodes.iter().any(|node| runs(*node)));
+    assert_eq!(std::fs::read_dir(temporary.path()).expect("the directory").count(), 0, "the homes are removed");
 }
