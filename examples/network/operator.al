@@ -87,9 +87,13 @@ run blockchain sync where source=master and time=!sync_time and dest=file and co
 
 policy = blockchain get cluster where name=!cluster_name and company=!company_name bring.first
 
+# Another member may declare the cluster at the same moment: then it is refused here, and comes with the ledger.
+on error ignore
 if not !policy then
 do blockchain prepare policy !new_policy
 do blockchain insert where policy=!new_policy and local=true and master=!ledger_conn
+on error end script
+blockchain wait where command = "blockchain get cluster where name=!cluster_name and company=!company_name"
 
 # ---- 8. operator policy, declared once -------------------------------------------------------------------------------
 cluster_id = blockchain get cluster where name=!cluster_name and company=!company_name bring.first [cluster][id]

@@ -227,6 +227,26 @@ fn a_mate_answers_and_what_is_missing_is_named() {
 }
 
 #[test]
+fn members_that_start_together_share_one_cluster() {
+    let master = Operator::start_script("network/master.al", &[]);
+    let ledger = format!("127.0.0.1:{}", master.tcp);
+    // LED-2: each of them finds no cluster and declares it.
+    let members: Vec<Operator> = std::thread::scope(|scope| {
+        let start = |name| {
+            let ledger = &ledger;
+            scope.spawn(move || {
+                let settings = [("LEDGER_CONN", ledger.as_str()), ("NODE_NAME", name), ("CLUSTER_NAME", "south")];
+                Operator::start_script("network/operator.al", &settings)
+            })
+        };
+        let starting = ["a", "b", "c"].map(start);
+        starting.map(|member| member.join().unwrap()).into()
+    });
+    assert_eq!(master.policies("cluster").len(), 1);
+    eventually("each knows all", || members.iter().all(|member| member.policies("operator").len() == 3).then_some(()));
+}
+
+#[test]
 fn queries_need_no_master_and_new_tables_are_known_when_it_is_back() {
     let mut network = Network::start(&[1, 2]);
     network.master.kill();
