@@ -35,7 +35,7 @@
 //! | [`home`] | the home directory and its lock |
 //! | [`program`] | what the program's subcommands do |
 //! | [`terminal`] | commands typed by a person |
-//! | [`demo`] | a whole operator with plant data, on loopback |
+//! | [`demo`] | a whole operator, or a network, with plant data on loopback |
 //! | [`console`] | where sessions print |
 
 pub mod assembly;

@@ -1,8 +1,8 @@
 //! The demos, as somebody who has just installed the program runs them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -39,22 +39,38 @@ fn network(temporary: &Path) -> Command {
     command
 }
 
-/// Starts the network demo and waits for its first line of the dashboard: the processes of its nodes.
-fn running_network(temporary: &Path) -> (Child, Vec<u32>, BufReader<std::process::ChildStdout>) {
-    // Bounded, so that it does not outlive a test that fails.
-    let mut demo = network(temporary).args(["--seconds", "60"]).spawn().expect("the program runs");
-    let mut shown = BufReader::new(demo.stdout.take().expect("a pipe"));
-    let mut nodes = Vec::new();
-    loop {
+/// The network demo at work.
+struct Running {
+    demo: Child,
+    shown: BufReader<ChildStdout>,
+    /// The processes of its nodes.
+    nodes: Vec<u32>,
+}
+
+impl Running {
+    /// Starts the demo and waits for the first line of its dashboard.
+    fn start(temporary: &Path) -> Self {
+        let mut demo = network(temporary).spawn().expect("the program runs");
+        let shown = BufReader::new(demo.stdout.take().expect("a pipe"));
+        let mut running = Self { demo, shown, nodes: Vec::new() };
         let mut line = String::new();
-        assert!(shown.read_line(&mut line).expect("text") > 0, "the demo ended early");
-        if let Some((_, rest)) = line.split_once("process ") {
-            nodes.extend(rest.split_whitespace().next().and_then(|id| id.parse::<u32>().ok()));
+        while !line.contains(" s  master") {
+            line.clear();
+            assert!(running.shown.read_line(&mut line).expect("text") > 0, "the demo ended early");
+            if let Some((_, rest)) = line.split_once("process ") {
+                running.nodes.extend(rest.split_whitespace().next().and_then(|id| id.parse::<u32>().ok()));
+            }
         }
-        if line.contains(" s  master") {
-            assert_eq!(nodes.len(), 5);
-            return (demo, nodes, shown);
-        }
+        assert_eq!(running.nodes.len(), 5);
+        assert!(running.nodes.iter().all(|node| runs(*node)));
+        running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.demo.kill().ok();
+        self.demo.wait().ok();
     }
 }
 
@@ -91,13 +107,12 @@ fn the_network_demo_loses_nothing_and_leaves_nothing_behind() {
 #[test]
 fn the_nodes_of_the_network_demo_end_with_it() {
     let temporary = tempfile::tempdir().expect("a temporary directory");
-    let (mut demo, nodes, _shown) = running_network(temporary.path());
-    assert!(nodes.iter().all(|node| runs(*node)));
-    demo.kill().expect("the demo is killed");
-    demo.wait().expect("the demo ended");
+    let mut running = Running::start(temporary.path());
+    running.demo.kill().expect("the demo is killed");
+    running.demo.wait().expect("the demo ended");
     let end = Instant::now() + Duration::from_secs(30);
-    while nodes.iter().any(|node| runs(*node)) {
-        assert!(Instant::now() < end, "nodes stay: {nodes:?}");
+    while running.nodes.iter().any(|node| runs(*node)) {
+        assert!(Instant::now() < end, "nodes stay: {:?}", running.nodes);
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
@@ -105,13 +120,13 @@ fn the_nodes_of_the_network_demo_end_with_it() {
 #[test]
 fn a_signal_ends_the_network_demo_in_order() {
     let temporary = tempfile::tempdir().expect("a temporary directory");
-    let (mut demo, nodes, mut shown) = running_network(temporary.path());
-    let sent = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().expect("kill runs");
+    let mut running = Running::start(temporary.path());
+    let sent = Command::new("kill").args(["-INT", &running.demo.id().to_string()]).status().expect("kill runs");
     assert!(sent.success());
     let mut rest = String::new();
-    std::io::Read::read_to_string(&mut shown, &mut rest).expect("text");
-    assert!(demo.wait().expect("the demo ended").success(), "{rest}");
+    running.shown.read_to_string(&mut rest).expect("text");
+    assert!(running.demo.wait().expect("the demo ended").success(), "{rest}");
     assert!(rest.contains("Rows by the query node") && rest.contains("All nodes ended.\n"), "{rest}");
-    assert!(!nodes.iter().any(|node| runs(*node)));
+    assert!(!running.nodes.iter().any(|node| runs(*node)));
     assert_eq!(std::fs::read_dir(temporary.path()).expect("the directory").count(), 0, "the homes are removed");
 }

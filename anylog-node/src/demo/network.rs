@@ -36,6 +36,9 @@ const ASK_EVERY: u64 = 5;
 /// How long a line of the dashboard waits for its node.
 const PATIENCE: Duration = Duration::from_millis(900);
 
+/// How long an answer of the whole network may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// The statement over all operators, and the count that the summary compares.
 const STATEMENT: &str = "select device, count(*) as readings, avg(temperature)::float(1) as temperature, \
                          max(vibration)::float(2) as vibration from pumps group by device order by device";
@@ -186,14 +189,14 @@ impl State {
         let Self { policies, version, rows } = self;
         let short = version.get(..8).unwrap_or(version);
         let agrees = match ledger {
-            Some(ledger) if ledger == version => "the master's",
-            Some(_) => "follows the master",
-            None => "the master is away",
+            Some(ledger) if ledger == version => "",
+            Some(_) => "(not the master's)",
+            None => "(the master is away)",
         };
         let data = cluster.map_or_else(String::new, |(cluster, _)| {
             format!("{rows:>8} rows  +{:<5} cluster {cluster}", rows.saturating_sub(before))
         });
-        format!("{policies:>3} policies  ledger {short} ({agrees:<12}) {data}").trim_end().to_owned()
+        format!("{policies:>3} policies  ledger {short} {agrees:<6}{data}").trim_end().to_owned()
     }
 }
 
@@ -201,15 +204,17 @@ async fn state(member: &Member) -> Result<State, CommandError> {
     let policies = member.ask_within("blockchain get * bring.count", PATIENCE).await?;
     let version = member.ask_within("get metadata version", PATIENCE).await?;
     let rows = match member.plan.cluster {
-        Some(_) => count(member, r#"sql plant format=json and stat=false "select count(*) as n from pumps""#).await?,
+        Some(_) => {
+            count(member, r#"sql plant format=json and stat=false "select count(*) as n from pumps""#, PATIENCE).await?
+        }
         None => 0,
     };
     Ok(State { policies: policies.trim().parse().unwrap_or(0), version: version.trim().to_owned(), rows })
 }
 
 /// The number that a `select count(*) as n` gives; 0 before the table is there.
-async fn count(member: &Member, command: &str) -> Result<u64, CommandError> {
-    match member.ask(command).await {
+async fn count(member: &Member, command: &str, deadline: Duration) -> Result<u64, CommandError> {
+    match member.ask_within(command, deadline).await {
         Ok(text) => {
             let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
             Ok(answer["Query"][0]["n"].as_u64().unwrap_or(0))
@@ -223,7 +228,7 @@ async fn count(member: &Member, command: &str) -> Result<u64, CommandError> {
 async fn ask_all(query: &Member) {
     say(&format!("\n  Over all operators, asked at the query node: {STATEMENT}"));
     let command = format!("run client () sql plant format=table and timezone=utc \"{STATEMENT}\"");
-    let shown = match query.ask(&command).await {
+    let shown = match query.ask_within(&command, ANSWER).await {
         Ok(text) => text.trim_matches(['\r', '\n']).to_owned(),
         Err(error) => format!("{}\n{}", error.message, error.hint.unwrap_or_default()),
     };
@@ -234,7 +239,7 @@ async fn ask_all(query: &Member) {
 async fn summary(members: &mut Vec<Member>, pumps: &[Publisher; 2], lose_one: bool) -> Result<(), CommandError> {
     let [north, south] = pumps.each_ref().map(Publisher::acknowledged);
     say(&format!("\nMessages acknowledged: {north} of north + {south} of south = {}.", north + south));
-    let rows = count(&members[QUERY_NODE], COUNT).await?;
+    let rows = count(&members[QUERY_NODE], COUNT, ANSWER).await?;
     say(&format!("Rows by the query node: {rows}."));
     kept(rows, north + south)?;
     if !lose_one {
@@ -242,7 +247,7 @@ async fn summary(members: &mut Vec<Member>, pumps: &[Publisher; 2], lose_one: bo
     }
     // The places of those before it stay; the query node moves up.
     members.remove(SOUTH_MAIN).end().await;
-    let rows = count(&members[QUERY_NODE - 1], COUNT).await?;
+    let rows = count(&members[QUERY_NODE - 1], COUNT, ANSWER).await?;
     say(&format!("Rows after operator-2 ended, from its mate: {rows}."));
     kept(rows, north + south)
 }

@@ -125,11 +125,6 @@ impl Member {
             .hint(format!("its last lines:\n  {last}"))
     }
 
-    /// Runs a command at the node.
-    pub(super) async fn ask(&self, command: &str) -> Result<String, CommandError> {
-        self.ask_within(command, Duration::from_secs(10)).await
-    }
-
     /// Runs a command at the node and waits at most so long.
     pub(super) async fn ask_within(&self, command: &str, deadline: Duration) -> Result<String, CommandError> {
         let address = format!("127.0.0.1:{}", self.plan.tcp);
