@@ -31,6 +31,7 @@ mod rows;
 mod writer;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -61,7 +62,7 @@ pub struct SqliteDbms {
     name: String,
     layout: Layout,
     autocommit: bool,
-    writer: Mutex<Writer>,
+    writer: Arc<Mutex<Writer>>,
     readers: Readers,
     /// None in memory, where there are no logs.
     checkpointer: Option<Checkpointer>,
@@ -71,11 +72,11 @@ impl SqliteDbms {
     pub(crate) fn open(request: &ConnectRequest) -> Result<Self, DbmsError> {
         let layout = Layout::of(request)?;
         layout.set_damaged_aside().map_err(|error| failure::io(&request.name, &error))?;
-        let writer = Writer::open(&request.name, &layout)?;
+        let writer = Arc::new(Mutex::new(Writer::open(&request.name, &layout)?));
         let readers = Readers::new(&request.name);
         let autocommit = request.autocommit;
-        let checkpointer = (!layout.in_memory()).then(|| Checkpointer::start(&request.name));
-        Ok(Self { name: request.name.clone(), layout, autocommit, writer: Mutex::new(writer), readers, checkpointer })
+        let checkpointer = (!layout.in_memory()).then(|| Checkpointer::start(&request.name, Arc::clone(&writer)));
+        Ok(Self { name: request.name.clone(), layout, autocommit, writer, readers, checkpointer })
     }
 
     /// Deletes the files of a database.

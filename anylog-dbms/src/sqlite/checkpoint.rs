@@ -1,8 +1,8 @@
 //! Logs moved into their files beside the writer.
 //!
 //! A commit appends to the write-ahead log of a file. Moving the log into the file syncs both, which takes as long as hundreds of
-//! commits; so a thread of its own does it, again and again, and the writer is left with what came since when a log has grown
-//! so long that it must begin anew.
+//! commits; so a thread of its own does it. A log begins anew only when all of it was moved, and the writer adds to it
+//! meanwhile: so the thread goes over it until little is left, and moves that little while the writer waits.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,9 +12,20 @@ use parking_lot::Mutex;
 
 use super::connection::{Mode, Place, open};
 use super::rows::select;
+use super::writer::Writer;
+use crate::SqlValue;
 
 /// Files that may wait; when there are more, the writer moves their logs itself in the end.
 const WAITING: usize = 64;
+
+/// A log with fewer pages is left to grow.
+const SHORT: i64 = 1_000;
+
+/// When a pass beside the writer had no more pages to move, the writer is made to wait for the last one.
+const LITTLE: i64 = 300;
+
+/// Passes beside the writer at most.
+const PASSES: u32 = 4;
 
 /// The thread that moves logs into their files.
 #[derive(Debug)]
@@ -27,13 +38,13 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread. Without one the writer does all of it.
-    pub(super) fn start(name: &str) -> Self {
+    pub(super) fn start(name: &str, writer: Arc<Mutex<Writer>>) -> Self {
         let (sender, receiver) = sync_channel(WAITING);
         let working = Arc::<Mutex<()>>::default();
         let (own, dbms) = (Arc::clone(&working), name.to_owned());
         let thread = std::thread::Builder::new()
             .name(format!("log {name}"))
-            .spawn(move || run(&dbms, &receiver, &own))
+            .spawn(move || run(&dbms, &receiver, &own, &writer))
             .inspect_err(|error| tracing::warn!(%error, "No thread for write-ahead logs; the writer moves them"))
             .ok();
         Self { asked: Some(sender), working, thread }
@@ -67,7 +78,7 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(dbms: &str, asked: &Receiver<Place>, working: &Mutex<()>) {
+fn run(dbms: &str, asked: &Receiver<Place>, working: &Mutex<()>, writer: &Mutex<Writer>) {
     while let Ok(first) = asked.recv() {
         // Who asked twice meanwhile is served once.
         let mut places = vec![first];
@@ -77,19 +88,56 @@ fn run(dbms: &str, asked: &Receiver<Place>, working: &Mutex<()>) {
             }
         }
         for place in places {
-            let _open = working.lock();
-            if !place.exists() {
-                continue;
+            let mut before = 0;
+            let mut log = Log::default();
+            for _ in 0..PASSES {
+                let _open = working.lock();
+                log = pass(dbms, &place);
+                // What a pass found to do tells what the writer adds meanwhile.
+                if log.pages - before <= LITTLE {
+                    break;
+                }
+                before = log.moved;
             }
-            // Opened for this alone: a file that nobody writes to any more is not kept open.
-            let moved = open(dbms, &place, Mode::Write).map(|mut connection| {
-                select(&mut connection, "PRAGMA wal_checkpoint(PASSIVE)", &mut |_, _| ControlFlow::Continue(()))
-            });
-            match moved {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(dbms, %error, "A log is not moved now"),
-                Err(error) => tracing::debug!(dbms, %error, "A log is not moved now"),
+            // A log that a reader keeps is not worth a wait of the writer; nor is one that is short.
+            if log.pages > SHORT && log.pages == log.moved {
+                // In the order in which a partition is dropped.
+                let _nobody_writes = writer.lock();
+                let _open = working.lock();
+                pass(dbms, &place);
             }
         }
     }
+}
+
+/// What a pass saw.
+#[derive(Default)]
+struct Log {
+    /// Pages of the log when the pass began.
+    pages: i64,
+    /// Those of them that are in the file now.
+    moved: i64,
+}
+
+/// Moves what may be moved.
+fn pass(dbms: &str, place: &Place) -> Log {
+    let mut seen = Log::default();
+    if !place.exists() {
+        return seen;
+    }
+    // Opened for this alone: a file that nobody writes to any more is not kept open.
+    let moved = open(dbms, place, Mode::Write).map(|mut connection| {
+        select(&mut connection, "PRAGMA wal_checkpoint(PASSIVE)", &mut |_, row| {
+            if let [_, SqlValue::Int(pages), SqlValue::Int(moved)] = row.as_slice() {
+                seen = Log { pages: *pages, moved: *moved };
+            }
+            ControlFlow::Continue(())
+        })
+    });
+    match moved {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(dbms, %error, "A log is not moved now"),
+        Err(error) => tracing::debug!(dbms, %error, "A log is not moved now"),
+    }
+    seen
 }

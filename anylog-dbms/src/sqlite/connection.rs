@@ -11,9 +11,9 @@ use crate::DbmsError;
 /// The most pages of a file that its writer keeps in memory, in KiB. Indexes are written to all over.
 const WRITE_CACHE_KIB: u32 = 6 * 1024;
 
-/// Pages of a log beyond which a commit moves it into its file itself, so that it begins anew: 12 MB. Beside the writer it is
-/// moved earlier, but begins anew only when a commit finds nothing left to move.
-const LOG_PAGES: u32 = 3_000;
+/// Pages of a log beyond which a commit moves it into its file itself: 24 MB. [`super::checkpoint`] does it earlier and beside the
+/// writer, so this is for a thread that does not come to it.
+const LOG_PAGES: u32 = 6_000;
 
 /// Bytes that SQLite takes in this process before it lets go of pages that are not in use, instead of taking more.
 const HEAP_BYTES: u32 = 14 * 1024 * 1024;
