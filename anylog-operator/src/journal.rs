@@ -43,7 +43,7 @@ use recovery::{Damage, Recovery};
 use writer::Writer;
 
 /// Bytes of frames that are read back at one time.
-const PIECE_BYTES: u64 = 256 << 10;
+const PIECE_BYTES: u64 = 512 << 10;
 
 /// Limits of a journal.
 #[derive(Debug, Clone, Copy)]

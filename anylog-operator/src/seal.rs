@@ -13,15 +13,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anylog_core::time::stored;
 use anylog_dbms::schema::{ConvertedRow, RowConverter};
 use anylog_dbms::{Database, DbmsError, SegmentId, SqlValue, Target, TsdUpdate};
 
+use anylog_ingest::SinkError;
+
 use crate::OperatorError;
 use crate::apply::{Batch, BatchRow, apply};
 use crate::archive::{self, ArchiveFile};
+use crate::journal::Position;
 use crate::journal::record::{Entries, RowsEntry, SegmentHeader};
 use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::segments::{Content, Segment};
@@ -38,6 +42,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Rows of a segment that are applied together.
 const PIECE_ROWS: usize = 20_000;
+/// A segment with fewer bytes of rows is not worth threads of its own.
+const BESIDE_BYTES: u64 = 256 << 10;
 /// Segments that are sealed at one time.
 const AT_ONCE: usize = 3;
 
@@ -141,23 +147,29 @@ pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), O
     Ok(())
 }
 
+/// Frames of a segment, each with its place in the journal.
+type Piece = Vec<(u64, RowsEntry)>;
+
 /// Steps 1 and 2, in one pass over the rows: a segment may be larger than what is to be held in memory.
 fn store_rows(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<Source, OperatorError> {
     let header = &segment.header;
     let Content { positions, applied, .. } = segment.content();
     let database = shared.catalog.get(&header.dbms)?;
     let mut source = SourceWriter::begin(&shared.settings(), header)?;
-    let read = shared.journal.each_rows_of(header.id, &positions, |entries| {
+    let apply = |entries: &Piece| -> Result<(), OperatorError> {
         if !applied {
-            segment.refuse(apply_entries(shared, &database, header, &entries)?);
+            segment.refuse(apply_entries(shared, &database, header, entries)?);
         }
-        let refused = segment.content().refused;
-        for (_, entry) in entries {
-            let kept = entry.rows.iter().zip(entry.first_ordinal..).filter(|(_, ordinal)| !refused.contains(ordinal));
-            source.add(kept.map(|(row, _)| row.as_str()))?;
-        }
-        Ok::<_, OperatorError>(())
-    });
+        Ok(())
+    };
+    let read = if applied || segment.size().1 < BESIDE_BYTES {
+        shared.journal.each_rows_of(header.id, &positions, |entries| {
+            apply(&entries)?;
+            source.add_entries(&entries, &segment.refused())
+        })
+    } else {
+        store_beside(shared, segment, &positions, apply, &mut source)
+    };
     let finished = read.and_then(|lost| {
         if lost > 0 {
             let reason = format!("{lost} frames cannot be read back from the journal");
@@ -176,6 +188,40 @@ fn store_rows(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<Source, Op
             Err(error)
         }
     }
+}
+
+/// Reads the journal and writes the source file beside applying the rows, which takes longest. Pieces keep their order, and one
+/// waits before each step at most. Returns the number of frames that cannot be read.
+fn store_beside(
+    shared: &Shared,
+    segment: &Segment,
+    positions: &[Position],
+    apply: impl Fn(&Piece) -> Result<(), OperatorError>,
+    source: &mut SourceWriter,
+) -> Result<usize, OperatorError> {
+    let (read, to_apply) = sync_channel::<Piece>(1);
+    let (applied, to_write) = sync_channel::<Piece>(1);
+    std::thread::scope(|scope| {
+        // A step that failed takes nothing more, and so ends the one before it.
+        let reading = scope.spawn(move || {
+            shared.journal.each_rows_of(segment.header.id, positions, |entries| read.send(entries)).unwrap_or_default()
+        });
+        let writing = scope.spawn(move || {
+            to_write.into_iter().try_for_each(|entries| source.add_entries(&entries, &segment.refused()))
+        });
+        let applying = to_apply.into_iter().try_for_each(|entries| {
+            apply(&entries)?;
+            // When the writer failed, its own error is reported below.
+            drop(applied.send(entries));
+            Ok(())
+        });
+        drop(applied);
+        let panicked =
+            |_| OperatorError::from(SinkError::Failed { reason: "a thread of the seal panicked".to_owned() });
+        let written = writing.join().map_err(panicked)?;
+        let lost = reading.join().map_err(panicked)?;
+        applying.and(written).map(|()| lost)
+    })
 }
 
 /// Applies rows of a segment that the applied marks do not cover; returns the ordinals that went to the quarantine.
@@ -319,6 +365,15 @@ impl SourceWriter {
             None
         };
         Ok(Self { hash: ContentHash::new(&header.dbms, &header.table), file, rows: 0, lines: Vec::new() })
+    }
+
+    /// Adds the rows that were not refused.
+    fn add_entries(&mut self, entries: &Piece, refused: &BTreeSet<u64>) -> Result<(), OperatorError> {
+        for (_, entry) in entries {
+            let kept = entry.rows.iter().zip(entry.first_ordinal..).filter(|(_, ordinal)| !refused.contains(ordinal));
+            self.add(kept.map(|(row, _)| row.as_str()))?;
+        }
+        Ok(())
     }
 
     fn add<'r>(&mut self, rows: impl Iterator<Item = &'r str>) -> Result<(), OperatorError> {

@@ -51,7 +51,6 @@ struct State {
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
     pub(crate) positions: Vec<Position>,
-    pub(crate) refused: BTreeSet<u64>,
     pub(crate) applied: bool,
 }
 
@@ -142,9 +141,14 @@ impl Segment {
         self.state.lock().applied = true;
     }
 
+    /// Ordinals of the rows that went to the quarantine.
+    pub(crate) fn refused(&self) -> BTreeSet<u64> {
+        self.state.lock().refused.clone()
+    }
+
     pub(crate) fn content(&self) -> Content {
         let state = self.state.lock();
-        Content { positions: state.positions.clone(), refused: state.refused.clone(), applied: state.applied }
+        Content { positions: state.positions.clone(), applied: state.applied }
     }
 
     /// Rows and bytes so far.
@@ -254,6 +258,6 @@ mod tests {
         segment.departs();
         segment.landed([3], false);
         let content = segment.content();
-        assert!(!content.applied && content.refused.contains(&3));
+        assert!(!content.applied && segment.refused().contains(&3));
     }
 }

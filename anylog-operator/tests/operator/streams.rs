@@ -56,6 +56,32 @@ async fn buffered_rows_are_there_after_a_flush() {
     assert!(files[0].0.starts_with(&format!("d.t.0.{hash}.0.7.{file_id}.")), "{}", files[0].0);
 }
 
+// DUR-2: a segment of many pieces keeps its rows and their order, and the engine's refusals stay out of the source file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_segment_is_sealed_piece_by_piece() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.operator.set_threshold(None, None, None, Some(64 << 20), None).unwrap();
+    let padded = |range: std::ops::Range<i64>| -> Vec<String> {
+        range.map(|n| format!("{{\"n\": {n}, \"pad\": \"{:0>100}\"}}", n)).collect()
+    };
+    let _ = node.slot.append(rows("t", padded(0..1))).await.unwrap();
+    let database = Arc::clone(node.catalog.get("d").unwrap().dbms());
+    database.execute("CREATE UNIQUE INDEX one_of_each ON t(n)").unwrap();
+    for group in 0..30 {
+        let first = 1 + group * 1000;
+        let _ = node.slot.append(rows("t", padded(first..first + 1000))).await.unwrap();
+    }
+    // Known only when the rows are applied, so the sender has its receipt by then.
+    let _ = node.slot.append(rows("t", padded(15_000..15_001))).await.unwrap();
+    let _ = node.slot.append(rows("t", padded(30_001..30_002))).await.unwrap();
+    assert_eq!(node.count("t"), 0, "they wait in the journal");
+    assert_eq!(node.operator.flush().await.unwrap(), 1);
+    assert_eq!(node.integers("t", "n"), (0..=30_001).collect::<Vec<_>>());
+    assert_eq!(node.archived()[0].1, padded(0..30_002));
+    assert_eq!(node.registered()[0].2, 30_002);
+}
+
 // DUR-2: rows of one message that go to several partitions are stored, and archived, once each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_for_several_partitions_is_sealed_once() {
