@@ -197,6 +197,7 @@ fn exit_client_declaration() -> Declaration {
         .alias("exit msg clients")
         .alias("exit mqtt client")
         .word("id", "number of the client, or all")
+        .returns("nothing; an error when there is no such client")
         .example("exit msg client 1")
         .example("exit msg client all")
 }
@@ -215,7 +216,10 @@ async fn exit_client(state: &Ingestion, call: Invocation) -> CommandResult {
 }
 
 fn exit_mqtt_declaration() -> Declaration {
-    Declaration::new("exit mqtt", "Ends all message clients.").alias("exit MQTT").example("exit mqtt")
+    Declaration::new("exit mqtt", "Ends all message clients.")
+        .alias("exit MQTT")
+        .returns("nothing")
+        .example("exit mqtt")
 }
 
 async fn exit_all(state: &Ingestion) -> CommandResult {

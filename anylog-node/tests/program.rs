@@ -197,4 +197,8 @@ fn the_reference_names_every_command() {
     for words in ["run rest server", "run tcp server", "get connections", "test node"] {
         assert!(reference.contains(words), "{words}");
     }
+    for section in reference.split("\n### ").skip(1) {
+        let words = section.lines().next().unwrap_or_default();
+        assert!(section.contains("Returns "), "{words} does not say what it returns");
+    }
 }

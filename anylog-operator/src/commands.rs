@@ -93,6 +93,7 @@ fn starting(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new("exit operator", "Ends the operator after its open buffers were sealed.")
                 .alias("stop operator")
+                .returns("nothing, when everything is sealed")
                 .example("exit operator"),
             state(),
             |state, session, call| Box::pin(act::exit_operator(state, session, call)),
@@ -106,6 +107,7 @@ fn starting(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
                 )
                 .option("watch_dir", OptionKind::Directory, "kept for older scripts")
                 .option("err_dir", OptionKind::Directory, "kept for older scripts")
+                .returns("nothing")
                 .example("run streamer"),
             state(),
             |state, session, call| Box::pin(act::run_streamer(state, session, call)),
@@ -114,6 +116,7 @@ fn starting(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
             Declaration::new("run data distributor", "Shares source files with the other operators of the cluster.")
                 .option("cluster_id", OptionKind::Text, "the cluster; the operator's own unless given")
                 .option("distr_dir", OptionKind::Directory, "where files wait to be sent")
+                .returns("nothing")
                 .example("run data distributor"),
             state(),
             |state, session, call| Box::pin(act::run_distributor(state, session, call)),
@@ -124,6 +127,7 @@ fn starting(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
                 .option("end_date", OptionKind::Date, "until when")
                 .option("mode", OptionKind::Choice(&["active", "suspend"]), "whether it fetches")
                 .default_is("active")
+                .returns("nothing")
                 .example("run data consumer where start_date = -30d"),
             state(),
             |state, session, call| Box::pin(act::run_consumer(state, session, call)),
@@ -171,6 +175,7 @@ fn run_operator() -> Declaration {
         .option("bkup_dir", OptionKind::Directory, "source files that are not archived")
         .option("archive_dir", OptionKind::Directory, "archived source files")
         .option("distr_dir", OptionKind::Directory, "files that wait to be sent to peers")
+        .returns("nothing, when rows can be stored")
         .example(
             "run operator where create_table = true and update_tsd_info = true and archive = true and \
              master = 127.0.0.1:32048 and policy = !operator_id",
@@ -195,6 +200,7 @@ fn buffers(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
             .default_is("10,000")
             .option("write_immediate", OptionKind::Bool, "rows are in the database before they are acknowledged")
             .default_is("false")
+            .returns("nothing; shown by 'get streaming'")
             .example("set buffer threshold where write_immediate = true"),
             state(),
             |state, session, call| Box::pin(act::set_threshold(state, session, call)),
@@ -202,6 +208,7 @@ fn buffers(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new("flush buffers", "Seals all buffers now; returns when their rows are in the databases.")
                 .adds_data()
+                .returns("nothing, when what waited can be queried and is archived")
                 .example("flush buffers"),
             state(),
             |state, session, call| Box::pin(act::flush_buffers(state, session, call)),
@@ -262,7 +269,7 @@ fn looking(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
                 .reads()
                 .optional_word("topic", "json, sql, inserts, error, summary or config; the first four unless given")
                 .format_option()
-                .example("get operator summary")
+                .returns("a table for each topic").example("get operator summary")
                 .example("get operator where format = json"),
             state(),
             |state, session, call| Box::pin(show::operator(state, session, call)),
@@ -287,7 +294,7 @@ fn looking(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
                 .reads()
                 .word("day", "YYYY-MM-DD in UTC")
                 .format_option()
-                .example("get archived files 2026-11-23"),
+                .returns("a table with a row for each file").example("get archived files 2026-11-23"),
             state(),
             |state, session, call| Box::pin(show::archived(state, session, call)),
         ),

@@ -28,7 +28,7 @@ pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
             |ledger, session, call| Box::pin(run(ledger, session, call)),
         ),
         command(
-            Declaration::new("exit synchronizer", "Ends the synchronisation of the ledger.").example("exit synchronizer"),
+            Declaration::new("exit synchronizer", "Ends the synchronisation of the ledger.").returns("nothing").example("exit synchronizer"),
             Arc::clone(ledger),
             |ledger, _, _| {
                 Box::pin(async move {
@@ -40,7 +40,7 @@ pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new("blockchain switch network", "Follows another master from now on.")
                 .required("master", OptionKind::Address, "the other master")
-                .example("blockchain switch network where master = 10.0.0.1:32048"),
+                .returns("nothing").example("blockchain switch network where master = 10.0.0.1:32048"),
             Arc::clone(ledger),
             |ledger, session, call| Box::pin(switch(ledger, session, call)),
         ),

@@ -36,6 +36,7 @@ fn policies(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new("blockchain replace policy", "Writes new content into a policy of the ledger database.")
                 .grammar("<id> with <policy>")
+                .returns("nothing")
                 .example("blockchain replace policy 64283dba96a4c818074d564c6be20d5c with !new_policy"),
             Arc::clone(ledger),
             |ledger, session, call| Box::pin(replace(ledger, session, call)),
@@ -43,6 +44,7 @@ fn policies(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new("blockchain drop policy", "Deletes policies from the ledger database.")
                 .grammar("<policy> | where id = <id,...> | where id = blockchain get ... bring [*][id] separator = ,")
+                .returns("nothing; an error when no policy is named")
                 .example("blockchain drop policy where id = 64283dba96a4c818074d564c6be20d5c"),
             Arc::clone(ledger),
             |ledger, session, call| Box::pin(drop_policy(ledger, session, call)),
@@ -65,6 +67,7 @@ fn tables(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
     vec![
         command(
             Declaration::new("blockchain create table", "Creates the ledger table in the database 'blockchain'.")
+                .returns("nothing; the table is there, also when it was")
                 .example("blockchain create table"),
             Arc::clone(ledger),
             |ledger, _, _| {
@@ -77,6 +80,7 @@ fn tables(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
         ),
         command(
             Declaration::new("blockchain drop table", "Drops the ledger table of the database 'blockchain'.")
+                .returns("nothing")
                 .example("blockchain drop table"),
             Arc::clone(ledger),
             |ledger, _, _| {

@@ -94,12 +94,14 @@ fn copies(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new("blockchain update file", "Takes a file of policies as the local copy.")
                 .optional_word("file", "the file; blockchain.new beside the local copy when absent")
+                .returns("nothing; an error names the policy that is not valid")
                 .example("blockchain update file"),
             Arc::clone(ledger),
             |ledger, session, call| Box::pin(update_file(ledger, session, call)),
         ),
         command(
             Declaration::new("blockchain delete local file", "Empties the local copy; synchronisation fills it again.")
+                .returns("nothing")
                 .example("blockchain delete local file"),
             Arc::clone(ledger),
             |ledger, _, _| Box::pin(replace_copy(ledger, Contents::default())),
@@ -115,6 +117,7 @@ fn copies(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new("blockchain reload metadata", "Reads the local copy again.")
                 .alias("blockchain load metadata")
+                .returns("nothing; an error names what cannot be read")
                 .example("blockchain reload metadata"),
             Arc::clone(ledger),
             |ledger, _, _| {

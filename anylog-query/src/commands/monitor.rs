@@ -70,7 +70,9 @@ pub(super) fn commands(service: Arc<QueryService>) -> Vec<Arc<dyn Command>> {
             |service, _, _| Box::pin(async move { times(service) }),
         ),
         command(
-            plain("reset query timer", "Counts the times of queries from now on.").example("reset query timer"),
+            plain("reset query timer", "Counts the times of queries from now on.")
+                .returns("nothing")
+                .example("reset query timer"),
             state(),
             |service, _, _| {
                 Box::pin(async move {
@@ -82,6 +84,7 @@ pub(super) fn commands(service: Arc<QueryService>) -> Vec<Arc<dyn Command>> {
         command(
             plain("set query log", "Keeps statements with their times.")
                 .rest("mode", true, "on, off, or profile N seconds for those that took as long")
+                .returns("nothing")
                 .example("set query log profile 5 seconds"),
             state(),
             |service, _, call| Box::pin(async move { set_log(service, &call) }),
