@@ -92,7 +92,7 @@ impl Broker {
         gone.retain(|session| Key::read(session).is_some_and(|key| !broker.clients.knows(&key)));
         for session in gone {
             if let Err(error) = sink.forget(&session).await {
-                tracing::warn!(%error, "The packets of a session that has ended stay in the journal for now");
+                tracing::warn!(%error, "The packets of a session that has ended stay in the journal until the next start");
             }
         }
     }
@@ -105,7 +105,7 @@ impl Broker {
             for key in ended {
                 // What stays is forgotten after the next start: its session is not known then.
                 if let Err(error) = sink.forget(key.text()).await {
-                    tracing::debug!(%error, "The packets of a session that has ended stay in the journal for now");
+                    tracing::debug!(%error, "The packets of a session that has ended stay in the journal until the next start");
                 }
             }
         });
@@ -119,8 +119,11 @@ impl Broker {
     /// Notes packets that were released while no store was there.
     pub(super) fn owe(&self, deliveries: Vec<Delivery>) {
         let mut owed = self.owed.lock();
-        if owed.len() < super::session::MAX_RECEIVED {
-            owed.extend(deliveries);
+        let room = super::session::MAX_RECEIVED.saturating_sub(owed.len());
+        if deliveries.len() > room {
+            let lost = deliveries.len() - room;
+            tracing::warn!(lost, "Too many QoS 2 packets end while no store is mounted; their ids stay in the journal");
         }
+        owed.extend(deliveries.into_iter().take(room));
     }
 }
