@@ -127,6 +127,24 @@ async fn other_protocols_and_garbage_are_refused_and_the_port_lives_on() {
     read_exactly(&mut mqtt, "mqtt").await;
 }
 
+// R14: a device that comes while the node ends keeps its data and tries again.
+#[tokio::test]
+async fn a_service_that_was_stopped_is_unavailable_not_wrong() {
+    let listeners = Listeners::default();
+    let bound = listeners.start(ServerKind::Rest, Protocol::Http, loopback(0), Arc::new(Echo("http"))).await.unwrap();
+    let shared = loopback(bound.port());
+    listeners.start(ServerKind::Broker, Protocol::Mqtt, shared.clone(), Arc::new(Echo("mqtt"))).await.unwrap();
+    assert!(listeners.stop(ServerKind::Rest).await);
+    let mut late = TcpStream::connect(bound).await.unwrap();
+    late.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let answer = read_to_end(&mut late).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After"), "{answer}");
+    listeners.start(ServerKind::Rest, Protocol::Http, shared, Arc::new(Echo("again "))).await.unwrap();
+    let mut back = TcpStream::connect(bound).await.unwrap();
+    back.write_all(b"GET /").await.unwrap();
+    read_exactly(&mut back, "again GET /").await;
+}
+
 #[tokio::test]
 async fn a_taken_address_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -96,10 +96,18 @@ impl Service {
     }
 }
 
+/// The services of one port, and what it served before.
+#[derive(Default)]
+struct Services {
+    running: Vec<Arc<Service>>,
+    /// Protocols of services that were stopped: who speaks one of them came to the right port at the wrong time.
+    ended: Vec<Protocol>,
+}
+
 /// One bound port.
 pub(super) struct Socket {
     pub(super) local: SocketAddr,
-    services: Arc<RwLock<Vec<Arc<Service>>>>,
+    services: Arc<RwLock<Services>>,
     closed: CancellationToken,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
@@ -110,32 +118,36 @@ impl Socket {
         let local = listener
             .local_addr()
             .map_err(|error| CommandError::process(format!("The address of a new socket is unknown: {error}")))?;
-        let services = Arc::new(RwLock::new(Vec::new()));
+        let services = Arc::new(RwLock::new(Services::default()));
         let closed = CancellationToken::new();
         let accepting = tokio::spawn(accept(listener, Arc::clone(&services), closed.clone()));
         Ok(Arc::new(Self { local, services, closed, accepting: Mutex::new(Some(accepting)) }))
     }
 
     pub(super) fn add(&self, service: Arc<Service>) {
-        self.services.write().push(service);
+        let mut services = self.services.write();
+        services.ended.retain(|ended| *ended != service.protocol);
+        services.running.push(service);
     }
 
     pub(super) fn remove(&self, kind: ServerKind) -> Option<Arc<Service>> {
         let mut services = self.services.write();
-        let index = services.iter().position(|service| service.kind == kind)?;
-        Some(services.remove(index))
+        let index = services.running.iter().position(|service| service.kind == kind)?;
+        let service = services.running.remove(index);
+        services.ended.push(service.protocol);
+        Some(service)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.services.read().is_empty()
+        self.services.read().running.is_empty()
     }
 
     pub(super) fn serves(&self, protocol: Protocol) -> bool {
-        self.services.read().iter().any(|service| service.protocol == protocol)
+        self.services.read().running.iter().any(|service| service.protocol == protocol)
     }
 
     pub(super) fn service_of(&self, kind: ServerKind) -> Option<RunningServer> {
-        self.services.read().iter().find(|service| service.kind == kind).map(|service| service.running())
+        self.services.read().running.iter().find(|service| service.kind == kind).map(|service| service.running())
     }
 
     /// Stops accepting; the port is free when this returns.
@@ -152,7 +164,7 @@ impl Socket {
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let services: Vec<_> = self.services.read().iter().map(|service| service.running()).collect();
+        let services: Vec<_> = self.services.read().running.iter().map(|service| service.running()).collect();
         f.debug_struct("Socket").field("local", &self.local).field("services", &services).finish_non_exhaustive()
     }
 }
@@ -164,7 +176,7 @@ impl Drop for Socket {
 }
 
 /// Accepts until `closed`. Connections that wait for their first bytes end with the socket.
-async fn accept(listener: TcpListener, services: Arc<RwLock<Vec<Arc<Service>>>>, closed: CancellationToken) {
+async fn accept(listener: TcpListener, services: Arc<RwLock<Services>>, closed: CancellationToken) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let next = async {
@@ -192,12 +204,7 @@ async fn accept(listener: TcpListener, services: Arc<RwLock<Vec<Arc<Service>>>>,
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    services: &RwLock<Vec<Arc<Service>>>,
-    closed: &CancellationToken,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, services: &RwLock<Services>, closed: &CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "The connection ended before it began");
         return;
@@ -216,28 +223,44 @@ async fn connection(
     let service = match (verdict, stream.local_addr()) {
         (Verdict::Known(protocol), Ok(local)) => {
             let services = services.read();
-            services.iter().find(|service| service.protocol == protocol && service.reachable_at(local)).cloned()
+            services.running.iter().find(|service| service.protocol == protocol && service.reachable_at(local)).cloned()
         }
         _ => None,
     };
     match service {
         Some(service) => service.serve(stream, peer).await,
         None => {
-            let offered: Vec<&str> = services.read().iter().map(|service| service.protocol.name()).collect();
-            refuse(stream, peer, verdict, &offered.join(" and ")).await;
+            let (offered, ended) = {
+                let services = services.read();
+                let offered: Vec<&str> = services.running.iter().map(|service| service.protocol.name()).collect();
+                let ended = matches!(verdict, Verdict::Known(protocol) if services.ended.contains(&protocol));
+                (offered.join(" and "), ended)
+            };
+            refuse(stream, peer, verdict, &offered, ended).await;
         }
     }
 }
 
-/// Closes a connection whose protocol is not served at this port; one that speaks HTTP is told why.
-async fn refuse(mut stream: TcpStream, peer: SocketAddr, verdict: Verdict, offered: &str) {
+/// Closes a connection whose protocol is not served at this port; one that speaks HTTP is told why. A protocol that was served
+/// until now will be again when the node is back: its senders are to try again, not to give up.
+async fn refuse(mut stream: TcpStream, peer: SocketAddr, verdict: Verdict, offered: &str, ended: bool) {
     match verdict {
+        _ if ended => tracing::debug!(%peer, ?verdict, "A connection came for a service that was stopped"),
         Verdict::Tls => tracing::warn!(%peer, offered, "A TLS connection was refused: this port is served without TLS"),
         _ => tracing::warn!(%peer, offered, ?verdict, "A connection was refused: this port serves another protocol"),
     }
     if verdict == Verdict::Known(Protocol::Http) {
-        let text = format!("This port serves {offered}, not HTTP. See `get connections` for the address of REST.\r\n");
-        let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n";
+        let (status, text) = if ended {
+            (
+                "503 Service Unavailable\r\nRetry-After: 1",
+                "REST was stopped at this port. Try again later.\r\n".to_owned(),
+            )
+        } else {
+            let text =
+                format!("This port serves {offered}, not HTTP. See `get connections` for the address of REST.\r\n");
+            ("400 Bad Request", text)
+        };
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n");
         let reply = format!("{head}Content-Length: {}\r\n\r\n{text}", text.len());
         let farewell = async {
             stream.write_all(reply.as_bytes()).await?;
