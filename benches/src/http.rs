@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -29,6 +30,39 @@ pub fn request(port: u16, method: &str, headers: &str, body: &[u8]) -> io::Resul
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     parse(&answer).ok_or_else(|| io::Error::other(format!("not HTTP: {}", String::from_utf8_lossy(&answer))))
+}
+
+/// How a long answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Download {
+    /// Bytes, with the head and the sizes of chunks.
+    pub bytes: u64,
+    /// Until the first byte came.
+    pub first: Duration,
+    /// Until the last one came.
+    pub last: Duration,
+}
+
+/// Sends one `GET` and reads its answer without keeping it.
+///
+/// # Errors
+///
+/// When there is no connection, or the status is not 200.
+pub fn download(port: u16, headers: &str) -> io::Result<Download> {
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(format!("GET / HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{headers}\r\n").as_bytes())?;
+    let mut buffer = vec![0; 256 * 1024];
+    let mut read = stream.read(&mut buffer)?;
+    let (first, mut bytes) = (start.elapsed(), 0);
+    if !buffer.starts_with(b"HTTP/1.1 200") {
+        return Err(io::Error::other(format!("not a success: {}", String::from_utf8_lossy(&buffer[..read]))));
+    }
+    while read > 0 {
+        bytes += read as u64;
+        read = stream.read(&mut buffer)?;
+    }
+    Ok(Download { bytes, first, last: start.elapsed() })
 }
 
 fn parse(answer: &[u8]) -> Option<Answer> {

@@ -9,6 +9,8 @@
 //! cargo bench -p anylog-benches --bench rows       # body to rows, inference, conversion, insert
 //! cargo bench -p anylog-benches --bench mapping    # a published message to rows
 //! cargo bench -p anylog-benches --bench journal    # append with group commit
+//! cargo bench -p anylog-benches --bench query      # SQL over a network of processes, beside the operators' database time and sqlite3
+//! cargo bench -p anylog-benches --bench answer     # what a statement costs beside its rows: reading, dividing, putting together
 //! cargo bench -p anylog-benches --bench program    # cold start, idle memory, size of the release program
 //! ```
 //!
@@ -25,7 +27,9 @@ pub mod histogram;
 pub mod http;
 pub mod message;
 pub mod mqtt;
+pub mod network;
 pub mod process;
+pub mod question;
 pub mod report;
 pub mod rest;
 pub mod scenario;

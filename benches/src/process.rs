@@ -119,7 +119,7 @@ pub fn ensure(program: &str, package: &str) -> io::Result<()> {
 
 /// A process that ends with its value.
 #[derive(Debug)]
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
