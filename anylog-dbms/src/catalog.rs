@@ -310,6 +310,7 @@ impl Catalog {
             return Err(DbmsError::Conflict { name: request.name.clone(), engine });
         }
         let database = Arc::new(Database::new(request, open()?));
+        self.finish_drops(&database);
         let hooks = self.hooks.read().clone();
         for hook in hooks {
             hook.before_offer(&database)?;
@@ -391,18 +392,37 @@ impl Catalog {
         self.system_tables.read().get(name).copied()
     }
 
-    /// Drops one partition, after the drop hook agreed.
+    /// Drops one partition, after the drop hook agreed. On a disk so full that the hook cannot note it the partition is emptied first.
     ///
     /// # Errors
-    /// Of the hook or the engine; the partition is still there then.
+    /// Of the hook or the engine; the partition is still there then, or emptied and dropped with the next call or connect.
     pub fn drop_partition(&self, database: &Database, table: &str, partition: &str) -> Result<(), DbmsError> {
         let hook = self.drop_hook.read().clone();
         if let Some(hook) = hook {
-            hook.before_drop(database, table, partition)?;
+            match hook.before_drop(database, table, partition) {
+                Err(DbmsError::DiskFull { .. }) => {
+                    database.dbms.empty_partition(table, partition)?;
+                    hook.before_drop(database, table, partition)?;
+                }
+                result => result?,
+            }
         }
         database.dbms.drop_partition(table, partition)?;
         *self.dropped.lock().entry((database.name.clone(), table.to_owned())).or_default() += 1;
         Ok(())
+    }
+
+    /// Drops what an earlier run emptied and could not drop: before its rows could come back out of the journal.
+    fn finish_drops(&self, database: &Database) {
+        let finish = || -> Result<(), DbmsError> {
+            for (table, partition) in database.dbms.emptied_partitions()? {
+                self.drop_partition(database, &table, &partition)?;
+            }
+            Ok(())
+        };
+        if let Err(error) = finish() {
+            tracing::error!(dbms = database.name, %error, "A partition that was emptied is still to be dropped");
+        }
     }
 
     /// How many partitions were dropped since the start: database, table, count.

@@ -127,8 +127,31 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
     /// Creates a partition of the table with its indexes unless it is there.
     fn create_partition(&self, schema: &TableSchema, partition: &str) -> Result<(), DbmsError>;
 
-    /// Drops one partition and gives its space back to the file system.
+    /// Drops one partition. Its space is back on the file system when the call returns.
     fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError>;
+
+    /// Gives the space of a partition back that cannot be dropped yet, because the drop cannot be noted on a full disk. Needs no
+    /// space. From then on it is no partition; [`Self::drop_partition`] ends what was begun. Nothing when the engine has no such way.
+    fn empty_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
+        let _ = (table, partition);
+        Ok(())
+    }
+
+    /// What [`Self::empty_partition`] emptied and nobody dropped: table and partition.
+    fn emptied_partitions(&self) -> Result<Vec<(String, String)>, DbmsError> {
+        Ok(Vec::new())
+    }
+
+    /// Bytes that a target takes on the disk; none when the engine cannot tell.
+    fn size(&self, target: &Target) -> Result<Option<u64>, DbmsError> {
+        let _ = target;
+        Ok(None)
+    }
+
+    /// Bytes that are free where rows are stored; none when that is not known.
+    fn free(&self) -> Result<Option<u64>, DbmsError> {
+        Ok(None)
+    }
 
     /// Stores rows, and in the same transaction how far each segment is applied to this target. `columns` names the
     /// columns of each row. On any error nothing is stored; an engine that can tell which row it refused says so with

@@ -5,8 +5,10 @@
 //! <dir>/<dbms>.parts/<table>/<partition>.dbms   one partition: a table of the partition's name
 //! ```
 //!
-//! A file per partition makes dropping one an unlink, which gives its space back at once and needs none itself.
-//! A file that is there is complete: it is made under another name and renamed.
+//! A file per partition makes dropping one an unlink, which needs no space. The space is back when the call returns: a file that a
+//! reader has open is cut to nothing as well, and the reader fails.
+//! A file that is there is complete: it is made under another name and renamed. One that ends in `.dropped` was emptied in order to be
+//! dropped, on a disk so full that its drop could not be noted before.
 //!
 //! # Durability
 //! Every file is in WAL mode. [`Dbms::apply`] commits with `synchronous=NORMAL`, which leaves the log unsynced: what it stored
@@ -31,6 +33,7 @@ mod rows;
 mod writer;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -189,20 +192,34 @@ impl Dbms for SqliteDbms {
     }
 
     fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
-        let target = Target::partition(table, partition);
-        let place = self.place(Some(&target))?;
-        if !self.partitions(table)?.iter().any(|known| known == partition) {
-            return Err(self.no_table(partition));
-        }
+        let place = self.partition_place(table, partition)?;
         let mut writer = self.writer.lock();
-        self.readers.end(&place);
-        let mut drop_it = || writer.drop_partition(&place, partition);
-        match &self.checkpointer {
-            Some(checkpointer) => checkpointer.paused(drop_it)?,
-            None => drop_it()?,
-        }
+        self.without_readers(&place, || writer.drop_partition(&place, partition, || self.readers.end(&place)))?;
         self.readers.forget(&place);
         Ok(())
+    }
+
+    fn empty_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
+        let place = self.partition_place(table, partition)?;
+        let mut writer = self.writer.lock();
+        self.without_readers(&place, || if place.exists() { writer.empty_partition(&place) } else { Ok(()) })
+    }
+
+    fn emptied_partitions(&self) -> Result<Vec<(String, String)>, DbmsError> {
+        self.layout.emptied().map_err(|error| failure::io(&self.name, &error))
+    }
+
+    fn size(&self, target: &Target) -> Result<Option<u64>, DbmsError> {
+        let place = self.place(Some(target))?;
+        // Tables without partitions share the main file, in which none has bytes of its own.
+        Ok(place.file().filter(|_| target.partition.is_some()).map(layout::bytes))
+    }
+
+    fn free(&self) -> Result<Option<u64>, DbmsError> {
+        let main = self.layout.main();
+        let Some(directory) = main.file().and_then(Path::parent) else { return Ok(None) };
+        let disk = rustix::fs::statvfs(directory).map_err(|error| failure::io(&self.name, &error.into()))?;
+        Ok(Some(disk.f_bavail.saturating_mul(disk.f_frsize)))
     }
 
     fn apply(
@@ -263,7 +280,16 @@ impl Dbms for SqliteDbms {
         if !place.exists() {
             return Err(self.no_table(target.map_or("", Target::physical)));
         }
-        self.select(&place, sql, visit)
+        let mut handed_on = false;
+        let result = self.select(&place, sql, &mut |names, row| {
+            handed_on = true;
+            visit(names, row)
+        });
+        match result {
+            // It was dropped before its first row.
+            Err(_) if !handed_on && !place.exists() => Err(self.no_table(target.map_or("", Target::physical))),
+            result => result,
+        }
     }
 
     fn execute(&self, sql: &str) -> Result<u64, DbmsError> {
@@ -284,6 +310,25 @@ impl Dbms for SqliteDbms {
 }
 
 impl SqliteDbms {
+    /// Where a partition that is there lies.
+    fn partition_place(&self, table: &str, partition: &str) -> Result<Place, DbmsError> {
+        let place = self.place(Some(&Target::partition(table, partition)))?;
+        let there = match place.file() {
+            Some(path) => layout::is_there(path),
+            None => self.partitions(table)?.iter().any(|known| known == partition),
+        };
+        if there { Ok(place) } else { Err(self.no_table(partition)) }
+    }
+
+    /// Runs `work` after the readers of a place were told to end, and while nobody moves its log.
+    fn without_readers<T>(&self, place: &Place, work: impl FnOnce() -> T) -> T {
+        self.readers.end(place);
+        match &self.checkpointer {
+            Some(checkpointer) => checkpointer.paused(work),
+            None => work(),
+        }
+    }
+
     fn no_table(&self, table: &str) -> DbmsError {
         DbmsError::NoTable { dbms: self.name.clone(), table: table.to_owned() }
     }

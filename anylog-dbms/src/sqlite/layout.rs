@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +13,12 @@ use crate::{ConnectRequest, DbmsError, Target};
 
 /// The end of a database file's name.
 const ENDING: &str = "dbms";
+
+/// The end of the name of a partition that was emptied and is still to be dropped.
+const EMPTIED: &str = "dropped";
+
+/// What such a partition's file holds. It is written over the beginning of the database, which needs no space.
+const EMPTIED_TEXT: &[u8; 16] = b"anylog: dropped\n";
 
 /// Databases in memory are named apart, so that two nodes in one process do not share one.
 static MEMORY_DATABASES: AtomicU64 = AtomicU64::new(1);
@@ -85,11 +92,32 @@ impl Layout {
         Ok(places)
     }
 
+    /// The partitions that were emptied and are still to be dropped: table and name.
+    pub(super) fn emptied(&self) -> io::Result<Vec<(String, String)>> {
+        let Layout::Files { parts, .. } = self else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for table in entries(parts)? {
+            for path in entries(&table)?.iter().filter(|path| path.extension().is_some_and(|ending| ending == EMPTIED))
+            {
+                let partition = path.file_stem().and_then(|name| stem(Path::new(name)));
+                found.extend(table.file_name().and_then(|name| name.to_str()).map(str::to_owned).zip(partition));
+            }
+        }
+        Ok(found)
+    }
+
     /// Gives files of partitions that are no databases any more another name, so that the others can be used (DUR-4). A file that
-    /// is there is complete, so one that does not begin as a database was damaged.
+    /// is there is complete, so one that does not begin as a database was damaged, or emptied in order to be dropped.
     pub(super) fn set_damaged_aside(&self) -> io::Result<()> {
         for place in self.all()?.iter().skip(1) {
-            let Some(path) = place.file().filter(|path| !begins_as_database(path)) else { continue };
+            let Some((path, begins)) = place.file().and_then(|path| Some((path, beginning(path)?))) else { continue };
+            if begins == b"SQLite format 3\0" {
+                continue;
+            }
+            if begins == EMPTIED_TEXT {
+                rename_emptied(path)?;
+                continue;
+            }
             let aside = beside(path, ".damaged");
             for (file, aside) in [(beside(path, "-wal"), beside(&aside, "-wal")), (path.to_owned(), aside.clone())] {
                 match fs::rename(&file, &aside) {
@@ -148,12 +176,11 @@ fn database_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whether a file has the first bytes of a database. One that cannot be read is left to whoever opens it.
-fn begins_as_database(path: &Path) -> bool {
-    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-    let mut first = Vec::with_capacity(MAGIC.len());
-    let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
-    read.is_err() || first == MAGIC
+/// The first bytes of a file; none when it cannot be read, which is left to whoever opens it.
+fn beginning(path: &Path) -> Option<Vec<u8>> {
+    let mut first = Vec::with_capacity(EMPTIED_TEXT.len());
+    File::open(path).and_then(|file| file.take(EMPTIED_TEXT.len() as u64).read_to_end(&mut first)).ok()?;
+    Some(first)
 }
 
 fn stem(path: &Path) -> Option<String> {
@@ -167,14 +194,79 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Removes a database file and what lies beside it. Only names are removed first, which needs no space; a missing file is fine.
-pub(super) fn unlink(path: &Path) -> io::Result<()> {
-    for file in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm"), beside(path, "-journal")] {
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+/// Bytes that a database file and what lies beside it take on the disk.
+pub(super) fn bytes(path: &Path) -> u64 {
+    let files = [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")];
+    files.iter().filter_map(|file| fs::metadata(file).ok()).map(|known| known.blocks() * 512).sum()
+}
+
+/// The bytes of files that readers may still have open. To be opened before their names go.
+#[derive(Debug)]
+pub(super) struct Contents(Vec<File>);
+
+impl Contents {
+    /// Of a database and its log. What cannot be opened is left to the end of its last reader.
+    pub(super) fn of(path: &Path) -> Self {
+        let open = |path: PathBuf| fs::OpenOptions::new().write(true).open(path).ok();
+        // Not the index of the log: readers have it in their memory.
+        Self([path.to_owned(), beside(path, "-wal")].into_iter().filter_map(open).collect())
+    }
+
+    /// Gives the bytes back to the file system, although readers have the files open: they fail at their next page.
+    pub(super) fn give_back(self) {
+        for file in self.0 {
+            if let Err(error) = file.set_len(0) {
+                tracing::debug!(%error, "A dropped file keeps its space until its last reader ends");
+            }
         }
     }
+}
+
+/// Empties a partition in place, which needs no space, and durably says of it that it is to be dropped.
+pub(super) fn empty(path: &Path) -> io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(EMPTIED_TEXT, 0)?;
+    file.sync_data()?;
+    file.set_len(EMPTIED_TEXT.len() as u64)?;
+    file.sync_all()?;
+    if let Ok(log) = fs::OpenOptions::new().write(true).open(beside(path, "-wal")) {
+        log.set_len(0)?;
+    }
+    for suffix in ["-wal", "-shm", "-journal"] {
+        remove(&beside(path, suffix))?;
+    }
+    // Now there is space for another name, under which it is no partition any more.
+    rename_emptied(path)
+}
+
+fn rename_emptied(path: &Path) -> io::Result<()> {
+    fs::rename(path, emptied_name(path))?;
+    sync_directory(path)
+}
+
+fn emptied_name(path: &Path) -> PathBuf {
+    beside(path, &format!(".{EMPTIED}"))
+}
+
+/// Whether a partition is there, as a database or emptied.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.exists() || emptied_name(path).exists()
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a database file and what lies beside it. Only names are removed, which needs no space; a missing file is fine.
+pub(super) fn unlink(path: &Path) -> io::Result<()> {
+    remove(path)?;
+    for suffix in ["-wal", "-shm", "-journal"] {
+        remove(&beside(path, suffix))?;
+    }
+    remove(&emptied_name(path))?;
     sync_directory(path)
 }
 

@@ -106,7 +106,9 @@ impl Readers {
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             }
-            if ended {
+            let told = counter.load(Ordering::Acquire) != before;
+            // A file that was dropped and cut to nothing under its reader looks damaged, or empty.
+            if ended || (told && (result.is_err() || (!visited && !place.exists()))) {
                 let reason = "the query was ended: its partition was dropped, or it held up the database for too long";
                 return Err(DbmsError::Statement { engine: "sqlite".into(), reason: reason.into() });
             }

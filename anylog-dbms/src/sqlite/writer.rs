@@ -11,7 +11,7 @@ use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 use lru::LruCache;
 
 use super::connection::{Mode, Place, open};
-use super::layout::{Layout, beside, sync_directory, unlink};
+use super::layout::{Contents, Layout, beside, empty, sync_directory, unlink};
 use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
 use super::{EMPTIED_LOG_BYTES, describe, failure};
 use crate::schema::ddl::{column_list, quoted, statements};
@@ -213,21 +213,44 @@ impl Writer {
         if log_bytes(&Place::File(unfinished.clone())) > 0 {
             return Err(io(std::io::ErrorKind::StorageFull.into()));
         }
+        // A crash in the middle of a drop may have left the log of a predecessor, which must not become that of this file.
+        unlink(path).map_err(io)?;
         std::fs::rename(&unfinished, path).and_then(|()| sync_directory(path)).map_err(io)
     }
 
-    /// Drops a partition. In files this needs no space: only names go, and the space follows when the last reader ends.
-    pub(super) fn drop_partition(&mut self, place: &Place, partition: &str) -> Result<(), DbmsError> {
+    /// Drops a partition. In files this needs no space: names go, and the bytes with them. `unnamed` is called between the two.
+    pub(super) fn drop_partition(
+        &mut self,
+        place: &Place,
+        partition: &str,
+        unnamed: impl FnOnce(),
+    ) -> Result<(), DbmsError> {
         let Some(path) = place.file() else {
             return self.drop_table(partition);
         };
+        let contents = Contents::of(path);
         unlink(path).map_err(|error| failure::io(&self.name, &error))?;
+        unnamed();
+        contents.give_back();
+        self.forget_place(place);
+        Ok(())
+    }
+
+    /// Gives the bytes of a partition back that is to be dropped, in place.
+    pub(super) fn empty_partition(&mut self, place: &Place) -> Result<(), DbmsError> {
+        let Some(path) = place.file() else { return Ok(()) };
+        self.forget_place(place);
+        empty(path).map_err(|error| failure::io(&self.name, &error))
+    }
+
+    fn forget_place(&mut self, place: &Place) {
         self.partitions.pop(place);
-        self.dirty.remove(path);
+        if let Some(path) = place.file() {
+            self.dirty.remove(path);
+        }
         for places in self.marked.values_mut() {
             places.remove(place);
         }
-        Ok(())
     }
 
     /// Changes the declared type of a column in place. Values stay as they are stored: an integer in a REAL column reads as a

@@ -4,8 +4,11 @@
 mod catalog;
 mod commands;
 mod conformance;
+mod drops;
 mod postgres;
 mod server;
+#[path = "../../../anylog-node/tests/faults/small_disk.rs"]
+mod small_disk;
 mod sqlite;
 mod support;
 mod tsd;
