@@ -1,13 +1,18 @@
 //! Rows into databases.
 //!
-//! Each logical database has one applying thread with group commit: it takes all batches that wait, and stores the rows of one
-//! target (a table or a partition) with one call of [`Dbms::apply`], together with the applied marks of their segments. Batches
+//! Each logical database has one applying thread with group commit ([`applier`]): it takes all batches that wait, and stores the
+//! rows of one target (a table or a partition) with one call of [`Dbms::apply`], together with the applied marks of their segments. Batches
 //! of one segment reach the thread in the order of their ordinals, and the thread keeps that order, so a mark means that every
 //! earlier row of the segment that belongs to the target is settled: stored, or in the quarantine.
+//!
+//! When a batch cannot be stored at all - the node ends, the database was disconnected - no later one of its segment is: the rest
+//! of the segment is stored from the journal, at its seal or by the next start.
 //!
 //! A row that the engine refuses goes, alone, to the quarantine - durably, before the commit whose mark covers it - and the rest
 //! goes on. A failure that is not a row's fault (a full disk, a lost connection) is tried again until it passes: what is
 //! in the journal has been promised.
+
+mod applier;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,18 +21,17 @@ use std::time::Duration;
 
 use anylog_core::time::stored;
 use anylog_dbms::{Dbms, DbmsError, RowRef, SegmentId, SqlValue, Target};
-use parking_lot::{Condvar, Mutex};
 
 use crate::journal::record::SegmentHeader;
 use crate::quarantine::{Problem, QuarantinedRow, key};
+use crate::replay::WHOLE_TABLE;
 use crate::store::Shared;
 use crate::tables::TableState;
+pub(crate) use applier::{Applier, KEPT_LIMIT, Kept};
 
 /// Pauses between attempts after a failure that may pass.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Rows that one transaction takes at most, save that a larger batch is stored whole.
-const TRANSACTION_ROWS: usize = 50_000;
 
 /// Rows of one segment for one target.
 #[derive(Debug)]
@@ -64,96 +68,19 @@ pub(crate) struct Refusal {
     pub(crate) reason: String,
 }
 
-/// What is called when a batch is settled.
-pub(crate) type Settled = Box<dyn FnOnce(Result<Vec<Refusal>, DbmsError>) + Send>;
-
-struct Work {
-    batch: Batch,
-    settled: Settled,
-}
-
-#[derive(Default)]
-struct Queue {
-    work: VecDeque<Work>,
-    closed: bool,
-}
-
-/// The applying thread of one logical database.
-pub(crate) struct Applier {
-    queue: Mutex<Queue>,
-    arrived: Condvar,
-}
-
-impl Applier {
-    pub(crate) fn start(dbms: &str, shared: Arc<Shared>) -> std::io::Result<Arc<Self>> {
-        let applier = Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new() });
-        let own = Arc::clone(&applier);
-        std::thread::Builder::new().name(format!("apply {dbms}")).spawn(move || {
-            while let Some(works) = own.take() {
-                let (batches, settled): (Vec<Batch>, Vec<Settled>) =
-                    works.into_iter().map(|work| (work.batch, work.settled)).unzip();
-                for (result, settled) in apply(&shared, batches).into_iter().zip(settled) {
-                    settled(result);
-                }
-            }
-        })?;
-        Ok(applier)
-    }
-
-    pub(crate) fn submit(&self, batch: Batch, settled: Settled) {
-        let mut queue = self.queue.lock();
-        if queue.closed {
-            drop(queue);
-            return settled(Err(closed()));
-        }
-        queue.work.push_back(Work { batch, settled });
-        drop(queue);
-        self.arrived.notify_one();
-    }
-
-    /// Rows that wait for the thread.
-    pub(crate) fn waiting(&self) -> u64 {
-        self.queue.lock().work.iter().map(|work| work.batch.rows.len() as u64).sum()
-    }
-
-    pub(crate) fn close(&self) {
-        self.queue.lock().closed = true;
-        self.arrived.notify_one();
-    }
-
-    fn take(&self) -> Option<Vec<Work>> {
-        let mut queue = self.queue.lock();
-        while queue.work.is_empty() {
-            if queue.closed {
-                return None;
-            }
-            self.arrived.wait(&mut queue);
-        }
-        let mut rows = 0;
-        let mut taken = Vec::new();
-        while let Some(work) = queue.work.front() {
-            rows += work.batch.rows.len();
-            if !taken.is_empty() && rows > TRANSACTION_ROWS {
-                break;
-            }
-            taken.extend(queue.work.pop_front());
-        }
-        Some(taken)
-    }
-}
-
-fn closed() -> DbmsError {
-    DbmsError::Statement { engine: "operator".into(), reason: "the node is ending".into() }
-}
-
-/// Stores batches of one database, in order, and says for each what was refused.
+/// Stores batches of one database, in order, and says for each what was refused. Waits while the database fails.
 pub(crate) fn apply(shared: &Shared, batches: Vec<Batch>) -> Vec<Result<Vec<Refusal>, DbmsError>> {
+    store(shared, batches, true)
+}
+
+/// As [`apply`]; who is not `patient` does not wait for a database that fails.
+fn store(shared: &Shared, batches: Vec<Batch>, patient: bool) -> Vec<Result<Vec<Refusal>, DbmsError>> {
     let mut results: Vec<Result<Vec<Refusal>, DbmsError>> = batches.iter().map(|_| Ok(Vec::new())).collect();
     let mut groups: Vec<Group> = Vec::new();
     let mut known: HashMap<(usize, Option<String>), usize> = HashMap::new();
     for (number, batch) in batches.into_iter().enumerate() {
-        if let Some(partition) = &batch.partition
-            && batch.sequence > 0
+        let partition = batch.partition.as_deref().unwrap_or(WHOLE_TABLE);
+        if batch.sequence > 0
             && shared.tombstones.read().covers(&batch.segment.dbms, &batch.segment.table, partition, batch.sequence)
         {
             continue;
@@ -168,12 +95,16 @@ pub(crate) fn apply(shared: &Shared, batches: Vec<Batch>) -> Vec<Result<Vec<Refu
         });
         groups[at].pieces.push((number, batch));
     }
+    // Groups of one target under two schemas follow each other: what could not be stored must not be passed over by a later mark.
+    let mut failed: Option<DbmsError> = None;
     for group in groups {
         let numbers: Vec<usize> = group.pieces.iter().map(|(number, _)| *number).collect();
-        if let Err(error) = group.settle(shared, &mut results) {
+        let settled = failed.clone().map_or_else(|| group.settle(shared, patient, &mut results), Err);
+        if let Err(error) = settled {
             for number in numbers {
                 results[number] = Err(error.clone());
             }
+            failed = Some(error);
         }
     }
     results
@@ -251,7 +182,12 @@ impl Chunk {
 }
 
 impl Group {
-    fn settle(self, shared: &Shared, results: &mut [Result<Vec<Refusal>, DbmsError>]) -> Result<(), DbmsError> {
+    fn settle(
+        self,
+        shared: &Shared,
+        patient: bool,
+        results: &mut [Result<Vec<Refusal>, DbmsError>],
+    ) -> Result<(), DbmsError> {
         let Group { table, target, pieces } = self;
         let mut chunk = Chunk { pieces: Vec::with_capacity(pieces.len()), marks: Vec::new() };
         for (number, batch) in pieces {
@@ -261,7 +197,8 @@ impl Group {
             chunk.pieces.push(Piece { number, segment, shared, rows, values, origin });
         }
         let started = std::time::Instant::now();
-        let mut attempt = Attempt { shared, table: &table, target: &target, pause: FIRST_PAUSE, repaired: false };
+        let mut attempt =
+            Attempt { shared, table: &table, target: &target, patient, pause: FIRST_PAUSE, repaired: false };
         let mut chunks = VecDeque::from([chunk]);
         while let Some(chunk) = chunks.pop_front() {
             if let Some(rest) = attempt.store(chunk, results)? {
@@ -286,6 +223,7 @@ struct Attempt<'a> {
     shared: &'a Shared,
     table: &'a TableState,
     target: &'a Target,
+    patient: bool,
     pause: Duration,
     repaired: bool,
 }
@@ -357,6 +295,13 @@ impl Attempt<'_> {
     }
 
     fn wait(&mut self, error: &DbmsError) -> Result<(), DbmsError> {
+        if gone(self.shared, self.table).is_some() {
+            self.shared.stats.database_works(&self.table.dbms);
+            return Err(error.clone());
+        }
+        if !self.patient {
+            return Err(error.clone());
+        }
         self.shared.stats.database_fails(&self.table.dbms, error);
         if self.shared.ending.load(Ordering::Relaxed) {
             return Err(error.clone());
@@ -366,6 +311,13 @@ impl Attempt<'_> {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
     }
+}
+
+/// Why rows cannot be stored in a database any more: it was disconnected, and perhaps another one connected by its name. What it
+/// was to hold is stored from the journal when the segment is sealed.
+fn gone(shared: &Shared, table: &TableState) -> Option<DbmsError> {
+    let connected = shared.catalog.get(&table.dbms).is_ok_and(|database| Arc::ptr_eq(&database, &table.database));
+    (!connected).then(|| DbmsError::NotConnected { name: table.dbms.clone() })
 }
 
 /// Sleeps, but not past the node's end.

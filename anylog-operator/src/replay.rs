@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use anylog_dbms::{ConnectHook, Database, DbmsError, DropHook};
 
+use crate::journal::JournalError;
 use crate::journal::record::Entries;
 use crate::seal::apply_entries;
 use crate::segments::Segment;
@@ -73,11 +74,24 @@ pub(crate) fn ready(shared: &Arc<Shared>) -> Result<Vec<Arc<Segment>>, crate::Op
         .collect())
 }
 
-/// Writes the tombstone of a partition before it is dropped.
+/// Stands for the rows of a table that lie in none of its partitions.
+pub(crate) const WHOLE_TABLE: &str = "";
+
+/// Writes the tombstone of a partition, or of a table's own rows, before it is dropped.
 pub(crate) struct Bury(pub(crate) Weak<OperatorService>);
 
 impl DropHook for Bury {
     fn before_drop(&self, database: &Database, table: &str, partition: &str) -> Result<(), DbmsError> {
+        self.bury(database, table, partition)
+    }
+
+    fn before_drop_table(&self, database: &Database, table: &str) -> Result<(), DbmsError> {
+        self.bury(database, table, WHOLE_TABLE)
+    }
+}
+
+impl Bury {
+    fn bury(&self, database: &Database, table: &str, partition: &str) -> Result<(), DbmsError> {
         let Some(service) = self.0.upgrade() else { return Ok(()) };
         if database.is_system() || !service.has_journal() {
             return Ok(());
@@ -86,9 +100,16 @@ impl DropHook for Bury {
         let shared = service.shared().map_err(|error| failed(error.to_string()))?;
         let mut entries = Entries::default();
         entries.dropped(database.name(), table, partition);
-        let written = shared.journal.write_blocking(entries).map_err(|error| failed(error.to_string()))?;
+        let written = shared.journal.write_blocking(entries).map_err(|error| match error {
+            // Dropping is what a full disk needs: it is made possible without this note.
+            JournalError::Full { .. } => DbmsError::DiskFull { name: database.name().to_owned() },
+            error => failed(error.to_string()),
+        })?;
         shared.tombstones.write().add(database.name(), table, partition, written.sequence);
-        shared.tables.forget_partition(database.name(), table, partition);
+        match partition {
+            WHOLE_TABLE => shared.tables.forget_table(database.name(), table),
+            partition => shared.tables.forget_partition(database.name(), table, partition),
+        }
         Ok(())
     }
 }

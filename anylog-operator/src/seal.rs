@@ -28,6 +28,7 @@ use crate::archive::{self, ArchiveFile};
 use crate::journal::Position;
 use crate::journal::record::{Entries, RowsEntry, SegmentHeader};
 use crate::quarantine::{Problem, QuarantinedRow, key};
+use crate::replay::WHOLE_TABLE;
 use crate::segments::{Content, Segment};
 use crate::source_file::{ContentHash, SourceKind, SourceName, registered};
 use crate::store::{Settings, Shared};
@@ -88,6 +89,9 @@ async fn seal_until_done(
     room: Arc<tokio::sync::Semaphore>,
 ) {
     segment.quiet().await;
+    // No more rows come: those that are still in memory need not wait for company.
+    shared.urge(Some(&segment.header.dbms));
+    segment.settled().await;
     let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() && !shared.ending.load(Ordering::Relaxed) {
         let result = {
@@ -231,6 +235,15 @@ pub(crate) fn apply_entries(
     header: &Arc<SegmentHeader>,
     entries: &[(u64, RowsEntry)],
 ) -> Result<Vec<u64>, OperatorError> {
+    // Neither rows that were dropped nor the table that they were in come back.
+    let is_there = |(sequence, entry): &&(u64, RowsEntry)| {
+        let place = entry.partition.as_deref().unwrap_or(WHOLE_TABLE);
+        !shared.tombstones.read().covers(&header.dbms, &header.table, place, *sequence)
+    };
+    let entries: Vec<&(u64, RowsEntry)> = entries.iter().filter(is_there).collect();
+    if entries.is_empty() {
+        return Ok(Vec::new());
+    }
     let sample: Vec<String> =
         entries.iter().flat_map(|(_, entry)| entry.rows.iter().take(100).cloned()).take(1000).collect();
     let table = shared.tables.for_rows(database, &header.table, &sample)?;
@@ -242,11 +255,6 @@ pub(crate) fn apply_entries(
     let mut converter: Option<(&str, RowConverter)> = None;
     for (sequence, entry) in entries {
         let partition = entry.partition.as_ref();
-        if let Some(partition) = partition
-            && shared.tombstones.read().covers(&header.dbms, &header.table, partition, *sequence)
-        {
-            continue;
-        }
         let mark = match marks.get(&partition) {
             Some(mark) => *mark,
             None => {

@@ -237,6 +237,11 @@ impl Tables {
         }
     }
 
+    /// Forgets a dropped table: rows that come later make it anew.
+    pub(crate) fn forget_table(&self, dbms: &str, table: &str) {
+        self.known.write().remove(&(dbms.to_owned(), table.to_owned()));
+    }
+
     fn cached(&self, dbms: &str, table: &str) -> Result<Option<Arc<TableState>>, SinkError> {
         let known = self.known.read().get(&(dbms.to_owned(), table.to_owned())).cloned();
         let Some(state) = known else { return Ok(None) };

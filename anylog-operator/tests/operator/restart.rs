@@ -175,6 +175,27 @@ async fn replay_does_not_bring_dropped_rows_back() {
     assert_eq!(node.integers("t", "n"), [2]);
 }
 
+// The same of the rows of a table without partitions: neither sealing nor replay makes the table again for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_table_stays_dropped() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.immediate();
+    let _ = node.slot.append(rows("t", numbered(0..2))).await.unwrap();
+    let database = node.catalog.get("d").unwrap();
+    node.catalog.drop_table(&database, "t").unwrap();
+    node.operator.flush().await.unwrap();
+    assert_eq!(database.dbms().schema("t").unwrap(), None, "sealing does not bring dropped rows back");
+    let _ = node.slot.append(rows("t", numbered(2..3))).await.unwrap();
+    assert_eq!(node.integers("t", "n"), [2]);
+    node.catalog.drop_table(&database, "t").unwrap();
+    drop(database);
+    let _ = node.slot.append(rows("t", numbered(3..4))).await.unwrap();
+    node.kill().await;
+    let node = TestNode::running(home.path()).await;
+    assert_eq!(node.integers("t", "n"), [3]);
+}
+
 // OPS-2: a drain acknowledges what is under way, refuses what comes later, and loses nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_lost_nothing() {
