@@ -16,6 +16,7 @@
 mod collect;
 mod destination;
 pub(crate) mod files;
+mod typed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use serde_json::Value;
 use crate::Ledger;
 pub(crate) use collect::{Collections, collect};
 pub use destination::Destination;
+pub use typed::{Typed, calls};
 
 /// How long a node may take for its answer when the destination names no `timeout`.
 pub const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,4 +1,9 @@
 //! Commands typed by a person.
+//!
+//! `run client (destination)` alone sends what is typed from then on to other nodes; see
+//! [`Typed`](anylog_ledger::client::Typed).
+
+mod typing;
 
 use std::borrow::Cow;
 use std::io::{BufRead, IsTerminal, Write};
@@ -6,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anylog_core::Node;
 use anylog_core::language::script::Script;
-use anylog_core::{Node, Reply, Session};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -21,7 +26,7 @@ use rustyline::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::assembly::NodeApp;
-use crate::program::terminal_session;
+use typing::{DefaultDestination, Typing, prompt};
 
 /// Lines that the history keeps.
 const HISTORY: usize = 1000;
@@ -56,13 +61,15 @@ pub fn input() -> Input {
 }
 
 /// Text that was typed, and the way to say that it ran.
-type Typed = (String, oneshot::Sender<()>);
+type Line = (String, oneshot::Sender<()>);
 
 /// Reads and runs commands of a person until the input ends or the node is to end.
 pub async fn run(app: &NodeApp) {
     let before = rustix::termios::tcgetattr(std::io::stdin()).ok();
     let node = Arc::clone(&app.node);
-    run_from(app, move |send| read_lines(&node, send)).await;
+    let to = DefaultDestination::default();
+    let shown = Arc::clone(&to);
+    run_from(app, to, move |send| read_lines(&node, &shown, send)).await;
     // A reader that still waits for a key left the terminal as it needs it, not as the shell does.
     if app.node.shutdown.is_cancelled()
         && let Some(before) = before
@@ -83,18 +90,18 @@ fn restore(before: &rustix::termios::Termios) {
 /// Runs the commands of an input that is no terminal, one on a line, until it ends or the node is to end.
 pub async fn run_piped(app: &NodeApp) {
     let node = Arc::clone(&app.node);
-    run_from(app, move |send| read_piped(&node, std::io::stdin().lock(), send)).await;
+    run_from(app, DefaultDestination::default(), move |send| read_piped(&node, std::io::stdin().lock(), send)).await;
 }
 
-async fn run_from(app: &NodeApp, read: impl FnOnce(&mpsc::Sender<Typed>) + Send + 'static) {
-    let (send, mut typed) = mpsc::channel::<Typed>(1);
+async fn run_from(app: &NodeApp, to: DefaultDestination, read: impl FnOnce(&mpsc::Sender<Line>) + Send + 'static) {
+    let (send, mut typed) = mpsc::channel::<Line>(1);
     // Reading blocks, also when the program is to end: so it has a thread of its own that nobody waits for.
     let reader = std::thread::Builder::new().name("terminal".into()).spawn(move || read(&send));
     if let Err(error) = reader {
         tracing::error!(%error, "The terminal cannot be read");
         return;
     }
-    let mut session = terminal_session(app);
+    let mut typing = Typing::new(app, to);
     loop {
         let (text, done) = tokio::select! {
             next = typed.recv() => match next {
@@ -104,35 +111,12 @@ async fn run_from(app: &NodeApp, read: impl FnOnce(&mpsc::Sender<Typed>) + Send 
             () = app.node.shutdown.cancelled() => return,
         };
         tokio::select! {
-            () = execute(&mut session, &text) => {}
+            () = typing.execute(&text) => {}
             () = app.node.shutdown.cancelled() => return,
         };
         if done.send(()).is_err() {
             return;
         }
-    }
-}
-
-/// Runs what was typed: one command, or each of several that were pasted.
-async fn execute(session: &mut Session, text: &str) {
-    let script = match Script::typed(text) {
-        Ok(script) => script,
-        Err(error) => return session.console.print(&error.to_string()),
-    };
-    for (_, command) in script.commands() {
-        let outcome = session.execute(command).await;
-        match outcome {
-            Ok(reply) => show(session, reply).await,
-            Err(error) => session.console.print(&error.to_string()),
-        }
-    }
-}
-
-async fn show(session: &Session, reply: Reply) {
-    match reply.into_text().await {
-        Ok(text) if text.is_empty() => {}
-        Ok(text) => session.console.print(text.trim_end_matches(['\r', '\n'])),
-        Err(error) => session.console.print(&error.to_string()),
     }
 }
 
@@ -162,7 +146,7 @@ fn editor(node: &Node) -> rustyline::Result<Editor<Language, FileHistory>> {
 }
 
 /// Reads lines until the end of input or Ctrl-C on an empty line.
-fn read_lines(node: &Arc<Node>, send: &mpsc::Sender<Typed>) {
+fn read_lines(node: &Arc<Node>, to: &DefaultDestination, send: &mpsc::Sender<Line>) {
     let mut editor = match editor(node) {
         Ok(editor) => editor,
         Err(error) => {
@@ -175,7 +159,7 @@ fn read_lines(node: &Arc<Node>, send: &mpsc::Sender<Typed>) {
         tracing::debug!(%error, "No history was loaded");
     }
     while reads(node) {
-        match editor.readline(&format!("AL {} > ", node.name())) {
+        match editor.readline(&prompt(&node.name(), to)) {
             Ok(line) if line.trim().is_empty() => {}
             Ok(line) => {
                 // The directory may have been made by a command meanwhile.
@@ -198,7 +182,7 @@ fn read_lines(node: &Arc<Node>, send: &mpsc::Sender<Typed>) {
 }
 
 /// Reads lines; one that is not complete is followed by the next.
-fn read_piped(node: &Node, mut input: impl BufRead, send: &mpsc::Sender<Typed>) {
+fn read_piped(node: &Node, mut input: impl BufRead, send: &mpsc::Sender<Line>) {
     let mut command = String::new();
     while reads(node) {
         let mut line = Vec::new();
@@ -225,7 +209,7 @@ fn read_piped(node: &Node, mut input: impl BufRead, send: &mpsc::Sender<Typed>) 
 }
 
 /// Sends text and waits until it ran; false when nobody runs commands any more.
-fn hand_over(send: &mpsc::Sender<Typed>, text: String) -> bool {
+fn hand_over(send: &mpsc::Sender<Line>, text: String) -> bool {
     let (done, wait) = oneshot::channel();
     send.blocking_send((text, done)).is_ok() && wait.blocking_recv().is_ok()
 }

@@ -206,7 +206,7 @@ impl Destination {
     }
 }
 
-fn nowhere(text: &str) -> CommandError {
+pub(super) fn nowhere(text: &str) -> CommandError {
     CommandError::new(Status::NO_DESTINATION, format!("'{text}' names no node"))
         .hint("name one: run client (10.0.0.1:32148) get status")
 }

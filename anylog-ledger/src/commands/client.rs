@@ -14,19 +14,21 @@ use crate::client::{self, Answer, Call, Destination};
 pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
     vec![command(
         Declaration::new("run client", "Runs a command at other nodes.")
-            .grammar("<ip:port | ip port | (ip:port, !reference, blockchain get ..., operator where ..., dbms = x, table = y, subset = true, timeout = seconds)> <command>")
+            .grammar("<ip:port | ip port | (ip:port, !reference, blockchain get ..., operator where ..., dbms = x, table = y, subset = true, timeout = seconds)> [<command>]")
             .reads()
             .method(Method::Any)
             .returns(
                 "[From Node ip:port] and the answer of each node; when assigned the answer of one node as it is, of several a JSON \
                  object by node; name[] and name{} collect the answers while they arrive. A node that fails makes the command \
-                 fail, unless subset = true. The caller needs the right that the command itself needs",
+                 fail, unless subset = true. The caller needs the right that the command itself needs. At a terminal a destination without a command \
+                 is where commands go from then on, until 'run client ()'; a command behind a dot runs here",
             )
             .example("run client 10.0.0.1:32148 get status")
             .example("run client (blockchain get operator where company = \"New Company\" bring.ip_port) get processes")
             .example("run client (operator where [country] contains US, subset = true, timeout = 10) get status")
             .example("status{} = run client (operator) get status")
-            .example("run client (!ledger_conn) blockchain push !new_policy"),
+            .example("run client (!ledger_conn) blockchain push !new_policy")
+            .example("run client (10.0.0.1:32148)"),
         Arc::clone(ledger),
         |ledger, session, call| Box::pin(run(ledger, session, call)),
     )]
@@ -35,8 +37,9 @@ pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
 async fn run(ledger: &Ledger, session: &mut Session, call: Invocation) -> CommandResult {
     let parts = Call::of_words(&call.source, &call.words)?;
     if parts.command.is_empty() {
-        return Err(CommandError::structure("Missing command after the destination of 'run client'")
-            .hint("run client (10.0.0.1:32148) get status"));
+        return Err(CommandError::structure("Missing command after the destination of 'run client'").hint(
+            "run client (10.0.0.1:32148) get status; at a terminal a destination alone is where commands go from then on",
+        ));
     }
     session.require(client::forward_access(&session.node, parts.command), parts.command)?;
     let mut destination = Destination::parse(session, parts.destination).await?;

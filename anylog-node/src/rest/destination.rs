@@ -2,9 +2,9 @@
 //!
 //! `network` is `run client ()`, anything else the text inside `run client ( ... )`.
 
-use anylog_core::language::{expand, lexer};
+use anylog_core::language::expand;
 use anylog_core::{Caller, CommandError, Session, Status, time};
-use anylog_ledger::client::forward_access;
+use anylog_ledger::client::{calls, forward_access};
 
 use super::RestServer;
 use super::asked::Asked;
@@ -22,14 +22,10 @@ pub(super) enum Destination {
 impl Destination {
     /// The commands that this node runs for it, one for each part between `&`.
     pub(super) fn commands(&self, command: &str) -> Result<Vec<String>, CommandError> {
-        let Destination::Nodes(nodes) = self else { return Ok(vec![command.to_owned()]) };
-        let words = lexer::lex(command)?;
-        let parts = words.split(|word| !word.quoted && word.text == "&");
-        let text = |words: &[anylog_core::command::Word]| {
-            let range = words.first()?.span.start..words.last()?.span.end;
-            Some(format!("run client ({nodes}) {}", command.get(range)?))
-        };
-        Ok(parts.filter_map(text).collect())
+        match self {
+            Destination::Local => Ok(vec![command.to_owned()]),
+            Destination::Nodes(nodes) => calls(&format!("({nodes})"), command),
+        }
     }
 }
 
