@@ -1,5 +1,6 @@
 //! The commands of queries: thin adapters over [`QueryService`](crate::QueryService).
 
+mod mode;
 mod monitor;
 mod network;
 mod options;
@@ -30,6 +31,7 @@ pub fn commands(service: Arc<QueryService>) -> Vec<Arc<dyn Command>> {
         Box::pin(sql(service, session, call))
     })];
     commands.extend(network::commands(Arc::clone(&service)));
+    commands.extend(mode::commands(&service));
     commands.extend(monitor::commands(service));
     commands
 }
@@ -51,16 +53,16 @@ fn declaration() -> Declaration {
         .option("stat", OptionKind::Bool, "whether statistics follow the rows")
         .default_is("true")
         .repeated("extend", OptionKind::Text, "columns in front: (@table_name, @dbms_name, @ip, @port, +variable [as name])")
-        .option("dest", OptionKind::Text, "where rows go: stdout, rest, file")
+        .option("dest", OptionKind::Text, "where rows go: stdout, rest, file, or a table by dbms.table")
         .option("pass_through", OptionKind::Bool, "false puts all rows together before the first is shown; sorted and plain rows stream in either case")
         .repeated("include", OptionKind::Text, "other tables that are treated as the queried one: (table, dbms.table)")
         .option("nodes", OptionKind::Text, "main or all: which members of a cluster answer over the network")
-        .option("committed", OptionKind::Bool, "only rows that all members of a cluster have; over the network")
+        .option("committed", OptionKind::Bool, "only rows that all members of their cluster are known to have")
         .option("max_time", OptionKind::Text, "longest time of a query over the network: seconds, or a number with a unit")
-        .option("table", OptionKind::Text, "puts the rows into this table of system_query; they are not shown")
+        .option("table", OptionKind::Text, "puts the rows into this table, of system_query unless dest = <dbms>; they are not shown")
         .option("drop", OptionKind::Bool, "whether that table is made anew, or rows are added")
         .option("file", OptionKind::Text, "writes the rows to a file; a * at the end becomes the time")
-        .option("topic", OptionKind::Text, "sends the rows to a topic; over the network")
+        .option("topic", OptionKind::Text, "accepted for older scripts to say what there is instead: rows are not sent to brokers")
         .repeated("info", OptionKind::Text, "which address @ip and @port tell; over the network")
         .option("title", OptionKind::Text, "title of a test file; over the network")
         .option("source", OptionKind::Text, "a file to compare with; over the network")
@@ -168,8 +170,12 @@ async fn select(
         Some(_) => Vec::new(),
         None => options.extended(session, &dbms, &table_of(&sql))?,
     };
-    let network = options.network;
-    let mut answer = service.select(Request { dbms, sql, zone: options.zone, extend, output, network }).await?;
+    let (network, committed) = (options.network, options.committed);
+    let mut answer =
+        service.select(Request { dbms, sql, zone: options.zone, extend, output, network, committed }).await?;
+    if terminal && service.mode().show_id {
+        session.console.print(&format!("[{}]", answer.id()));
+    }
     let writer = Writer::new(options.format, options.statistics, terminal, answer.columns().to_vec());
     if options.output != Output::Reply {
         return options.output.take(answer, writer, service.catalog()).await;

@@ -1,5 +1,7 @@
 //! What can go wrong with a query.
 
+use std::time::Duration;
+
 use anylog_core::{CommandError, Status};
 use anylog_dbms::DbmsError;
 
@@ -137,6 +139,18 @@ pub enum QueryError {
         /// The bound.
         seconds: u64,
     },
+    /// The query took longer than this node allows.
+    #[error("the query took longer than the {} seconds that this node allows", .after.as_secs_f64())]
+    TimeLimit {
+        /// The bound.
+        after: Duration,
+    },
+    /// The rows are more than this node allows.
+    #[error("the rows of the query take more than the {limit} bytes that this node allows")]
+    VolumeLimit {
+        /// The bound.
+        limit: u64,
+    },
     /// Somebody ended the query.
     #[error("the query was stopped")]
     Stopped,
@@ -190,7 +204,8 @@ impl QueryError {
             Self::Peer { error, .. } => error.status,
             Self::NoOperator { .. } => Status::NO_OPERATOR,
             Self::NoLocation { .. } => Status::NO_TABLE_LOCATION,
-            Self::MaxTime { .. } => Status::TIME_EXCEEDED,
+            Self::MaxTime { .. } | Self::TimeLimit { .. } => Status::TIME_EXCEEDED,
+            Self::VolumeLimit { .. } => Status::VOLUME_EXCEEDED,
             Self::Stopped => Status::PROCESS_FAILURE,
             Self::Dbms(_) => Status::SQL_FAILURE,
             Self::Worker { .. } => Status::PROCESS_FAILURE,
@@ -225,6 +240,12 @@ impl QueryError {
                 Some(format!("see where tables are with: get data nodes where dbms = {dbms}, or name the nodes: run client (ip:port) sql .."))
             }),
             Self::MaxTime { .. } => Some("allow more time, or narrow the query with where".into()),
+            Self::TimeLimit { .. } => {
+                Some("narrow the query with where, or allow more at that node: set query mode using timeout = 2 minutes".into())
+            }
+            Self::VolumeLimit { .. } => {
+                Some("narrow the query with where or limit, or allow more at that node: set query mode using max_volume = 100MB".into())
+            }
             Self::Stopped => None,
             Self::Overloaded { .. } => Some("try again in a moment".into()),
             Self::Volume { .. } => Some("narrow the query with where or limit".into()),

@@ -138,6 +138,9 @@ pub(crate) struct Sender<H> {
     stalled: bool,
     waited: Duration,
     progress: Arc<Progress>,
+    /// How many bytes the rows may take, and how many they took.
+    most: Option<u64>,
+    sent: u64,
 }
 
 /// What a stream carries: first the head, then rows.
@@ -155,12 +158,21 @@ pub(crate) enum Piece<H> {
 pub(crate) fn stream<H>(
     runtime: Handle,
     progress: Arc<Progress>,
+    most: Option<u64>,
 ) -> (Sender<H>, mpsc::Receiver<Result<Piece<H>, QueryError>>) {
     let (channel, receiver) = mpsc::channel(BATCHES);
-    (
-        Sender { channel, runtime, rows: Vec::new(), bytes: 0, stalled: false, waited: Duration::ZERO, progress },
-        receiver,
-    )
+    let sender = Sender {
+        channel,
+        runtime,
+        rows: Vec::new(),
+        bytes: 0,
+        stalled: false,
+        waited: Duration::ZERO,
+        progress,
+        most,
+        sent: 0,
+    };
+    (sender, receiver)
 }
 
 impl<H: Send> Sender<H> {
@@ -172,11 +184,20 @@ impl<H: Send> Sender<H> {
 
     /// Sends what is left, and how the query ended.
     pub(crate) fn finish(mut self, result: Result<(), QueryError>) {
+        if let Some(limit) = self.exceeded() {
+            let _gone = self.send(Err(QueryError::VolumeLimit { limit }));
+            return;
+        }
         if !self.rows.is_empty() {
             let _gone = self.flush();
         }
         let result = if self.stalled { Err(QueryError::Stalled { seconds: STALL.as_secs() }) } else { result };
         let _gone = self.send(result.map(|()| Piece::End));
+    }
+
+    /// The bound on the rows' bytes, when they are more.
+    fn exceeded(&self) -> Option<u64> {
+        self.most.filter(|most| self.sent > *most)
     }
 
     /// How long the receiver kept the rows waiting.
@@ -229,7 +250,12 @@ impl<H: Send> Sender<H> {
 
 impl<H: Send> Sink for Sender<H> {
     fn row(&mut self, row: Row) -> ControlFlow<()> {
-        self.bytes += size(&row);
+        let bytes = size(&row);
+        self.bytes += bytes;
+        self.sent += bytes as u64;
+        if self.exceeded().is_some() {
+            return ControlFlow::Break(());
+        }
         self.rows.push(row);
         if self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
             self.flush()

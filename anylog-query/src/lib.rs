@@ -21,7 +21,7 @@
 //! * A statement is checked node by node before an engine sees it: one table, known columns, a closed list of functions. A caller
 //!   with read access cannot write, read files or sleep through an engine.
 //! * Memory is bounded: rows stream in small pieces, the intermediate rows of all queries stay under 256 MB or a query fails with
-//!   status 76; 16 queries run at a time, 256 wait, and further ones are refused with status 240.
+//!   status 76; 16 queries run at a time (`set query pool`), 256 wait, and further ones are refused with status 240.
 //! * An error before the first row is an error of the command. Dropping an answer stops its readers; so does a receiver that
 //!   reads nothing for two minutes.
 //!
@@ -55,6 +55,7 @@ mod execute;
 mod extend;
 mod format;
 mod history;
+mod mode;
 mod network;
 mod plan;
 mod service;
@@ -69,5 +70,6 @@ pub use cell::Cell;
 pub use commands::{commands, network_sql};
 pub use error::QueryError;
 pub use format::{Format, Nodes, Statistics, Writer};
+pub use mode::QueryMode;
 pub use network::{Destination, Network};
 pub use service::{Answer, QueryService, Request};

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anylog_core::{CommandError, Status};
 use anylog_dbms::{Column, ColumnType, SqlValue, TableSchema};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -54,6 +55,10 @@ pub struct Network {
     pub timeout: Option<Duration>,
     /// How long the query may take.
     pub max_time: Option<Duration>,
+    /// Answer without the nodes that cannot be reached, and name them.
+    pub send_any: bool,
+    /// Answer without the nodes that were reached and gave no whole answer, and name them.
+    pub reply_any: bool,
 }
 
 impl Default for Network {
@@ -66,7 +71,18 @@ impl Default for Network {
             extend: Vec::new(),
             timeout: None,
             max_time: None,
+            send_any: false,
+            reply_any: false,
         }
+    }
+}
+
+impl Network {
+    /// Whether an answer may lack this part.
+    fn allows(&self, missing: &Missing) -> bool {
+        let unreached = |error: &CommandError| error.status == Status::REFUSED;
+        let unreached = missing.reasons.iter().all(|(_, error)| unreached(error));
+        self.subset || if unreached { self.send_any } else { self.reply_any }
     }
 }
 
@@ -185,7 +201,7 @@ impl QueryService {
             }
         }
         let tables = tables(network, &request.dbms, statement.table());
-        let slots = self.slots(network, &tables)?;
+        let slots = self.slots(network, &tables, request.committed)?;
         coverage.asks(distinct(&slots));
         let schema = self.network_schema(&tables, &slots, statement.asks_for_all())?;
         let added: Vec<String> = network.extend.iter().map(|(name, _)| name.clone()).collect();
@@ -304,7 +320,7 @@ impl From<Missing> for QueryError {
             return QueryError::NoOperator { cluster: missing.name };
         }
         let error = missing.reasons.last().map(|(_, error)| error.clone());
-        let (status, hint) = error.map_or((anylog_core::Status::REFUSED, None), |error| (error.status, error.hint));
+        let (status, hint) = error.map_or((Status::REFUSED, None), |error| (error.status, error.hint));
         QueryError::MissingNode { text: missing.to_string(), status, hint }
     }
 }

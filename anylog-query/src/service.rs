@@ -10,10 +10,12 @@ use anylog_dbms::{Catalog, ColumnType, Dbms, SqlValue, TableSchema, Target};
 use anylog_ledger::Ledger;
 use anylog_net::Peers;
 use jiff::tz::TimeZone;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use parking_lot::RwLock;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::execute::{self, Kept, Merger, Piece, Progress, Row, Sender};
 use crate::history::{History, Parts, Record};
+use crate::mode::{Pool, QueryMode, RUNNING, Until};
 use crate::network::{Coverage, Network, Spread};
 use crate::plan::{self, Steps};
 use crate::shape::Shaper;
@@ -23,8 +25,6 @@ use crate::sql::expr::quoted_name;
 use crate::sql::{self, Now};
 use crate::{Cell, Nodes, QueryError};
 
-/// Queries that run at a time; each may hold threads and rows.
-const RUNNING: usize = 16;
 /// Queries that may wait for those to end.
 const WAITING: usize = 256;
 
@@ -37,11 +37,10 @@ pub struct QueryService {
     peers: Arc<dyn Peers>,
     merger: Merger,
     history: History,
-    permits: Arc<Semaphore>,
+    pool: Pool,
+    mode: RwLock<QueryMode>,
     waiting: AtomicUsize,
-    // Parts have places of their own: a node may work on a part of its own query.
     parts: Parts,
-    part_permits: Arc<Semaphore>,
     // Members of a cluster take turns.
     turn: AtomicUsize,
 }
@@ -61,6 +60,8 @@ pub struct Request {
     pub output: String,
     /// Asks other nodes; without it the tables of this node answer.
     pub network: Option<Network>,
+    /// Only rows that all members of their cluster are known to have.
+    pub committed: bool,
 }
 
 impl Request {
@@ -73,6 +74,7 @@ impl Request {
             extend: Vec::new(),
             output: "rest".to_owned(),
             network: None,
+            committed: false,
         }
     }
 }
@@ -86,6 +88,7 @@ pub struct Answer {
     record: Arc<Record>,
     coverage: Arc<Coverage>,
     started: Instant,
+    until: Option<Until>,
     ended: bool,
 }
 
@@ -114,6 +117,7 @@ impl Answer {
             let received = tokio::select! {
                 received = self.receiver.recv() => received,
                 () = self.record.asked_to_stop(), if !self.ended => Some(Err(QueryError::Stopped)),
+                late = Until::passed(self.until), if !self.ended => Some(Err(late)),
             };
             let shaped = match received {
                 None if self.ended => return None,
@@ -145,6 +149,12 @@ impl Answer {
     #[must_use]
     pub fn nodes(&self) -> Nodes {
         self.coverage.get()
+    }
+
+    /// The number of the query at this node.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.record.id
     }
 
     /// Time since the request.
@@ -181,7 +191,6 @@ impl QueryService {
     #[must_use]
     pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>, peers: Arc<dyn Peers>) -> Arc<Self> {
         let merger = Merger::new(Arc::clone(&node));
-        let permits = Arc::new(Semaphore::new(RUNNING));
         Arc::new(Self {
             node,
             catalog,
@@ -189,10 +198,10 @@ impl QueryService {
             peers,
             merger,
             history: History::default(),
-            permits,
+            pool: Pool::new(RUNNING),
+            mode: RwLock::default(),
             waiting: AtomicUsize::new(0),
             parts: Parts::default(),
-            part_permits: Arc::new(Semaphore::new(RUNNING)),
             turn: AtomicUsize::new(0),
         })
     }
@@ -231,8 +240,19 @@ impl QueryService {
         &self.parts
     }
 
-    pub(crate) fn part_permits(&self) -> &Arc<Semaphore> {
-        &self.part_permits
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// What the node allows queries.
+    #[must_use]
+    pub fn mode(&self) -> QueryMode {
+        *self.mode.read()
+    }
+
+    /// Changes what the node allows queries that begin from now on.
+    pub fn set_mode(&self, mode: QueryMode) {
+        *self.mode.write() = mode;
     }
 
     pub(crate) fn turn(&self) -> &AtomicUsize {
@@ -261,7 +281,11 @@ impl QueryService {
     ) -> Result<Answer, QueryError> {
         let permit = self.permit().await?;
         let progress: Arc<Progress> = Arc::clone(record.progress());
-        let (mut sender, mut receiver) = execute::stream::<Head>(tokio::runtime::Handle::current(), progress);
+        // Limits are those of the node that reads the rows; parts of a query over the network have them where they run.
+        let mode = if request.network.is_some() { QueryMode::default() } else { self.mode() };
+        let until = mode.until();
+        let (mut sender, mut receiver) =
+            execute::stream::<Head>(tokio::runtime::Handle::current(), progress, mode.max_volume);
         let service = Arc::clone(self);
         let note = Arc::clone(&record);
         let coverage = if request.network.is_some() { Arc::default() } else { Coverage::own() };
@@ -272,9 +296,14 @@ impl QueryService {
             let result = service.work(request, &note, &covered, &mut sender);
             sender.finish(result);
         });
-        match receiver.recv().await {
+        let first = tokio::select! {
+            biased;
+            late = Until::passed(until) => Some(Err(late)),
+            first = receiver.recv() => first,
+        };
+        match first {
             Some(Ok(Piece::Head(Head { names, shaper }))) => {
-                Ok(Answer { names, shaper, receiver, record, coverage, started, ended: false })
+                Ok(Answer { names, shaper, receiver, record, coverage, started, until, ended: false })
             }
             Some(Err(error)) => Err(error),
             Some(Ok(Piece::Rows(_) | Piece::End)) | None => {
@@ -321,7 +350,7 @@ impl QueryService {
         if waiting >= WAITING {
             return Err(QueryError::Overloaded { waiting });
         }
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = self.pool.own().acquire_owned().await;
         permit.map_err(|error| QueryError::Worker { reason: error.to_string() })
     }
 
@@ -352,6 +381,9 @@ impl QueryService {
     /// Reads, checks and plans a statement over this node; a period is looked up.
     fn compile(&self, request: &Request, now: &Now) -> Result<Plan, QueryError> {
         let mut statement = sql::parse(&request.sql, now, None)?;
+        if request.committed {
+            self.committed_here()?;
+        }
         let database = self.catalog.get(&request.dbms)?;
         let dbms = Arc::clone(database.dbms());
         let mut empty = false;

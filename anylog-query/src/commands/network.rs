@@ -46,10 +46,13 @@ impl NetworkSql for OverNetwork {
         command: &str,
     ) -> CommandResult {
         let nodes = destination.nodes.clone();
+        let mode = self.0.mode();
         let network = Network {
             destination: if nodes.is_empty() { Destination::Tables } else { Destination::Nodes(nodes) },
             subset: destination.subset,
             timeout: destination.timeout,
+            send_any: mode.send_any,
+            reply_any: mode.reply_any,
             ..Network::default()
         };
         let call = Invocation {

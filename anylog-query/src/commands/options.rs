@@ -13,7 +13,7 @@ use super::network::seconds;
 use super::output::Output;
 
 /// Options that no query has yet.
-const LATER: [&str; 7] = ["committed", "topic", "title", "source", "test", "option", "output"];
+const LATER: [&str; 5] = ["title", "source", "test", "option", "output"];
 
 /// The options of one call.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub(super) struct SqlOptions {
     /// Over other nodes; an answer of this node alone needs none.
     pub(super) network: Option<Network>,
     pub(super) output: Output,
+    pub(super) committed: bool,
     extend: Vec<String>,
 }
 
@@ -54,7 +55,8 @@ impl SqlOptions {
         let extend = options.texts("extend");
         let network = over_network(session, &options, &extend, network)?;
         let output = Output::read(session, &options)?;
-        Ok(Self { format, statistics, zone, network, output, extend })
+        let committed = options.bool("committed").unwrap_or(false);
+        Ok(Self { format, statistics, zone, network, output, committed, extend })
     }
 
     /// The columns of `extend` as this node fills them: names and values.

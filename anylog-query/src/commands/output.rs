@@ -1,4 +1,4 @@
-//! Where the rows of an answer go when they are not the reply: a file, a table of `system_query`.
+//! Where the rows of an answer go when they are not the reply: a file, a table.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,14 @@ use crate::{Cell, QueryError};
 /// The database of result tables.
 const SYSTEM_QUERY: &str = "system_query";
 
+/// Where rows can go.
+const PLACES: &str = "rows can go to: dest = stdout or rest (the reply), dest = file and file = <path>, \
+                      dest = <dbms>.<table> or table = <name> (a table of system_query)";
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
 /// Where rows go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Output {
@@ -21,18 +29,39 @@ pub(super) enum Output {
     Reply,
     /// A file.
     File(PathBuf),
-    /// A table of `system_query`, made anew or added to.
-    Table { name: String, anew: bool },
+    /// A table of a database, made anew or added to.
+    Table { dbms: String, name: String, anew: bool },
 }
 
 impl Output {
     /// Reads the options `dest`, `file`, `table` and `drop`.
     pub(super) fn read(session: &Session, options: &Options) -> Result<Self, CommandError> {
         let dest = options.text("dest").map(|dest| dest.to_lowercase());
-        let file = options.text("file");
-        if let Some(name) = options.text("table") {
-            session.require(Access::Admin, "sql with the option table")?;
-            return Ok(Self::Table { name, anew: options.bool("drop").unwrap_or(true) });
+        let (file, table) = (options.text("file"), options.text("table"));
+        if let Some(topic) = options.text("topic") {
+            return Err(CommandError::structure(format!("topic = {topic}: rows are not sent to brokers")).hint(PLACES));
+        }
+        let named =
+            dest.as_deref().and_then(|dest| dest.split_once('.')).filter(|(dbms, name)| is_name(dbms) && is_name(name));
+        let into = match (dest.as_deref(), table, named) {
+            (None | Some("stdout" | "rest"), Some(table), _) => Some((SYSTEM_QUERY.to_owned(), table)),
+            (Some("dbms"), Some(table), _) => Some((SYSTEM_QUERY.to_owned(), table)),
+            (Some("dbms"), None, _) => {
+                return Err(CommandError::structure("dest = dbms needs the name of a table")
+                    .hint("write: dest = dbms and table = results, or dest = mydb.results"));
+            }
+            (_, None, Some((dbms, table))) => Some((dbms.to_owned(), table.to_owned())),
+            (Some(dest), Some(table), _) => {
+                return Err(CommandError::structure(format!(
+                    "table = {table} and dest = {dest} contradict each other"
+                ))
+                .hint("write: dest = dbms and table = results, or dest = mydb.results"));
+            }
+            (_, None, None) => None,
+        };
+        if let Some((dbms, name)) = into {
+            session.require(Access::Admin, "sql with a table for its rows")?;
+            return Ok(Self::Table { dbms, name, anew: options.bool("drop").unwrap_or(true) });
         }
         match (dest.as_deref(), file) {
             (None | Some("stdout" | "rest"), None) => Ok(Self::Reply),
@@ -42,8 +71,13 @@ impl Output {
             }
             (Some("file"), None) => Err(CommandError::structure("dest = file needs the name of a file")
                 .hint("write: dest = file and file = !prep_dir/result.json")),
-            (Some(dest), _) => Err(CommandError::structure(format!("dest = {dest} is not available yet"))
-                .hint("use dest = stdout, rest or file")),
+            (Some(dest @ ("stdout" | "rest")), Some(file)) => {
+                Err(CommandError::structure(format!("file = {file} and dest = {dest} contradict each other"))
+                    .hint("leave one of them out"))
+            }
+            (Some(dest), _) => {
+                Err(CommandError::structure(format!("dest = {dest}: rows cannot go there")).hint(PLACES))
+            }
         }
     }
 
@@ -52,7 +86,7 @@ impl Output {
         match self {
             Self::Reply => Err(CommandError::process("The rows are the reply")),
             Self::File(path) => write_file(path, &mut answer, writer).await,
-            Self::Table { name, anew } => fill_table(name, anew, &mut answer, catalog).await,
+            Self::Table { dbms, name, anew } => fill_table(&dbms, name, anew, &mut answer, catalog).await,
         }
     }
 }
@@ -97,11 +131,21 @@ async fn write_file(path: PathBuf, answer: &mut Answer, mut writer: Writer) -> C
     Ok(Reply::Json(serde_json::json!({ "Reply": "Query output written to file", "Rows": writer.count() })))
 }
 
-async fn fill_table(name: String, anew: bool, answer: &mut Answer, catalog: &Catalog) -> CommandResult {
-    let Ok(database) = catalog.get(SYSTEM_QUERY) else {
-        return Err(CommandError::new(Status::DBMS_NOT_OPEN, "Local query database not available")
-            .hint("connect it: connect dbms system_query where type = sqlite and memory = true"));
+async fn fill_table(dbms: &str, name: String, anew: bool, answer: &mut Answer, catalog: &Catalog) -> CommandResult {
+    let database = match catalog.get(dbms) {
+        Ok(database) => database,
+        Err(_) if dbms == SYSTEM_QUERY => {
+            return Err(CommandError::new(Status::DBMS_NOT_OPEN, "Local query database not available")
+                .hint("connect it: connect dbms system_query where type = sqlite and memory = true"));
+        }
+        Err(error) => return Err(QueryError::from(error).into()),
     };
+    if !database.dbms().partitions(&name)?.is_empty() {
+        return Err(CommandError::parameter(format!(
+            "The rows cannot go to '{dbms}.{name}': it is split in partitions"
+        ))
+        .hint("name a table that is not there yet"));
+    }
     let columns = answer.columns().to_vec();
     let mut kinds = answer.kinds();
     let mut made = false;

@@ -15,6 +15,7 @@ use super::wire::{Frame, PartEnd};
 use crate::execute::{self, Piece, Progress, Sender};
 use crate::extend;
 use crate::history::PartRecord;
+use crate::mode::Until;
 use crate::sql::Now;
 use crate::sql::bind::Scope;
 use crate::sql::expr::{CastType, Expr};
@@ -95,12 +96,14 @@ impl QueryService {
     pub(crate) fn part(self: &Arc<Self>, request: PartRequest) -> Chunks {
         let record = self.parts().begin(&request);
         let progress = Arc::clone(record.progress());
-        let (mut sender, receiver) = execute::stream::<PartHead>(tokio::runtime::Handle::current(), progress);
+        let mode = self.mode();
+        let (mut sender, receiver) =
+            execute::stream::<PartHead>(tokio::runtime::Handle::current(), progress, mode.max_volume);
         let service = Arc::clone(self);
         let note = Arc::clone(&record);
         // The task ends by itself: at the end of its rows, or when the receiver is dropped.
         let _detached = tokio::spawn(async move {
-            let permit = Arc::clone(service.part_permits()).acquire_owned().await;
+            let permit = service.pool().parts().acquire_owned().await;
             let work = tokio::task::spawn_blocking(move || {
                 let _until_the_last_row = permit;
                 let result =
@@ -110,7 +113,7 @@ impl QueryService {
             });
             work.await.ok();
         });
-        let answer = PartAnswer { receiver, record, head: None, ended: false };
+        let answer = PartAnswer { receiver, record, until: mode.until(), head: None, ended: false };
         Box::pin(stream::unfold(answer, |mut answer| async move { answer.next().await.map(|next| (next, answer)) }))
     }
 
@@ -176,6 +179,7 @@ fn sender_is_gone(sender: &Sender<PartHead>) -> bool {
 struct PartAnswer {
     receiver: mpsc::Receiver<Result<Piece<PartHead>, QueryError>>,
     record: Arc<PartRecord>,
+    until: Option<Until>,
     head: Option<PartHead>,
     ended: bool,
 }
@@ -185,8 +189,14 @@ impl PartAnswer {
         if self.ended {
             return None;
         }
-        let Ok(piece) = tokio::time::timeout(ALIVE, self.receiver.recv()).await else {
-            return Some(Ok(Frame::Alive.encode()));
+        let piece = tokio::select! {
+            biased;
+            late = Until::passed(self.until) => {
+                self.receiver.close();
+                Some(Err(late))
+            }
+            piece = self.receiver.recv() => piece,
+            () = tokio::time::sleep(ALIVE) => return Some(Ok(Frame::Alive.encode())),
         };
         Some(match piece {
             Some(Ok(Piece::Head(head))) => {

@@ -229,7 +229,7 @@ impl Run<'_> {
                 tracing::debug!(node = %address, rows = end.rows, micros = end.micros, "A node answered its part");
                 Ok(None)
             }
-            Event::Missing(missing) if self.network.subset => {
+            Event::Missing(missing) if self.network.allows(&missing) => {
                 self.coverage.misses(&missing);
                 Ok(None)
             }

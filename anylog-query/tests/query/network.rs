@@ -1,5 +1,7 @@
 //! Over nodes that reach each other in process.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,6 +36,7 @@ struct Net {
 struct Operator {
     node: Arc<Node>,
     catalog: Arc<Catalog>,
+    service: Arc<QueryService>,
     /// Bytes after which an answer breaks off.
     breaks_after: AtomicUsize,
     /// Says nothing.
@@ -119,12 +122,13 @@ impl Net {
                     json!({"operator": {"name": format!("o{port}"), "company": "co", "cluster": cluster, "ip": "10.0.0.2",
                     "port": port, "member": member, "main": member == 1}}),
                 );
-                let (node, catalog, _, _, home) = node_at(&peers, &address);
+                let (node, catalog, _, service, home) = node_at(&peers, &address);
                 node.dictionary.set("site", format!("s{index}"));
                 fill(&catalog, home.path(), rows);
                 let operator = Arc::new(Operator {
                     node,
                     catalog,
+                    service,
                     breaks_after: AtomicUsize::new(usize::MAX),
                     mute: AtomicBool::new(false),
                 });
