@@ -8,8 +8,31 @@ mod client;
 mod ledger;
 mod server;
 
+use std::time::Duration;
+
 pub use client::GrpcPeers;
-pub use server::node_service;
+pub use server::{node_service, node_service_with};
+
+/// How long one side of a connection bears with the silence of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How long a connection may take to open, and its first bytes to come.
+    pub open: Duration,
+    /// A connection with work on it that is silent for so long is asked whether the other side is still there.
+    pub silence: Duration,
+    /// How long the other side may take to say so; then the connection is given up.
+    pub answer: Duration,
+}
+
+impl Patience {
+    /// Of the side that asks.
+    pub const ASKING: Self =
+        Self { open: Duration::from_secs(5), silence: Duration::from_secs(10), answer: Duration::from_secs(5) };
+
+    /// Of the side that answers.
+    pub const ANSWERING: Self =
+        Self { open: Duration::from_secs(10), silence: Duration::from_secs(15), answer: Duration::from_secs(10) };
+}
 
 /// The largest message that either side takes.
 pub const MESSAGE_BYTES: usize = 64 * 1024 * 1024;

@@ -41,6 +41,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::address::{ServerAddress, server_declaration};
+pub(crate) use first_bytes::has_sent;
 use socket::{Service, Socket};
 
 /// A protocol, told by the first bytes of a connection.

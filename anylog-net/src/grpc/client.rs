@@ -18,18 +18,11 @@ use super::proto::{
     ExecuteRequest, FollowLedgerRequest, LedgerChangesRequest, LedgerRequest, execute_reply, ledger_changes_reply,
     ledger_reply, stream_reply,
 };
-use super::{ANSWER_BYTES, MESSAGE_BYTES};
+use super::{ANSWER_BYTES, MESSAGE_BYTES, Patience};
 use crate::peers::{PeerError, PeerReply, PeerRequest, PeerStream, Peers, StreamDeadlines, begun};
 
 /// Peers whose connections are kept; the one unused for longest leaves first.
 const POOL_SIZE: usize = 256;
-
-/// How long a connection may take to open.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A silent connection is probed after this time, and given up after that.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(5);
 
 /// Pause after a peer could not be reached; doubles with each failure up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -37,11 +30,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Asks other nodes over gRPC. Connections are opened on demand, shared by all callers, reopened after a failure.
 ///
-/// After a failure further calls to the same peer wait out a growing pause (within their own deadline), so that a peer
-/// that is down costs little.
-#[derive(Debug, Default)]
+/// After a failure further calls to the same peer wait out a growing pause, at most for half of their own time, so that a peer
+/// that is down costs little and each call can still tell why it failed. After an answer that did not come in time the next call
+/// opens a new connection: the old one may lead nowhere, which TCP notices late or never.
+#[derive(Debug)]
 pub struct GrpcPeers {
-    pool: Mutex<HashMap<String, Pooled>>,
+    pool: Arc<Pool>,
+}
+
+/// The connections.
+#[derive(Debug)]
+struct Pool {
+    peers: Mutex<HashMap<String, Pooled>>,
+    patience: Patience,
 }
 
 #[derive(Debug)]
@@ -56,13 +57,19 @@ impl GrpcPeers {
     /// A pool without connections.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
+        Self::with_patience(Patience::ASKING)
+    }
+
+    /// The same with times of its own, for links that are slower or faster than most.
+    #[must_use]
+    pub fn with_patience(patience: Patience) -> Arc<Self> {
+        Arc::new(Self { pool: Arc::new(Pool { peers: Mutex::default(), patience }) })
     }
 
     /// Number of peers whose connections are kept.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.pool.lock().len()
+        self.pool.peers.lock().len()
     }
 
     /// True when no connection is kept.
@@ -70,50 +77,67 @@ impl GrpcPeers {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
+impl Pool {
     /// The client of a peer, and until when its last failure asks to wait.
     fn client(&self, address: &str) -> Result<(NodeClient<Channel>, Option<Instant>), PeerError> {
-        let mut pool = self.pool.lock();
-        if let Some(pooled) = pool.get_mut(address) {
+        let mut peers = self.peers.lock();
+        if let Some(pooled) = peers.get_mut(address) {
             pooled.used = Instant::now();
             return Ok((pooled.client.clone(), pooled.pause_until));
         }
-        let client = open(address)?;
-        if pool.len() >= POOL_SIZE
-            && let Some(oldest) = pool.iter().min_by_key(|(_, pooled)| pooled.used).map(|(address, _)| address.clone())
+        let client = open(address, self.patience)?;
+        if peers.len() >= POOL_SIZE
+            && let Some(oldest) = peers.iter().min_by_key(|(_, pooled)| pooled.used).map(|(address, _)| address.clone())
         {
-            pool.remove(&oldest);
+            peers.remove(&oldest);
         }
         let pooled = Pooled { client: client.clone(), used: Instant::now(), failures: 0, pause_until: None };
-        pool.insert(address.to_owned(), pooled);
+        peers.insert(address.to_owned(), pooled);
         Ok((client, None))
     }
 
-    fn note(&self, address: &str, reached: bool) {
-        if let Some(pooled) = self.pool.lock().get_mut(address) {
-            pooled.failures = if reached { 0 } else { pooled.failures.saturating_add(1) };
-            let pause = FIRST_PAUSE.saturating_mul(1 << pooled.failures.min(10)).min(LONGEST_PAUSE);
-            pooled.pause_until = (!reached).then(|| Instant::now() + pause);
+    /// Remembers how a call ended.
+    fn note<T>(&self, address: &str, outcome: &Result<T, PeerError>) {
+        let mut peers = self.peers.lock();
+        let Some(pooled) = peers.get_mut(address) else { return };
+        match outcome {
+            // Calls that are under way keep the old connection, until its keep-alive finds out.
+            Err(PeerError::TimeOut { .. }) => match open(address, self.patience) {
+                Ok(client) => pooled.client = client,
+                Err(error) => tracing::debug!(%error, "No new connection"),
+            },
+            Err(PeerError::Unreachable { .. }) => {
+                pooled.failures = pooled.failures.saturating_add(1);
+                let pause = FIRST_PAUSE.saturating_mul(1 << pooled.failures.min(10)).min(LONGEST_PAUSE);
+                pooled.pause_until = Some(Instant::now() + pause);
+            }
+            _ => (pooled.failures, pooled.pause_until) = (0, None),
         }
+    }
+}
+
+/// Waits for the end of a pause, and leaves half of `deadline` for the call itself.
+async fn pause(until: Option<Instant>, deadline: Duration) {
+    if let Some(until) = until {
+        tokio::time::sleep_until(until.min(Instant::now() + deadline / 2)).await;
     }
 }
 
 #[async_trait]
 impl Peers for GrpcPeers {
     async fn call(&self, address: &str, request: PeerRequest, deadline: Duration) -> Result<PeerReply, PeerError> {
-        let (client, pause_until) = self.client(address)?;
+        let (client, pause_until) = self.pool.client(address)?;
         let asked = tokio::time::timeout(deadline, async {
-            if let Some(until) = pause_until {
-                tokio::time::sleep_until(until).await;
-            }
+            pause(pause_until, deadline).await;
             ask(client, request).await
         });
         let outcome = match asked.await {
             Ok(outcome) => outcome.map_err(|failure| failure.at(address, deadline)),
             Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadline }),
         };
-        let reached = !matches!(outcome, Err(PeerError::Unreachable { .. }));
-        self.note(address, reached);
+        self.pool.note(address, &outcome);
         outcome
     }
 
@@ -123,11 +147,9 @@ impl Peers for GrpcPeers {
         request: PeerRequest,
         deadlines: StreamDeadlines,
     ) -> Result<PeerStream, PeerError> {
-        let (client, pause_until) = self.client(address)?;
+        let (client, pause_until) = self.pool.client(address)?;
         let beginning = async {
-            if let Some(until) = pause_until {
-                tokio::time::sleep_until(until).await;
-            }
+            pause(pause_until, deadlines.first).await;
             let pieces = pieces(client, request, address, deadlines).await?;
             begun(address, pieces, deadlines).await
         };
@@ -135,9 +157,14 @@ impl Peers for GrpcPeers {
             Ok(outcome) => outcome,
             Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadlines.first }),
         };
-        let reached = !matches!(outcome, Err(PeerError::Unreachable { .. }));
-        self.note(address, reached);
-        outcome
+        self.pool.note(address, &outcome);
+        let (pool, address) = (Arc::clone(&self.pool), address.to_owned());
+        let noted = move |piece: &Result<Bytes, PeerError>| {
+            if piece.is_err() {
+                pool.note(&address, piece);
+            }
+        };
+        outcome.map(|pieces| pieces.inspect(noted).boxed())
     }
 }
 
@@ -172,7 +199,7 @@ async fn pieces(
     Ok(pieces.boxed())
 }
 
-fn open(address: &str) -> Result<NodeClient<Channel>, PeerError> {
+fn open(address: &str, patience: Patience) -> Result<NodeClient<Channel>, PeerError> {
     let unreachable = |reason: String| PeerError::Unreachable { address: address.to_owned(), reason };
     let well_formed =
         address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -181,10 +208,10 @@ fn open(address: &str) -> Result<NodeClient<Channel>, PeerError> {
     }
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| unreachable(error.to_string()))?
-        .connect_timeout(CONNECT_DEADLINE)
+        .connect_timeout(patience.open)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+        .http2_keep_alive_interval(patience.silence)
+        .keep_alive_timeout(patience.answer)
         .keep_alive_while_idle(false);
     let client = NodeClient::new(endpoint.connect_lazy());
     Ok(client.max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES))

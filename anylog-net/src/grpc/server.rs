@@ -21,13 +21,12 @@ use super::proto::{
     ExecuteReply, ExecuteRequest, FollowLedgerRequest, Ledger, LedgerChangesReply, LedgerChangesRequest, LedgerReply,
     LedgerRequest, StreamReply, execute_reply, ledger_changes_reply, ledger_reply, stream_reply,
 };
-use super::{MESSAGE_BYTES, PIECE_BYTES};
-use crate::listener::ConnectionHandler;
+use super::{MESSAGE_BYTES, PIECE_BYTES, Patience};
+use crate::listener::{ConnectionHandler, has_sent};
 use crate::peers::{PeerReply, PeerRequest, PeerService};
 
-/// Silence after which the other side is asked whether it is still there, and how long it may take to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// The bytes that an HTTP/2 connection begins with.
+const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
 /// Requests at work at once on one connection.
 const STREAMS_PER_CONNECTION: u32 = 128;
@@ -47,6 +46,12 @@ const MOST_FOLLOWERS: usize = 4096;
 /// Serves `service` over gRPC to the connections of a listener.
 #[must_use]
 pub fn node_service(service: Arc<dyn PeerService>) -> Arc<dyn ConnectionHandler> {
+    node_service_with(service, Patience::ANSWERING)
+}
+
+/// The same with times of its own, for links that are slower or faster than most.
+#[must_use]
+pub fn node_service_with(service: Arc<dyn PeerService>, patience: Patience) -> Arc<dyn ConnectionHandler> {
     let node = NodeServer::new(Answering {
         service,
         places: Arc::new(Semaphore::new(MOST_AT_WORK)),
@@ -54,11 +59,12 @@ pub fn node_service(service: Arc<dyn PeerService>) -> Arc<dyn ConnectionHandler>
     })
     .max_decoding_message_size(MESSAGE_BYTES)
     .max_encoding_message_size(MESSAGE_BYTES);
-    Arc::new(GrpcHandler { router: tonic::service::Routes::new(node).prepare().into_axum_router() })
+    Arc::new(GrpcHandler { router: tonic::service::Routes::new(node).prepare().into_axum_router(), patience })
 }
 
 struct GrpcHandler {
     router: axum::Router,
+    patience: Patience,
 }
 
 /// The address a request came from, put beside it by the connection.
@@ -72,6 +78,15 @@ struct Stop(CancellationToken);
 #[async_trait]
 impl ConnectionHandler for GrpcHandler {
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+        // Keep-alives begin with the connection's preface, so that has a deadline of its own.
+        let begun = tokio::select! {
+            begun = has_sent(&stream, PREFACE, self.patience.open) => begun,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = begun {
+            tracing::debug!(%error, %peer, "A peer connection ended before it began");
+            return;
+        }
         let asked_to_stop = stop.clone();
         let service = self.router.clone().map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(From(peer));
@@ -81,8 +96,8 @@ impl ConnectionHandler for GrpcHandler {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+            .keep_alive_interval(self.patience.silence)
+            .keep_alive_timeout(self.patience.answer)
             .max_concurrent_streams(STREAMS_PER_CONNECTION);
         let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         tokio::pin!(connection);

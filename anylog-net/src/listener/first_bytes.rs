@@ -47,8 +47,23 @@ pub(super) fn judge(bytes: &[u8]) -> Verdict {
 
 /// Looks at the first bytes until they tell the protocol, at most until the deadline.
 pub(super) async fn look(stream: &TcpStream, deadline: Duration) -> io::Result<Verdict> {
+    peek(stream, 4, deadline, |bytes| Some(judge(bytes)).filter(|verdict| *verdict != Verdict::Undecided)).await
+}
+
+/// Waits until so many bytes have come, without taking them, at most until the deadline.
+pub(crate) async fn has_sent(stream: &TcpStream, count: usize, deadline: Duration) -> io::Result<()> {
+    peek(stream, count, deadline, |bytes| (bytes.len() >= count).then_some(())).await
+}
+
+/// Looks at the first `count` bytes, or those of them that have come, until `found` finds what it looks for.
+async fn peek<T>(
+    stream: &TcpStream,
+    count: usize,
+    deadline: Duration,
+    found: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<T> {
     let end = Instant::now() + deadline;
-    let mut first = [0_u8; 4];
+    let mut first = vec![0_u8; count];
     // A socket with some bytes stays readable, so a slow sender is looked at again after a pause that grows.
     let mut pause = Duration::from_millis(1);
     loop {
@@ -56,9 +71,8 @@ pub(super) async fn look(stream: &TcpStream, deadline: Duration) -> io::Result<V
         if seen == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let verdict = judge(&first[..seen]);
-        if verdict != Verdict::Undecided {
-            return Ok(verdict);
+        if let Some(found) = found(&first[..seen]) {
+            return Ok(found);
         }
         if Instant::now() + pause > end {
             return Err(io::ErrorKind::TimedOut.into());
