@@ -97,6 +97,32 @@ impl<'a> RowRef<'a> {
     }
 }
 
+/// A statement of [`Dbms::execute_all`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The statement, no SELECT.
+    pub sql: String,
+    /// How many rows it must change; any number when none.
+    pub rows: Option<u64>,
+}
+
+impl Checked {
+    /// A statement that may change any number of rows.
+    pub fn any(sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), rows: None }
+    }
+
+    /// A statement that must change just so many rows.
+    pub fn just(rows: u64, sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), rows: Some(rows) }
+    }
+
+    /// Whether a number of changed rows is the right one.
+    pub(crate) fn holds(&self, changed: usize) -> bool {
+        self.rows.is_none_or(|rows| u64::try_from(changed).is_ok_and(|changed| changed == rows))
+    }
+}
+
 /// A physical database. Calls block; asynchronous callers run them on a blocking thread. All calls may be made from
 /// several threads: an engine has one writer and readers beside it.
 pub trait Dbms: Send + Sync + std::fmt::Debug {
@@ -191,6 +217,10 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
 
     /// Runs another statement in the main database and returns the number of rows it changed.
     fn execute(&self, sql: &str) -> Result<u64, DbmsError>;
+
+    /// Runs statements in one durable transaction in the main database. When one of them changes another number of rows than is said,
+    /// nothing is done at all. Returns whether it was done.
+    fn execute_all(&self, statements: &[Checked]) -> Result<bool, DbmsError>;
 
     /// The number of rows of a target.
     fn count(&self, target: &Target) -> Result<u64, DbmsError>;

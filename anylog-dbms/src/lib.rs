@@ -86,7 +86,7 @@ pub mod tsd;
 pub mod value;
 
 pub use catalog::{Catalog, ConnectHook, ConnectRequest, Database, DropHook, TableSource};
-pub use dbms::{Dbms, DbmsInfo, Engine, RowRef, SegmentId, Target, Visit};
+pub use dbms::{Checked, Dbms, DbmsInfo, Engine, RowRef, SegmentId, Target, Visit};
 pub use error::DbmsError;
 pub use partition::{PartitionUnit, Partitioning};
 pub use schema::{Column, ColumnType, TableSchema};

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use crate::dbms::Visit;
 use crate::partition::{partitions_of, without_partitions};
 use crate::schema::ddl::{check_name, quoted, statements};
-use crate::{ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, SegmentId, SqlValue, TableSchema, Target};
+use crate::{Checked, ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, SegmentId, SqlValue, TableSchema, Target};
 use arrays::{Insert, column_array};
 use connection::{Pool, Server};
 use rows::{Statement, collect, select};
@@ -286,6 +286,21 @@ impl Dbms for PostgresDbms {
             diesel::sql_query(sql).execute(connection)
         })?;
         Ok(u64::try_from(changed).unwrap_or(0))
+    }
+
+    fn execute_all(&self, statements: &[Checked]) -> Result<bool, DbmsError> {
+        let mut failed = false;
+        let result = self.write(|connection, kinds| {
+            kinds.clear();
+            for statement in statements {
+                if !statement.holds(diesel::sql_query(&statement.sql).execute(connection)?) {
+                    failed = true;
+                    return Err(diesel::result::Error::RollbackTransaction);
+                }
+            }
+            Ok(())
+        });
+        if failed { Ok(false) } else { result.map(|()| true) }
     }
 
     fn count(&self, target: &Target) -> Result<u64, DbmsError> {

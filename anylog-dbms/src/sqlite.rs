@@ -42,7 +42,8 @@ use crate::dbms::Visit;
 use crate::partition::{partitions_of, without_partitions};
 use crate::schema::ddl::check_name;
 use crate::{
-    ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, RowRef, SegmentId, SqlValue, TableSchema, Target,
+    Checked, ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, RowRef, SegmentId, SqlValue, TableSchema,
+    Target,
 };
 use checkpoint::Checkpointer;
 use connection::Place;
@@ -294,6 +295,10 @@ impl Dbms for SqliteDbms {
 
     fn execute(&self, sql: &str) -> Result<u64, DbmsError> {
         self.writer.lock().execute(sql)
+    }
+
+    fn execute_all(&self, statements: &[Checked]) -> Result<bool, DbmsError> {
+        self.writer.lock().execute_all(statements)
     }
 
     fn count(&self, target: &Target) -> Result<u64, DbmsError> {

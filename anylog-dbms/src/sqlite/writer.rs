@@ -15,7 +15,7 @@ use super::layout::{Contents, Layout, beside, empty, sync_directory, unlink};
 use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
 use super::{EMPTIED_LOG_BYTES, describe, failure};
 use crate::schema::ddl::{column_list, quoted, statements};
-use crate::{ColumnType, DbmsError, Engine, RowRef, SegmentId, SqlValue, TableSchema};
+use crate::{Checked, ColumnType, DbmsError, Engine, RowRef, SegmentId, SqlValue, TableSchema};
 
 /// Partitions whose write connection is kept open.
 const OPEN_PARTITIONS: usize = 16;
@@ -410,6 +410,22 @@ impl Writer {
         let main = self.main_place.clone();
         let changed = self.change(&main, |connection| diesel::sql_query(sql).execute(connection))?;
         Ok(u64::try_from(changed).unwrap_or(0))
+    }
+
+    /// Runs statements in one transaction; returns whether each changed as many rows as it must, else nothing is done.
+    pub(super) fn execute_all(&mut self, statements: &[Checked]) -> Result<bool, DbmsError> {
+        let main = self.main_place.clone();
+        let mut failed = false;
+        let result = self.change(&main, |connection| {
+            for statement in statements {
+                if !statement.holds(diesel::sql_query(&statement.sql).execute(connection)?) {
+                    failed = true;
+                    return Err(diesel::result::Error::RollbackTransaction);
+                }
+            }
+            Ok(())
+        });
+        if failed { Ok(false) } else { result.map(|()| true) }
     }
 
     pub(super) fn take_dirty(&mut self) -> BTreeSet<PathBuf> {

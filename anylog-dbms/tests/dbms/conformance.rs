@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anylog_dbms::schema::{Column, Index};
-use anylog_dbms::{ColumnType, Database, Dbms, DbmsError, SegmentId, SqlValue, TableSchema, Target};
+use anylog_dbms::{Checked, ColumnType, Database, Dbms, DbmsError, SegmentId, SqlValue, TableSchema, Target};
 
 use crate::support::{batch, rows, table, text, value};
 
@@ -254,6 +254,16 @@ fn a_reader_may_stop(dbms: &dyn Dbms) {
     assert_eq!(value(dbms, None, "SELECT count(*) FROM long"), SqlValue::Int(1000));
     assert!(dbms.query(None, "DELETE FROM long", &mut |_, _| ControlFlow::Continue(())).is_err());
     assert_eq!(dbms.execute("DELETE FROM long WHERE v >= 500").unwrap(), 500);
+
+    // Several statements are done together or not at all.
+    let delete = |from: i32| Checked::any(format!("DELETE FROM long WHERE v >= {from}"));
+    let one = |v: i32| Checked::just(1, format!("UPDATE long SET v = -1 WHERE v = {v}"));
+    assert!(!dbms.execute_all(&[delete(400), one(1), one(450)]).unwrap());
+    assert_eq!(value(dbms, None, "SELECT count(*) FROM long WHERE v >= 0"), SqlValue::Int(500));
+    assert!(dbms.execute_all(&[delete(400), Checked::any("DELETE FROM nothing_there")]).is_err());
+    assert_eq!(value(dbms, None, "SELECT count(*) FROM long WHERE v >= 0"), SqlValue::Int(500));
+    assert!(dbms.execute_all(&[delete(400), one(1), one(2)]).unwrap());
+    assert_eq!(value(dbms, None, "SELECT count(*) FROM long WHERE v >= 0"), SqlValue::Int(398));
     dbms.drop_table("long").unwrap();
 }
 
