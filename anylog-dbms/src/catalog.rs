@@ -1,5 +1,7 @@
 //! The logical databases of a node: which are connected, how their tables are partitioned, and who wants to know.
 
+mod drops;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use crate::postgres::PostgresDbms;
 use crate::sqlite::SqliteDbms;
 use crate::tsd::{self, TsdStore};
 use crate::{Dbms, DbmsError, Engine, Partitioning};
+pub use drops::Dropped;
+pub(crate) use drops::shown_bytes;
 
 /// The names of logical databases that the node itself uses; all others hold user data.
 const SYSTEM: &[&str] = &["almgm", "system_query", "blockchain"];
@@ -390,60 +394,6 @@ impl Catalog {
     #[must_use]
     pub fn system_table(&self, name: &str) -> Option<SystemTable> {
         self.system_tables.read().get(name).copied()
-    }
-
-    /// Drops one partition, after the drop hook agreed. On a disk so full that the hook cannot note it the partition is emptied first.
-    ///
-    /// # Errors
-    /// Of the hook or the engine; the partition is still there then, or emptied and dropped with the next call or connect.
-    pub fn drop_partition(&self, database: &Database, table: &str, partition: &str) -> Result<(), DbmsError> {
-        let hook = self.drop_hook.read().clone();
-        if let Some(hook) = hook {
-            match hook.before_drop(database, table, partition) {
-                Err(DbmsError::DiskFull { .. }) => {
-                    database.dbms.empty_partition(table, partition)?;
-                    hook.before_drop(database, table, partition)?;
-                }
-                result => result?,
-            }
-        }
-        database.dbms.drop_partition(table, partition)?;
-        *self.dropped.lock().entry((database.name.clone(), table.to_owned())).or_default() += 1;
-        Ok(())
-    }
-
-    /// Drops what an earlier run emptied and could not drop: before its rows could come back out of the journal.
-    fn finish_drops(&self, database: &Database) {
-        let finish = || -> Result<(), DbmsError> {
-            for (table, partition) in database.dbms.emptied_partitions()? {
-                self.drop_partition(database, &table, &partition)?;
-            }
-            Ok(())
-        };
-        if let Err(error) = finish() {
-            tracing::error!(dbms = database.name, %error, "A partition that was emptied is still to be dropped");
-        }
-    }
-
-    /// How many partitions were dropped since the start: database, table, count.
-    #[must_use]
-    pub fn dropped_partitions(&self) -> Vec<(String, String, u64)> {
-        self.dropped.lock().iter().map(|((dbms, table), count)| (dbms.clone(), table.clone(), *count)).collect()
-    }
-
-    /// Drops a table and its partitions, after the drop hook agreed to each.
-    ///
-    /// # Errors
-    /// Of the hook or the engine; partitions that were dropped before stay dropped.
-    pub fn drop_table(&self, database: &Database, table: &str) -> Result<(), DbmsError> {
-        for partition in database.dbms.partitions(table)? {
-            self.drop_partition(database, table, &partition)?;
-        }
-        let hook = self.drop_hook.read().clone();
-        if let Some(hook) = hook {
-            hook.before_drop_table(database, table)?;
-        }
-        database.dbms.drop_table(table)
     }
 
     /// Tells the member id of this node in its cluster, which names its files in listings.

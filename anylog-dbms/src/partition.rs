@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use crate::DbmsError;
 pub use name::{PartitionName, range};
 pub(crate) use name::{partitions_of, without_partitions};
-pub use retain::{RetainError, oldest, surplus};
+pub use retain::{RetainError, expendable, in_time_order, oldest, outdated, oversize, surplus};
 
 /// The unit in which a table is split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,19 +1,21 @@
-//! Declaring, dropping and listing partitions.
+//! Declaring and listing partitions.
+
+mod drop;
 
 use std::sync::Arc;
 
 use anylog_core::command::CommandResult;
-use anylog_core::{Command, CommandError, Declaration, Invocation, OptionKind, Reply, Status, Table};
+use anylog_core::{Command, CommandError, Declaration, Invocation, OptionKind, Reply, Table};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use serde_json::json;
 
-use super::{blocking, database_option, logical, shaped, stored_table, table_option};
-use crate::partition::{RetainError, oldest, range, surplus};
-use crate::{Catalog, Database, DbmsError, Partitioning};
+use super::{blocking, database_option, logical, shaped, stored_table};
+use crate::partition::{in_time_order, range};
+use crate::{Catalog, Partitioning};
 
 pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
-    vec![
+    let mut commands = vec![
         blocking(
             catalog,
             Declaration::new("partition", "Splits the rows of tables by time, from now on.")
@@ -26,20 +28,6 @@ pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
                 .returns("nothing; rows that are stored already stay where they are")
                 .example("partition test * using insert_timestamp by 1 day"),
             declare,
-        ),
-        blocking(
-            catalog,
-            Declaration::new("drop partition", "Drops partitions of a table and gives their space back.")
-                .optional_word("partition", "the name of one partition, or * for all; without it the oldest")
-                .required("dbms", OptionKind::Text, "the logical database")
-                .required("table", OptionKind::Text, "the table, or * for all tables of the database")
-                .option("keep", OptionKind::Int, "drop the oldest until so many are left, never the active one")
-                .returns("nothing")
-                .example("drop partition where dbms=test and table=* and keep=3")
-                .example(
-                    "drop partition par_rand_data_2026_01_01_d01_insert_timestamp where dbms=test and table=rand_data",
-                ),
-            drop_partition,
         ),
         blocking(
             catalog,
@@ -72,7 +60,9 @@ pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
                 .example("get partitions dropped"),
             dropped,
         ),
-    ]
+    ];
+    commands.extend(drop::commands(catalog));
+    commands
 }
 
 fn declare(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
@@ -102,71 +92,6 @@ fn check_column(catalog: &Catalog, dbms: &str, table: &str, partitioning: &Parti
         return Err(
             CommandError::parameter(message).hint(format!("see: get columns where dbms={dbms} and table={table}"))
         );
-    }
-    Ok(())
-}
-
-fn failed(message: impl Into<String>) -> CommandError {
-    CommandError::new(Status::DROP_PARTITION_FAILED, message)
-}
-
-fn drop_partition(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
-    let database = database_option(catalog, call)?;
-    let table = table_option(call)?;
-    let name = call.positional("partition");
-    let keep = match call.options.int("keep") {
-        Some(keep) => {
-            Some(usize::try_from(keep).map_err(|_| CommandError::parameter(format!("keep={keep} is negative")))?)
-        }
-        None => None,
-    };
-    if name.is_some() && keep.is_some() {
-        return Err(CommandError::structure("'drop partition' takes the name of a partition or keep, not both"));
-    }
-    if table != "*" {
-        drop_of_table(catalog, &database, &table, name, keep)?;
-        return Ok(Reply::Empty);
-    }
-    if name.is_some_and(|name| name != "*") {
-        return Err(CommandError::structure("a partition by name needs the name of its table"));
-    }
-    // A table that has nothing to drop does not keep the others from being trimmed.
-    for table in database.dbms().tables()? {
-        match drop_of_table(catalog, &database, &table, name, keep) {
-            Err(error) if error.status == Status::DROP_PARTITION_FAILED => {}
-            result => result?,
-        }
-    }
-    Ok(Reply::Empty)
-}
-
-fn drop_of_table(
-    catalog: &Catalog,
-    database: &Database,
-    table: &str,
-    name: Option<&str>,
-    keep: Option<usize>,
-) -> Result<(), CommandError> {
-    let partitions = database.dbms().partitions(table)?;
-    let nothing = |error: RetainError| failed(format!("Drop partition of '{}.{table}': {error}", database.name()));
-    let chosen = match (name, keep) {
-        (Some("*"), _) => partitions,
-        (Some(name), _) if partitions.iter().any(|known| known == name) => vec![name.to_owned()],
-        (Some(name), _) => {
-            let message = format!("'{name}' is not a partition of '{}.{table}'", database.name());
-            return Err(
-                failed(message).hint(format!("see: get partitions where dbms={} and table={table}", database.name()))
-            );
-        }
-        (None, Some(keep)) => surplus(&partitions, keep, catalog.node().clock.now()).map_err(nothing)?,
-        (None, None) => vec![oldest(&partitions).map_err(nothing)?],
-    };
-    for partition in chosen {
-        match catalog.drop_partition(database, table, &partition) {
-            // Somebody else dropped it meanwhile.
-            Err(DbmsError::NoTable { .. }) => {}
-            result => result?,
-        }
     }
     Ok(())
 }
@@ -206,7 +131,8 @@ fn partitions(catalog: &Catalog, call: &Invocation) -> Result<Vec<(String, Strin
     let tables = if only == "*" { database.dbms().tables()? } else { vec![only] };
     let mut found = Vec::new();
     for table in tables {
-        found.extend(database.dbms().partitions(&table)?.into_iter().map(|partition| (table.clone(), partition)));
+        let ordered = in_time_order(database.dbms().partitions(&table)?);
+        found.extend(ordered.into_iter().map(|partition| (table.clone(), partition)));
     }
     Ok(found)
 }

@@ -1,4 +1,9 @@
 //! Which partitions go when a table may keep only some.
+//!
+//! What a rule chooses is never the active partition: one whose range holds the present or lies ahead, nor the newest, which rows go
+//! into when they tell of times long past.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -8,7 +13,7 @@ use super::name::range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RetainError {
-    /// There is none, or only the one that rows go into.
+    /// There is none, or only such that rows go into.
     #[error("there is no partition besides the active one")]
     OnlyActive,
     /// There are not more than should be kept.
@@ -22,26 +27,27 @@ pub enum RetainError {
 }
 
 /// Partitions in time order; names that tell no time come first, by name.
-fn in_time_order(partitions: &[String]) -> Vec<&String> {
-    let mut ordered: Vec<&String> = partitions.iter().collect();
-    ordered.sort_by_key(|name| (range(name).map(|(start, _)| start), (*name).clone()));
+#[must_use]
+pub fn in_time_order(mut partitions: Vec<String>) -> Vec<String> {
+    partitions.sort_by_cached_key(|name| (range(name).map(|(start, _)| start), name.clone()));
+    partitions
+}
+
+/// The partitions that are not active, the oldest first.
+#[must_use]
+pub fn expendable(partitions: &[String], now: Timestamp) -> Vec<String> {
+    let mut ordered = in_time_order(partitions.to_vec());
+    let _newest = ordered.pop();
+    ordered.retain(|name| range(name).is_none_or(|(_, end)| end <= now));
     ordered
 }
 
-/// Whether rows may go into the partition now: its range holds `now` or lies ahead.
-fn is_active(partition: &str, now: Timestamp) -> bool {
-    range(partition).is_some_and(|(_, end)| end > now)
-}
-
-/// The oldest partition, unless it is the only one.
+/// The oldest partition, unless it is active.
 ///
 /// # Errors
-/// [`RetainError::OnlyActive`] when there is at most one.
-pub fn oldest(partitions: &[String]) -> Result<String, RetainError> {
-    match in_time_order(partitions).as_slice() {
-        [] | [_] => Err(RetainError::OnlyActive),
-        [first, ..] => Ok((*first).clone()),
-    }
+/// [`RetainError::OnlyActive`] when there is no other.
+pub fn oldest(partitions: &[String], now: Timestamp) -> Result<String, RetainError> {
+    expendable(partitions, now).into_iter().next().ok_or(RetainError::OnlyActive)
 }
 
 /// The oldest partitions, so many that `keep` are left, and never one that is active at `now`.
@@ -52,7 +58,34 @@ pub fn surplus(partitions: &[String], keep: usize, now: Timestamp) -> Result<Vec
     if partitions.len() <= keep {
         return Err(RetainError::NotMore { count: partitions.len(), keep });
     }
-    let ordered = in_time_order(partitions);
-    let surplus = partitions.len() - keep;
-    Ok(ordered.into_iter().take(surplus).filter(|name| !is_active(name, now)).cloned().collect())
+    let mut surplus = expendable(partitions, now);
+    surplus.truncate(partitions.len() - keep);
+    Ok(surplus)
+}
+
+/// The partitions all of whose rows are older than `age`.
+#[must_use]
+pub fn outdated(partitions: &[String], age: Duration, now: Timestamp) -> Vec<String> {
+    // An age that reaches beyond the calendar is that of no row.
+    let Ok(bound) = now.checked_sub(age) else { return Vec::new() };
+    let mut outdated = expendable(partitions, now);
+    outdated.retain(|name| range(name).is_some_and(|(_, end)| end <= bound));
+    outdated
+}
+
+/// The oldest partitions, so many that the others take at most `most` bytes, as far as they are not active; and the bytes that
+/// are left then. `bytes` tells how many a partition takes.
+#[must_use]
+pub fn oversize(partitions: &[String], bytes: impl Fn(&str) -> u64, most: u64, now: Timestamp) -> (Vec<String>, u64) {
+    let mut left: u64 = partitions.iter().map(|name| bytes(name)).sum();
+    let mut gone = expendable(partitions, now);
+    let enough = gone.iter().position(|name| {
+        let fits = left <= most;
+        if !fits {
+            left = left.saturating_sub(bytes(name));
+        }
+        fits
+    });
+    gone.truncate(enough.unwrap_or(gone.len()));
+    (gone, left)
 }

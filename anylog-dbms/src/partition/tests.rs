@@ -92,38 +92,82 @@ fn names_of_similar_tables_are_told_apart() {
     }
 }
 
+fn days(days: &[&str]) -> Vec<String> {
+    days.iter().map(|day| named(1, PartitionUnit::Day, &format!("{day}T00:00:00Z"))).collect()
+}
+
 #[test]
 fn the_oldest_go_and_the_active_stays() {
-    let names: Vec<String> = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
-        .iter()
-        .map(|day| named(1, PartitionUnit::Day, &format!("{day}T00:00:00Z")))
-        .collect();
+    let names = days(&["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]);
     let now = time("2026-01-03T12:00:00Z");
-    assert_eq!(oldest(&names), Ok(names[0].clone()));
-    assert_eq!(oldest(&names[..1]), Err(RetainError::OnlyActive));
-    assert_eq!(oldest(&[]), Err(RetainError::OnlyActive));
+    assert_eq!(oldest(&names, now), Ok(names[0].clone()));
+    assert_eq!(oldest(&names[..1], now), Err(RetainError::OnlyActive));
+    assert_eq!(oldest(&names[2..], now), Err(RetainError::OnlyActive));
+    assert_eq!(oldest(&[], now), Err(RetainError::OnlyActive));
     assert_eq!(surplus(&names, 3, now), Ok(vec![names[0].clone()]));
     assert_eq!(surplus(&names, 1, now), Ok(names[..2].to_vec()));
     assert_eq!(surplus(&names, 0, now), Ok(names[..2].to_vec()));
     assert_eq!(surplus(&names, 4, now), Err(RetainError::NotMore { count: 4, keep: 4 }));
+    // Rows of the past go into the newest.
+    assert_eq!(surplus(&names, 0, time("2030-01-01T00:00:00Z")), Ok(names[..3].to_vec()));
     // After the interval changed, names are not in time order.
     let mixed = vec![
         named(1, PartitionUnit::Month, "2026-02-01T00:00:00Z"),
         named(1, PartitionUnit::Day, "2026-01-05T00:00:00Z"),
+        named(10, PartitionUnit::Year, "2012-01-01T00:00:00Z"),
     ];
-    assert_eq!(oldest(&mixed), Ok(mixed[1].clone()));
+    assert_eq!(oldest(&mixed, time("2026-03-01T00:00:00Z")), Ok(mixed[2].clone()));
+    assert_eq!(in_time_order(mixed.clone()), [mixed[2].clone(), mixed[1].clone(), mixed[0].clone()]);
+}
+
+#[test]
+fn partitions_go_by_age_and_by_size() {
+    let names = days(&["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]);
+    let now = time("2026-01-04T12:00:00Z");
+    let hours = |hours: u64| std::time::Duration::from_secs(hours * 3600);
+    // A partition goes when its last row is old enough, not when its first is.
+    assert_eq!(outdated(&names, hours(24), now), names[..2]);
+    assert_eq!(outdated(&names, hours(12), now), names[..3]);
+    assert_eq!(outdated(&names, hours(0), now), names[..3]);
+    assert_eq!(outdated(&names, hours(61), now), names[..0]);
+    assert_eq!(outdated(&names, std::time::Duration::MAX, now), names[..0]);
+    let bytes = |name: &str| if name == names[3] { 50 } else { 10 };
+    assert_eq!(oversize(&names, bytes, 80, now), (Vec::new(), 80));
+    assert_eq!(oversize(&names, bytes, 79, now), (names[..1].to_vec(), 70));
+    assert_eq!(oversize(&names, bytes, 60, now), (names[..2].to_vec(), 60));
+    assert_eq!(oversize(&names, bytes, 0, now), (names[..3].to_vec(), 50));
+    assert_eq!(oversize(&names[3..], bytes, 0, now), (Vec::new(), 50));
+}
+
+/// Times at which buckets begin and end: around month ends, leap days, year ends and midnights.
+fn edges() -> impl Strategy<Value = Timestamp> {
+    let around =
+        (1970i16..=2399, 1i8..=12, prop_oneof![Just(0i8), Just(1), Just(27), Just(28)], -2i64..=2, 0i64..=86_400);
+    around.prop_map(|(year, month, day, micros, seconds)| {
+        let first = jiff::civil::date(year, month, 1);
+        let day = first.checked_add(jiff::Span::new().days(day)).unwrap();
+        // Half of them at midnight, where all units change.
+        let seconds = if seconds % 2 == 0 { 0 } else { seconds };
+        let at = jiff::tz::TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).unwrap();
+        let at = at.checked_add(jiff::Span::new().seconds(seconds).microseconds(micros)).unwrap();
+        at.max(Timestamp::UNIX_EPOCH)
+    })
+}
+
+fn unit() -> impl Strategy<Value = PartitionUnit> {
+    use PartitionUnit::{Day, Hour, Month, Year};
+    prop_oneof![Just(Year), Just(Month), Just(Day), Just(Hour)]
 }
 
 proptest! {
     #[test]
     fn a_name_tells_table_column_and_a_range_that_holds_the_time(
-        seconds in 0i64..16_725_225_600,
+        at in prop_oneof![edges(), (0i64..16_725_225_600).prop_map(|seconds| Timestamp::from_second(seconds).unwrap())],
         count in 1u32..=99,
-        unit in prop_oneof![Just(PartitionUnit::Year), Just(PartitionUnit::Month), Just(PartitionUnit::Day), Just(PartitionUnit::Hour)],
+        unit in unit(),
         table in "[a-z][a-z0-9]{0,6}(_[a-z0-9]{1,4}){0,2}",
         column in "[a-z]{4,9}(_[a-z]{4,9})?",
     ) {
-        let at = Timestamp::from_second(seconds).unwrap();
         let partitioning = Partitioning::new(column.clone(), count, unit).unwrap();
         let name = partitioning.name(&table, at);
         let parsed = PartitionName::parse(&name).unwrap();
@@ -132,7 +176,50 @@ proptest! {
         prop_assert!(start <= at && at < end, "{} is {} to {}", name, start, end);
         prop_assert_eq!(partitioning.name(&table, start), name.clone());
         let last = end.checked_sub(jiff::Span::new().microseconds(1)).unwrap();
-        prop_assert_eq!(partitioning.name(&table, last), name);
+        prop_assert_eq!(partitioning.name(&table, last), name.clone());
+        // The next begins where it ends: no time is in none, none in two.
+        let next = range(&partitioning.name(&table, end)).unwrap();
+        prop_assert_eq!(next.0, end);
+        // It lies in one parent unit, with which buckets begin anew.
+        let parent = match unit {
+            PartitionUnit::Year => return Ok(()),
+            PartitionUnit::Month => PartitionUnit::Year,
+            PartitionUnit::Day => PartitionUnit::Month,
+            PartitionUnit::Hour => PartitionUnit::Day,
+        };
+        let parent = Partitioning::new(column, 1, parent).unwrap();
+        prop_assert_eq!(parent.name(&table, start), parent.name(&table, last));
+    }
+
+    #[test]
+    fn rules_leave_the_active_partition(
+        starts in proptest::collection::btree_set(0u32..400, 0..30),
+        count in 1u32..=40,
+        unit in unit(),
+        now in 0i64..400,
+        keep in 0usize..12,
+        most in 0u64..300,
+    ) {
+        let day = |day: i64| Timestamp::from_second(1_700_000_000 + day * 86_400).unwrap();
+        let partitioning = Partitioning::new("ts", count, unit).unwrap();
+        let mut names: Vec<String> = starts.iter().map(|start| partitioning.name("t", day(i64::from(*start)))).collect();
+        names.dedup();
+        let now = day(now);
+        let active = |name: &String| Some(name) == names.last() || range(name).unwrap().1 > now;
+        let may_go = expendable(&names, now);
+        prop_assert_eq!(&may_go, &names.iter().filter(|name| !active(name)).cloned().collect::<Vec<_>>());
+        match surplus(&names, keep, now) {
+            Err(_) => prop_assert!(names.len() <= keep),
+            Ok(gone) => prop_assert_eq!(&gone[..], &may_go[..(names.len() - keep).min(may_go.len())]),
+        }
+        let bytes = |name: &str| name.len() as u64;
+        let (gone, left) = oversize(&names, bytes, most, now);
+        prop_assert_eq!(&gone[..], &may_go[..gone.len()]);
+        prop_assert!(left <= most || gone.len() == may_go.len());
+        // Not one more than needed.
+        if let Some(last) = gone.last() {
+            prop_assert!(left + bytes(last) > most);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The commands, as a person types them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anylog_core::time::ManualClock;
@@ -8,33 +9,39 @@ use anylog_dbms::{Catalog, Database, DbmsError, NewFile, TableSource, Target, Ts
 
 use crate::support::{batch, now, table};
 
-struct Typist {
-    _home: tempfile::TempDir,
-    catalog: Arc<Catalog>,
-    session: Session,
+pub(crate) struct Typist {
+    _home: Option<tempfile::TempDir>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) session: Session,
 }
 
 impl Typist {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let node = Node::builder().home(home.path()).clock(ManualClock::new(now())).build();
-        let catalog = Catalog::new(Arc::clone(&node));
-        node.registry.register_all(anylog_dbms::commands::commands(&catalog)).unwrap();
-        Self { _home: home, catalog, session: Session::new(node, Caller::terminal()) }
+        let typist = Self::at(home.path());
+        Self { _home: Some(home), ..typist }
     }
 
-    async fn run(&mut self, line: &str) -> String {
+    /// One whose home outlives it.
+    pub(crate) fn at(home: &Path) -> Self {
+        let node = Node::builder().home(home).clock(ManualClock::new(now())).build();
+        let catalog = Catalog::new(Arc::clone(&node));
+        node.registry.register_all(anylog_dbms::commands::commands(&catalog)).unwrap();
+        Self { _home: None, catalog, session: Session::new(node, Caller::terminal()) }
+    }
+
+    pub(crate) async fn run(&mut self, line: &str) -> String {
         self.session.execute(line).await.unwrap_or_else(|error| panic!("{line}: {error}")).into_text().await.unwrap()
     }
 
-    async fn fail(&mut self, line: &str) -> CommandError {
+    pub(crate) async fn fail(&mut self, line: &str) -> CommandError {
         match self.session.execute(line).await {
             Ok(reply) => panic!("{line} answered {reply:?}"),
             Err(error) => error,
         }
     }
 
-    fn database(&self, name: &str) -> Arc<Database> {
+    pub(crate) fn database(&self, name: &str) -> Arc<Database> {
         self.catalog.get(name).unwrap()
     }
 }

@@ -6,6 +6,7 @@ mod commands;
 mod conformance;
 mod drops;
 mod postgres;
+mod retention;
 mod server;
 #[path = "../../../anylog-node/tests/faults/small_disk.rs"]
 mod small_disk;
