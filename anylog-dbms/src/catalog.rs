@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anylog_core::Node;
 use parking_lot::{Mutex, RwLock};
 
-use crate::postgres::PostgresDbms;
+use crate::postgres::{PostgresDbms, without_database};
 use crate::sqlite::SqliteDbms;
 use crate::tsd::{self, TsdStore};
 use crate::{Dbms, DbmsError, Engine, Partitioning};
@@ -34,6 +34,8 @@ pub struct ConnectRequest {
     pub ip: String,
     /// Port of a server; the engine's own when absent.
     pub port: Option<u16>,
+    /// PostgreSQL: a connection text, whose values the fields above override; empty when there is none.
+    pub connection: String,
     /// SQLite: in memory, gone when disconnected.
     pub memory: bool,
     /// Each statement is its own transaction; kept for `get databases`, the node groups its writes in any case.
@@ -54,6 +56,7 @@ impl ConnectRequest {
             password: String::new(),
             ip: String::new(),
             port: None,
+            connection: String::new(),
             memory: false,
             autocommit: true,
             unlog: false,
@@ -274,8 +277,8 @@ impl Catalog {
     /// Names the server of the PostgreSQL database that was connected last in a request that names none. A script can so
     /// connect `system_query` by its type alone, as the documented deployment does for either engine.
     pub fn complete_server(&self, request: &mut ConnectRequest) {
-        let names_none =
-            request.user.is_empty() && request.password.is_empty() && request.ip.is_empty() && request.port.is_none();
+        let texts = [&request.user, &request.password, &request.ip, &request.connection];
+        let names_none = texts.iter().all(|text| text.is_empty()) && request.port.is_none();
         if request.engine == Engine::Postgres
             && names_none
             && let Some(known) = self.server.lock().clone()
@@ -285,6 +288,7 @@ impl Catalog {
                 password: known.password,
                 ip: known.ip,
                 port: known.port,
+                connection: without_database(&known.connection),
                 ..request.clone()
             };
         }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::{ColumnType, DbmsError, SqlValue, TableSchema};
+use crate::{ColumnType, DbmsError, SqlRef, SqlValue, TableSchema};
 
 /// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +75,9 @@ impl Target {
 /// Takes the rows of a result one at a time, each with the column names, and may stop.
 pub type Visit<'a> = &'a mut (dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()> + 'a);
 
+/// Takes the values of one row of a result where they lie; they are gone after the call.
+pub type Scan<'a> = &'a mut (dyn FnMut(&[SqlRef<'_>]) -> ControlFlow<()> + 'a);
+
 /// A row whose first values it shares with other rows: those of a batch have one time of arrival.
 #[derive(Debug, Clone, Copy)]
 pub struct RowRef<'a> {
@@ -131,6 +134,12 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
 
     /// What `get databases` shows.
     fn info(&self) -> DbmsInfo;
+
+    /// What keeps the database from being used at the moment, and since when; none when nothing is known to. May try whether it still
+    /// does.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 
     /// The user's tables, without partitions, sorted by name.
     fn tables(&self) -> Result<Vec<String>, DbmsError>;
@@ -214,6 +223,11 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
     /// Runs a SELECT where the target's rows lie. In `sql` the physical table is named [`Target::physical`]. `visit` gets the
     /// column names and one row at a time, and may stop. With no target the statement runs in the main database.
     fn query(&self, target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError>;
+
+    /// As [`Self::query`], for many rows that nobody keeps.
+    fn scan(&self, target: Option<&Target>, sql: &str, visit: Scan<'_>) -> Result<(), DbmsError> {
+        self.query(target, sql, &mut |_, row| visit(&row.iter().map(SqlValue::as_ref).collect::<Vec<_>>()))
+    }
 
     /// Runs another statement in the main database and returns the number of rows it changed.
     fn execute(&self, sql: &str) -> Result<u64, DbmsError>;

@@ -28,6 +28,19 @@ pub enum DbmsError {
         /// The engine's words.
         reason: String,
     },
+    /// The server of a connected database does not answer, or answers that it cannot now. What was asked may have happened; it may be
+    /// asked again until it succeeds.
+    #[error(
+        "database '{name}' at {server} cannot be used at the moment: {reason}; the node connects to it again by itself"
+    )]
+    Unavailable {
+        /// The logical name.
+        name: String,
+        /// Where the server is.
+        server: String,
+        /// The engine's words.
+        reason: String,
+    },
     /// No such table.
     #[error("table '{dbms}.{table}' does not exist")]
     NoTable {
@@ -76,7 +89,9 @@ impl From<DbmsError> for CommandError {
     fn from(error: DbmsError) -> Self {
         let status = match &error {
             DbmsError::NotConnected { .. } => Status::DBMS_NOT_CONNECTED,
-            DbmsError::Conflict { .. } | DbmsError::Connect { .. } => Status::CONNECTION,
+            DbmsError::Conflict { .. } | DbmsError::Connect { .. } | DbmsError::Unavailable { .. } => {
+                Status::CONNECTION
+            }
             DbmsError::NoTable { .. } => Status::NO_TABLE_METADATA,
             DbmsError::DiskFull { .. } => Status::DISK_FULL,
             DbmsError::Declaration { .. } => Status::COMMAND_PARAMETERS,

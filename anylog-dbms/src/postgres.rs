@@ -1,43 +1,58 @@
 //! PostgreSQL: a logical database is a database of the server, made on demand; a partition is a table of its own beside its
 //! parent.
 //!
-//! Every commit is durable when the call returns, as the server is configured (`synchronous_commit`), so [`Dbms::sync`] has
-//! nothing to do. With `unlog` the server keeps no log of the tables: they are faster, and empty after a crash of the server.
+//! Rows go in by binary `COPY`, in one transaction with their applied marks. Every commit is durable when the call returns, as
+//! the server is configured (`synchronous_commit`), so [`Dbms::sync`] has nothing to do. With `unlog` the server keeps no log
+//! of the tables: they are faster, and empty after a crash of the server.
 //!
-//! A connection that was lost is made again with the next call. A write whose commit got no answer is reported as failed, and
-//! the applied marks tell whether it happened.
+//! A connection that broke is made again with the next call; [`Dbms::trouble`] says what is going on meanwhile. When it breaks
+//! under a commit nobody knows whether that happened. The marks tell: rows whose marks stand already are not stored again, so
+//! the same call may be repeated until it succeeds ([`DbmsError::Unavailable`] says that it may).
+//!
+//! # Connection texts
+//!
+//! `connect dbms x where type=psql and connection="..."` takes what PostgreSQL's own programs take: `host=... sslmode=...` or
+//! `postgresql://user:password@host:port/database?sslmode=...`. Its `dbname` is the name at the server, when that is not the
+//! logical name. TLS needs the feature `postgres-tls`.
 
-mod arrays;
 mod connection;
+mod copy;
 mod describe;
 mod failure;
-mod rows;
+mod link;
+mod options;
+mod pool;
+mod tls;
+mod values;
+mod writer;
 
-use std::collections::HashMap;
+use std::ops::ControlFlow;
 
-use diesel::connection::{Connection, SimpleConnection};
-use diesel::result::Error;
-use diesel::{PgConnection, QueryResult, RunQueryDsl};
 use parking_lot::Mutex;
 
 use crate::dbms::Visit;
 use crate::partition::{partitions_of, without_partitions};
 use crate::schema::ddl::{check_name, quoted, statements};
-use crate::{Checked, ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, SegmentId, SqlValue, TableSchema, Target};
-use arrays::{Insert, column_array};
-use connection::{Pool, Server};
-use rows::{Statement, collect, select};
-
-/// Rows per statement, which bounds the memory that one takes.
-const ROWS: usize = 5000;
+use crate::{
+    Checked, ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, RowRef, SegmentId, SqlValue, TableSchema,
+    Target,
+};
+use connection::Server;
+use failure::Failure;
+use link::Statement;
+pub(crate) use options::without_database;
+use pool::Pool;
+use writer::Writer;
 
 const MARKS: &str = "CREATE TABLE IF NOT EXISTS anylog_applied(segment_id TEXT NOT NULL, target TEXT NOT NULL, \
                      last_ordinal BIGINT NOT NULL, PRIMARY KEY(segment_id, target))";
 
+/// A reader that stands still must not hold the node up for ever.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '30s'";
+
 /// A PostgreSQL database.
 #[derive(Debug)]
 pub struct PostgresDbms {
-    name: String,
     server: Server,
     autocommit: bool,
     unlog: bool,
@@ -45,92 +60,46 @@ pub struct PostgresDbms {
     readers: Pool,
 }
 
-#[derive(Default)]
-struct Writer {
-    connection: Option<PgConnection>,
-    // Column types by physical table; cleared when a table changes.
-    kinds: HashMap<String, HashMap<String, ColumnType>>,
-}
-
-impl std::fmt::Debug for Writer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer").field("connected", &self.connection.is_some()).finish_non_exhaustive()
-    }
-}
-
 impl PostgresDbms {
     pub(crate) fn connect(request: &ConnectRequest) -> Result<Self, DbmsError> {
-        let server = Server::of(request);
-        let mut connection = server.connect_or_create()?;
-        connection.batch_execute(MARKS).map_err(|error| failure::connect(&request.name, error))?;
-        let readers = Pool::new(server.clone());
+        let server = Server::of(request)?;
+        let link = server.connect_or_create()?;
+        link.batch(MARKS).map_err(|failure| failure.connect(server.name(), server.address()))?;
         Ok(Self {
-            name: request.name.clone(),
-            server,
             autocommit: request.autocommit,
             unlog: request.unlog,
-            writer: Mutex::new(Writer { connection: Some(connection), kinds: HashMap::new() }),
-            readers,
+            writer: Mutex::new(Writer::new(link)),
+            readers: Pool::new(server.clone()),
+            server,
         })
     }
 
     /// Drops the database at its server.
     pub(crate) fn delete(request: &ConnectRequest) -> Result<(), DbmsError> {
-        let mut connection = Server::of(request).maintenance()?;
-        connection
-            .batch_execute(&format!("DROP DATABASE {}", quoted(&request.name)))
-            .map_err(|error| failure::connect(&request.name, error))
+        let server = Server::of(request)?;
+        let maintenance = server.maintenance()?;
+        maintenance
+            .batch(&format!("DROP DATABASE {}", quoted(server.database())))
+            .map_err(|failure| failure.connect(server.name(), server.address()))
     }
 
     /// Runs a statement with `?` for each parameter and returns the rows that it returns.
     pub(crate) fn change(&self, sql: &str, params: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, DbmsError> {
-        self.write(|connection, _| collect(connection, Statement { sql, params }))
+        self.writer.lock().run(&self.server, |link| link.rows(&Statement { sql, params }))
     }
 
     /// Runs a SELECT with `?` for each parameter.
     pub(crate) fn rows(&self, sql: &str, params: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, DbmsError> {
-        self.readers.with(|connection, _| collect(connection, Statement { sql, params }))
+        self.readers.with(|link, _| Ok((link.rows(&Statement { sql, params })?, ControlFlow::Continue(()))))
     }
 
-    /// Runs `work` in a transaction. The connection is made again when it turns out lost before anything was done.
-    fn write<T>(
-        &self,
-        mut work: impl FnMut(&mut PgConnection, &mut HashMap<String, HashMap<String, ColumnType>>) -> QueryResult<T>,
-    ) -> Result<T, DbmsError> {
-        let mut writer = self.writer.lock();
-        let Writer { connection, kinds } = &mut *writer;
-        for attempt in 0.. {
-            let open = match connection {
-                Some(open) => open,
-                None => connection.insert(self.server.connect()?),
-            };
-            let mut begun = false;
-            let result = open.transaction(|open| {
-                begun = true;
-                work(open, kinds)
-            });
-            match result {
-                Ok(value) => return Ok(value),
-                Err(error) if failure::is_lost(&error) => {
-                    *connection = None;
-                    if begun || attempt > 0 {
-                        return Err(failure::statement(&self.name, &error));
-                    }
-                }
-                Err(error) => return Err(failure::statement(&self.name, &error)),
-            }
-        }
-        unreachable!("invariant: the loop ends at its second turn at the latest")
-    }
-
-    /// Runs statements that change tables, in one transaction.
+    /// Runs statements that change tables, in one transaction. They may be repeated, as nobody knows whether they happened when
+    /// the connection breaks.
     fn change_tables(&self, sql: &str) -> Result<(), DbmsError> {
-        // A reader that stands still must not hold the node up for ever.
-        let sql = format!("SET LOCAL lock_timeout = '30s'; {sql}");
-        self.write(|connection, kinds| {
-            kinds.clear();
-            connection.batch_execute(&sql)
-        })
+        let sql = format!("{LOCK_TIMEOUT}; {sql}");
+        let mut writer = self.writer.lock();
+        writer.forget_tables();
+        writer.run(&self.server, |link| link.batch(&sql))
     }
 
     fn table_names(&self) -> Result<Vec<String>, DbmsError> {
@@ -139,7 +108,15 @@ impl PostgresDbms {
     }
 
     fn no_table(&self, table: &str) -> DbmsError {
-        DbmsError::NoTable { dbms: self.name.clone(), table: table.to_owned() }
+        DbmsError::NoTable { dbms: self.server.name().to_owned(), table: table.to_owned() }
+    }
+
+    /// The one number that a SELECT returns.
+    fn number(&self, sql: &str, params: &[SqlValue]) -> Result<Option<u64>, DbmsError> {
+        Ok(match self.rows(sql, params)?.first().and_then(|row| row.first()) {
+            Some(SqlValue::Int(number)) => u64::try_from(*number).ok(),
+            _ => None,
+        })
     }
 }
 
@@ -158,10 +135,20 @@ impl Dbms for PostgresDbms {
     fn info(&self) -> DbmsInfo {
         let unlog = if self.unlog { ", Unlogged" } else { "" };
         DbmsInfo {
-            ip_port: self.server.address(),
+            ip_port: self.server.address().to_owned(),
             configuration: format!("Autocommit {}{unlog}", if self.autocommit { "On" } else { "Off" }),
             storage: "Persistent".into(),
         }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        // A writer that is busy has its connection, or knows that it has none.
+        if let Some(mut writer) = self.writer.try_lock()
+            && !writer.is_connected()
+        {
+            writer.connect(&self.server).ok();
+        }
+        self.server.trouble()
     }
 
     fn tables(&self) -> Result<Vec<String>, DbmsError> {
@@ -216,6 +203,11 @@ impl Dbms for PostgresDbms {
         self.change_tables(&drop_text(partition))
     }
 
+    fn size(&self, target: &Target) -> Result<Option<u64>, DbmsError> {
+        let sql = "SELECT pg_total_relation_size(to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)))";
+        self.number(sql, &[SqlValue::Text(target.physical().to_owned())])
+    }
+
     fn apply(
         &self,
         target: &Target,
@@ -223,48 +215,31 @@ impl Dbms for PostgresDbms {
         rows: &[Vec<SqlValue>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
-        if let Some(index) = rows.iter().position(|row| row.len() != columns.len()) {
-            let reason = format!("the row has {} values for {} columns", rows[index].len(), columns.len());
-            return Err(DbmsError::RowRefused { index, reason });
-        }
-        let physical = target.physical();
-        let mut refused: Option<(usize, String)> = None;
-        let stored = self.write(|connection, known| {
-            if !rows.is_empty() {
-                let kinds = kinds(connection, known, physical, columns)?;
-                let insert = Insertion { physical, columns, kinds: &kinds };
-                let inserted = connection.transaction(|connection| insert.run(connection, rows));
-                if let Err(error) = inserted {
-                    refused = insert.refused_row(connection, rows, &error)?;
-                    return Err(error);
-                }
-            }
-            marks.iter().try_for_each(|(segment, ordinal)| mark(connection, *segment, physical, *ordinal))
-        });
-        match (stored, refused) {
-            (Err(_), Some((index, reason))) => Err(DbmsError::RowRefused { index, reason }),
-            (stored, _) => stored,
-        }
+        let rows: Vec<RowRef<'_>> = rows.iter().map(|row| RowRef { shared: &[], own: row }).collect();
+        self.apply_rows(target, columns, &rows, marks)
+    }
+
+    fn apply_rows(
+        &self,
+        target: &Target,
+        columns: &[String],
+        rows: &[RowRef<'_>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError> {
+        self.writer.lock().store(&self.server, target.physical(), columns, rows, marks)
     }
 
     fn applied(&self, target: &Target, segment: SegmentId) -> Result<Option<u64>, DbmsError> {
         let sql = "SELECT last_ordinal FROM anylog_applied WHERE segment_id = ? AND target = ?";
-        let params = [SqlValue::Text(segment.to_string()), SqlValue::Text(target.physical().to_owned())];
-        Ok(match self.rows(sql, &params)?.first().and_then(|row| row.first()) {
-            Some(SqlValue::Int(ordinal)) => u64::try_from(*ordinal).ok(),
-            _ => None,
-        })
+        self.number(sql, &[SqlValue::Text(segment.to_string()), SqlValue::Text(target.physical().to_owned())])
     }
 
     fn forget(&self, segments: &[SegmentId]) -> Result<(), DbmsError> {
-        self.write(|connection, _| {
-            for segment in segments {
-                let params = [SqlValue::Text(segment.to_string())];
-                let sql = "DELETE FROM anylog_applied WHERE segment_id = ?";
-                Statement { sql, params: &params }.execute(connection)?;
-            }
-            Ok(())
-        })
+        for segments in segments.chunks(1000) {
+            let literals: Vec<String> = segments.iter().map(|segment| format!("'{segment}'")).collect();
+            self.change(&format!("DELETE FROM anylog_applied WHERE segment_id IN ({})", literals.join(",")), &[])?;
+        }
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), DbmsError> {
@@ -272,122 +247,48 @@ impl Dbms for PostgresDbms {
     }
 
     fn query(&self, _target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
-        self.readers.with(|connection, visited| {
-            select(connection, sql, &mut |names, row| {
+        // Question marks of the statement are its own.
+        self.readers.with(|link, visited| {
+            let flow = link.each(&Statement::plain(sql), &mut |names, row| {
                 *visited = true;
                 visit(names, row)
-            })
+            })?;
+            Ok(((), flow))
         })
     }
 
     fn execute(&self, sql: &str) -> Result<u64, DbmsError> {
-        let changed = self.write(|connection, kinds| {
-            kinds.clear();
-            diesel::sql_query(sql).execute(connection)
-        })?;
-        Ok(u64::try_from(changed).unwrap_or(0))
+        let mut writer = self.writer.lock();
+        writer.forget_tables();
+        writer.run(&self.server, |link| link.changed(sql))
     }
 
     fn execute_all(&self, statements: &[Checked]) -> Result<bool, DbmsError> {
-        let mut failed = false;
-        let result = self.write(|connection, kinds| {
-            kinds.clear();
-            for statement in statements {
-                if !statement.holds(diesel::sql_query(&statement.sql).execute(connection)?) {
-                    failed = true;
-                    return Err(diesel::result::Error::RollbackTransaction);
+        let mut writer = self.writer.lock();
+        writer.forget_tables();
+        writer.run(&self.server, |link| {
+            link.batch("BEGIN")?;
+            let run = || -> Result<bool, Failure> {
+                for statement in statements {
+                    let changed = usize::try_from(link.changed(&statement.sql)?).unwrap_or(usize::MAX);
+                    if !statement.holds(changed) {
+                        return Ok(false);
+                    }
                 }
-            }
-            Ok(())
-        });
-        if failed { Ok(false) } else { result.map(|()| true) }
+                Ok(true)
+            };
+            let done = run();
+            link.batch(if matches!(done, Ok(true)) { "COMMIT" } else { "ROLLBACK" })?;
+            done
+        })
     }
 
     fn count(&self, target: &Target) -> Result<u64, DbmsError> {
-        let sql = format!("SELECT count(*) FROM {}", quoted(target.physical()));
-        match self.rows(&sql, &[])?.first().and_then(|row| row.first()) {
-            Some(SqlValue::Int(count)) => Ok(u64::try_from(*count).unwrap_or(0)),
-            _ => Ok(0),
-        }
+        Ok(self.number(&format!("SELECT count(*) FROM {}", quoted(target.physical())), &[])?.unwrap_or_default())
     }
 }
 
 fn drop_text(physical: &str) -> String {
     let literal = physical.replace('\'', "''");
     format!("DROP TABLE IF EXISTS {} CASCADE; DELETE FROM anylog_applied WHERE target = '{literal}'", quoted(physical))
-}
-
-/// The types of columns of a physical table; a column that it does not have is taken as text, and the server says so.
-fn kinds(
-    connection: &mut PgConnection,
-    known: &mut HashMap<String, HashMap<String, ColumnType>>,
-    physical: &str,
-    columns: &[String],
-) -> QueryResult<Vec<ColumnType>> {
-    if !known.contains_key(physical) {
-        let params = [SqlValue::Text(physical.to_owned())];
-        let rows = collect(connection, Statement { sql: describe::COLUMNS, params: &params })?;
-        let schema = describe::schema(physical, &rows, &[]);
-        if let Some(schema) = schema {
-            let kinds = schema.columns.into_iter().map(|column| (column.name, column.kind)).collect();
-            known.insert(physical.to_owned(), kinds);
-        }
-    }
-    let kind = |column| known.get(physical).and_then(|kinds| kinds.get(column)).copied();
-    Ok(columns.iter().map(|column| kind(column).unwrap_or(ColumnType::Varchar)).collect())
-}
-
-struct Insertion<'a> {
-    physical: &'a str,
-    columns: &'a [String],
-    kinds: &'a [ColumnType],
-}
-
-impl Insertion<'_> {
-    fn run(&self, connection: &mut PgConnection, rows: &[Vec<SqlValue>]) -> QueryResult<()> {
-        for rows in rows.chunks(ROWS) {
-            let arrays = self
-                .kinds
-                .iter()
-                .enumerate()
-                .map(|(at, kind)| column_array(*kind, rows.iter().map(|row| &row[at])))
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| Error::SerializationError("a value does not fit its column".into()))?;
-            Insert { physical: self.physical, columns: self.columns, kinds: self.kinds, arrays }.execute(connection)?;
-        }
-        Ok(())
-    }
-
-    /// The first row that the table refuses, and why; none when the error is not about values. Each row is tried inside a
-    /// savepoint, so the transaction goes on.
-    fn refused_row(
-        &self,
-        connection: &mut PgConnection,
-        rows: &[Vec<SqlValue>],
-        error: &Error,
-    ) -> QueryResult<Option<(usize, String)>> {
-        if !failure::is_about_values(error) {
-            return Ok(None);
-        }
-        for (index, row) in rows.iter().enumerate() {
-            let tried = connection.transaction(|connection| self.run(connection, std::slice::from_ref(row)));
-            if let Err(error) = tried {
-                return Ok(Some((index, error.to_string())));
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn mark(connection: &mut PgConnection, segment: SegmentId, target: &str, ordinal: u64) -> QueryResult<()> {
-    let sql = "INSERT INTO anylog_applied(segment_id, target, last_ordinal) VALUES (?, ?, ?) \
-               ON CONFLICT(segment_id, target) DO UPDATE \
-               SET last_ordinal = greatest(anylog_applied.last_ordinal, excluded.last_ordinal)";
-    let params = [
-        SqlValue::Text(segment.to_string()),
-        SqlValue::Text(target.to_owned()),
-        SqlValue::Int(i64::try_from(ordinal).unwrap_or(i64::MAX)),
-    ];
-    Statement { sql, params: &params }.execute(connection)?;
-    Ok(())
 }

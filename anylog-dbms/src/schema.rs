@@ -10,6 +10,7 @@ mod types;
 pub use convert::{ConvertedRow, Misfit, RowConverter, RowProblem, TimeWindow};
 pub use ddl::{create_text, parse_create};
 pub use infer::infer;
+pub(crate) use instant::micros;
 pub use instant::{epoch, parse_time};
 
 use crate::DbmsError;

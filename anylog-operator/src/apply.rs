@@ -248,7 +248,9 @@ impl Attempt<'_> {
                 DbmsError::RowRefused { index, reason } if index < chunk.len() => {
                     self.refuse(&mut chunk, index, reason, results)?;
                 }
-                DbmsError::DiskFull { .. } | DbmsError::Connect { .. } => self.wait(&error)?,
+                DbmsError::DiskFull { .. } | DbmsError::Connect { .. } | DbmsError::Unavailable { .. } => {
+                    self.wait(&error)?;
+                }
                 error => {
                     if !self.repaired {
                         self.repaired = true;

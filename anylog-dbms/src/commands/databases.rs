@@ -27,12 +27,15 @@ pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
                 .alias("get dbms")
                 .format_option()
                 .reads()
-                .returns("a row per database: engine, owner, address, configuration, storage")
+                .returns("a row per database: engine, owner, address, configuration, storage, and the status when one is not reached")
                 .example("get databases"),
             list,
         ),
     ]
 }
+
+/// The status of a database that nothing keeps from being used.
+const CONNECTED: &str = "Connected";
 
 /// The options that say where a server is.
 fn with_server_options(declaration: Declaration) -> Declaration {
@@ -61,7 +64,11 @@ fn connect_declaration() -> Declaration {
         .default_is("true")
         .option("unlog", OptionKind::Bool, "PostgreSQL: tables that the server does not log")
         .default_is("false")
-        .option("connection", OptionKind::Text, "connection text of engines that take one; ignored by sqlite and psql")
+        .option(
+            "connection",
+            OptionKind::Text,
+            "PostgreSQL: a connection text, 'host=... sslmode=...' or 'postgresql://...'; the other options override it",
+        )
         .option("provider", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
         .option("endpoint", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
         .option("region", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
@@ -71,6 +78,7 @@ fn connect_declaration() -> Declaration {
         .returns("the database and its engine")
         .example("connect dbms test where type=sqlite")
         .example("connect dbms test where type=psql and ip=127.0.0.1 and port=5432 and user=anylog and password=demo")
+        .example("connect dbms plant where type=psql and connection='host=db.plant user=anylog sslmode=verify-full sslrootcert=/etc/ca.pem'")
         .example("connect dbms system_query where type=sqlite and memory=true")
 }
 
@@ -113,6 +121,7 @@ fn request(catalog: &Catalog, call: &Invocation, engine: Engine) -> Result<Conne
         password: text("password"),
         ip: text("ip"),
         port,
+        connection: if engine == Engine::Postgres { text("connection") } else { String::new() },
         // Irrelevant options are ignored, so that one script serves both engines.
         memory: engine == Engine::Sqlite && call.options.bool("memory").unwrap_or(false),
         autocommit: call.options.bool("autocommit").unwrap_or(true),
@@ -151,20 +160,29 @@ fn list(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
         let object = databases.iter().map(|database| {
             let info = database.dbms().info();
             let engine = database.dbms().engine().word();
-            (database.name().to_owned(), json!({"dbms_type": engine, "ip_port": info.ip_port, "storage": info.storage}))
+            let status = database.dbms().trouble().unwrap_or_else(|| CONNECTED.to_owned());
+            let shown =
+                json!({"dbms_type": engine, "ip_port": info.ip_port, "storage": info.storage, "status": status});
+            (database.name().to_owned(), shown)
         });
         return Ok(Reply::Json(serde_json::Value::Object(object.collect())));
     }
     if databases.is_empty() {
         return Ok(Reply::Text("No DBMS connections found".into()));
     }
-    let headings = ["Logical DBMS", "Database Type", "Owner", "IP:Port", "Configuration", "Storage"];
+    let troubles: Vec<Option<String>> = databases.iter().map(|database| database.dbms().trouble()).collect();
+    let mut headings = vec!["Logical DBMS", "Database Type", "Owner", "IP:Port", "Configuration", "Storage"];
+    // A column of its own only when there is something to say.
+    let with_status = troubles.iter().any(Option::is_some);
+    headings.extend(with_status.then_some("Status"));
     let mut table = Table::new(headings).title("Active DBMS Connections");
-    for database in databases {
+    for (database, trouble) in databases.iter().zip(&troubles) {
         let info = database.dbms().info();
         let owner = if database.is_system() { "system" } else { "user" };
         let engine = database.dbms().engine().word();
-        table.push([database.name(), engine, owner, &info.ip_port, &info.configuration, &info.storage]);
+        let mut cells = vec![database.name(), engine, owner, &info.ip_port, &info.configuration, &info.storage];
+        cells.extend(with_status.then(|| trouble.as_deref().unwrap_or(CONNECTED)));
+        table.push(cells);
     }
     Ok(Reply::Table(table.max_width(catalog.node().output_width())))
 }

@@ -1,188 +1,190 @@
-//! Connecting to a server, and the pool of read connections.
+//! Where a database is, and connecting to it.
 
-use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection, QueryResult};
-use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::failure;
-use super::rows::{Statement, collect};
+use parking_lot::Mutex;
+use tokio_postgres::Config;
+
+use super::failure::{Failure, unavailable};
+use super::link::{Background, Link, Statement};
+use super::options::Options;
+use super::tls::Tls;
 use crate::schema::ddl::quoted;
 use crate::{ConnectRequest, DbmsError, SqlValue};
 
-/// Read connections at a time; a server takes about a hundred in all.
-const READERS: usize = 16;
-
-/// Idle read connections that are kept.
-const IDLE: usize = 4;
-
 /// The port of a server that names none.
 const DEFAULT_PORT: u16 = 5432;
+
+/// How long a server may take to answer a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What every connection is told first: times in UTC, texts of times as ISO.
+const SETTINGS: &str = "SET TIME ZONE 'UTC'; SET DateStyle = 'ISO'; SET client_min_messages = warning";
 
 /// A database at a server.
 #[derive(Clone)]
 pub(super) struct Server {
     name: String,
-    ip: String,
-    port: u16,
-    user: String,
-    password: String,
+    database: String,
+    address: String,
+    config: Config,
+    tls: Tls,
+    background: Arc<Background>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
+}
+
+/// Since when, and why, the server is not reached.
+struct Trouble {
+    since: Instant,
+    reason: String,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("name", &self.name).field("address", &self.address()).finish_non_exhaustive()
+        f.debug_struct("Server").field("name", &self.name).field("address", &self.address).finish_non_exhaustive()
     }
 }
 
 impl Server {
-    pub(super) fn of(request: &ConnectRequest) -> Self {
-        let ip = if request.ip.is_empty() { "127.0.0.1".to_owned() } else { request.ip.clone() };
-        Self {
-            name: request.name.clone(),
-            ip,
-            port: request.port.unwrap_or(DEFAULT_PORT),
-            user: request.user.clone(),
-            password: request.password.clone(),
-        }
-    }
-
-    pub(super) fn address(&self) -> String {
-        format!("{}:{}", self.ip, self.port)
-    }
-
-    fn open(&self, database: &str) -> Result<PgConnection, DbmsError> {
-        let value = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-        let mut text = format!(
-            "host={} port={} dbname={} connect_timeout=10 application_name=anylog",
-            value(&self.ip),
-            self.port,
-            value(database)
-        );
-        for (key, given) in [("user", &self.user), ("password", &self.password)] {
-            if !given.is_empty() {
-                text.push_str(&format!(" {key}={}", value(given)));
+    pub(super) fn of(request: &ConnectRequest) -> Result<Self, DbmsError> {
+        let wrong = |reason: String| DbmsError::Declaration { reason };
+        let mut options = Options::parse(&request.connection).map_err(wrong)?;
+        let given = [("host", &request.ip), ("user", &request.user), ("password", &request.password)];
+        for (key, value) in given {
+            if !value.is_empty() {
+                options.set(key, value);
             }
         }
-        let mut connection = PgConnection::establish(&text).map_err(|error| failure::connect(&self.name, error))?;
-        connection
-            .batch_execute("SET TIME ZONE 'UTC'; SET client_min_messages = warning; SET lc_messages = 'C'")
-            .or_else(|_| connection.batch_execute("SET TIME ZONE 'UTC'; SET client_min_messages = warning"))
-            .map_err(|error| failure::connect(&self.name, error))?;
-        Ok(connection)
+        if let Some(port) = request.port {
+            options.set("port", &port.to_string());
+        }
+        options.set_default("host", "127.0.0.1");
+        options.set_default("port", &DEFAULT_PORT.to_string());
+        options.set_default("dbname", &request.name);
+        options.set_default("application_name", "anylog");
+        let tls = Tls::of(&mut options).map_err(wrong)?;
+        let mut config: Config = options.text().parse().map_err(|error| {
+            wrong(format!("the connection of database '{}': {}", request.name, super::failure::chain(&error)))
+        })?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE).keepalives_idle(SILENCE);
+        }
+        tls.prepare(&mut config);
+        let part = |key| options.get(key).unwrap_or_default();
+        Ok(Self {
+            name: request.name.clone(),
+            database: part("dbname").to_owned(),
+            address: format!("{}:{}", part("host"), part("port")),
+            config,
+            tls,
+            background: Arc::new(Background::start().map_err(|failure| failure.connect(&request.name, "-"))?),
+            trouble: Arc::default(),
+        })
     }
 
-    pub(super) fn connect(&self) -> Result<PgConnection, DbmsError> {
-        self.open(&self.name)
+    /// The logical name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The database's name at the server.
+    pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// `host:port`.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether the server was reached when it was last asked, as `get databases` says it.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock();
+        let Trouble { since, reason } = trouble.as_ref()?;
+        Some(format!("Not reached for {} s, connecting again: {reason}", since.elapsed().as_secs()))
+    }
+
+    fn open(&self, database: &str, settings: &str) -> Result<Link, Failure> {
+        let mut config = self.config.clone();
+        config.dbname(database);
+        let link = Link::open(&self.background, &config, &self.tls)?;
+        link.batch(settings)?;
+        Ok(link)
+    }
+
+    /// A connection of a database that was there before.
+    fn again(&self, settings: &str) -> Result<Link, DbmsError> {
+        match self.open(&self.database, settings) {
+            Ok(link) => {
+                if let Some(trouble) = self.trouble.lock().take() {
+                    let seconds = trouble.since.elapsed().as_secs();
+                    tracing::info!(dbms = self.name, server = self.address, seconds, "Connected again");
+                }
+                Ok(link)
+            }
+            Err(failure) => {
+                let reason = match failure {
+                    Failure::Server(error) => super::failure::words(&error),
+                    Failure::Broken(reason) | Failure::Value(reason) | Failure::Row { reason, .. } => reason,
+                };
+                self.is_away(&reason);
+                Err(unavailable(&self.name, &self.address, reason))
+            }
+        }
+    }
+
+    /// Notes that the server is not reached.
+    pub(super) fn is_away(&self, reason: &str) {
+        let mut trouble = self.trouble.lock();
+        match trouble.as_mut() {
+            Some(trouble) => reason.clone_into(&mut trouble.reason),
+            None => {
+                tracing::warn!(dbms = self.name, server = self.address, reason, "The server is not reached");
+                *trouble = Some(Trouble { since: Instant::now(), reason: reason.to_owned() });
+            }
+        }
+    }
+
+    /// A connection that may change the database.
+    pub(super) fn writer(&self) -> Result<Link, DbmsError> {
+        self.again(SETTINGS)
+    }
+
+    /// A connection that may not.
+    pub(super) fn reader(&self) -> Result<Link, DbmsError> {
+        self.again(&format!("{SETTINGS}; SET default_transaction_read_only = on"))
     }
 
     /// The server's own database, from which others are made.
-    pub(super) fn maintenance(&self) -> Result<PgConnection, DbmsError> {
-        self.open("postgres")
+    pub(super) fn maintenance(&self) -> Result<Link, DbmsError> {
+        self.open("postgres", SETTINGS).map_err(|failure| failure.connect(&self.name, &self.address))
     }
 
     /// Connects, and makes the database first when the server does not have it.
-    pub(super) fn connect_or_create(&self) -> Result<PgConnection, DbmsError> {
-        let failed = match self.connect() {
-            Ok(connection) => return Ok(connection),
-            Err(failed) => failed,
+    pub(super) fn connect_or_create(&self) -> Result<Link, DbmsError> {
+        let failed = match self.open(&self.database, SETTINGS) {
+            Ok(link) => return Ok(link),
+            Err(failure) => failure.connect(&self.name, &self.address),
         };
-        let Ok(mut maintenance) = self.maintenance() else { return Err(failed) };
-        let params = [SqlValue::Text(self.name.clone())];
-        let sql = "SELECT count(*) FROM pg_database WHERE datname = ?";
-        let known = collect(&mut maintenance, Statement { sql, params: &params });
-        let known = known.map_err(|error| failure::connect(&self.name, error))?;
-        if known != [[SqlValue::Int(0)]] {
+        let Ok(maintenance) = self.maintenance() else { return Err(failed) };
+        let params = [SqlValue::Text(self.database.clone())];
+        let statement = Statement { sql: "SELECT count(*) FROM pg_database WHERE datname = ?", params: &params };
+        let wrong = |failure: Failure| failure.connect(&self.name, &self.address);
+        if maintenance.rows(&statement).map_err(wrong)? != [[SqlValue::Int(0)]] {
             return Err(failed);
         }
-        maintenance
-            .batch_execute(&format!("CREATE DATABASE {}", quoted(&self.name)))
-            .map_err(|error| failure::connect(&self.name, error))?;
-        self.connect()
-    }
-}
-
-struct Connections {
-    idle: Vec<PgConnection>,
-    used: usize,
-}
-
-/// Read connections.
-pub(super) struct Pool {
-    server: Server,
-    connections: Mutex<Connections>,
-    returned: Condvar,
-}
-
-impl Pool {
-    pub(super) fn new(server: Server) -> Self {
-        let connections = Mutex::new(Connections { idle: Vec::new(), used: 0 });
-        Self { server, connections, returned: Condvar::new() }
-    }
-
-    /// Runs `work` on a read connection, and once more on a new one when the first turns out lost before `work` handed
-    /// anything on, which it says by setting its second argument.
-    pub(super) fn with<T>(
-        &self,
-        mut work: impl FnMut(&mut PgConnection, &mut bool) -> QueryResult<T>,
-    ) -> Result<T, DbmsError> {
-        let _turn = self.turn();
-        let mut retried = false;
-        loop {
-            let idle = self.connections.lock().idle.pop();
-            let fresh = idle.is_none();
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => self.reader()?,
-            };
-            let mut handed_on = false;
-            match work(&mut connection, &mut handed_on) {
-                Ok(value) => {
-                    let mut connections = self.connections.lock();
-                    if connections.idle.len() < IDLE {
-                        connections.idle.push(connection);
-                    }
-                    return Ok(value);
-                }
-                Err(error) if failure::is_lost(&error) && !handed_on && !fresh && !retried => {
-                    // Its neighbours were lost with it.
-                    self.connections.lock().idle.clear();
-                    retried = true;
-                }
-                Err(error) => return Err(failure::statement(&self.server.name, &error)),
-            }
+        match maintenance.batch(&format!("CREATE DATABASE {}", quoted(&self.database))) {
+            // Another node made it at the same moment.
+            Err(failure) if matches!(failure.code(), "42P04" | "23505") => {}
+            other => other.map_err(wrong)?,
         }
-    }
-
-    fn reader(&self) -> Result<PgConnection, DbmsError> {
-        let mut connection = self.server.connect()?;
-        connection
-            .batch_execute("SET default_transaction_read_only = on")
-            .map_err(|error| failure::connect(&self.server.name, error))?;
-        Ok(connection)
-    }
-
-    fn turn(&self) -> Turn<'_> {
-        let mut connections = self.connections.lock();
-        while connections.used >= READERS {
-            self.returned.wait(&mut connections);
-        }
-        connections.used += 1;
-        Turn(self)
-    }
-}
-
-/// The right to use one read connection.
-struct Turn<'a>(&'a Pool);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.connections.lock().used -= 1;
-        self.0.returned.notify_one();
-    }
-}
-
-impl std::fmt::Debug for Pool {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("used", &self.connections.lock().used).finish_non_exhaustive()
+        self.open(&self.database, SETTINGS).map_err(wrong)
     }
 }

@@ -13,6 +13,11 @@ pub(super) const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid
     WHERE a.attrelid = to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)) AND a.attnum > 0 AND NOT a.attisdropped \
     ORDER BY a.attnum";
 
+/// The columns of a table and the numbers of their types; of a domain, the type that it is made of.
+pub(super) const TYPES: &str = "SELECT a.attname::text, (CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END)::int8 \
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+    WHERE a.attrelid = to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)) AND a.attnum > 0 AND NOT a.attisdropped";
+
 /// The columns of the indexes of a table, but of its key.
 pub(super) const INDEXES: &str = "SELECT i.relname::text, a.attname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
     CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, place) \

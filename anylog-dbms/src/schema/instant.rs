@@ -29,6 +29,23 @@ pub fn parse_time(text: &str, zone: &TimeZone) -> Option<Timestamp> {
 /// Reads the usual form in UTC, `YYYY-MM-DDTHH:MM:SS[.f][Z]` (a blank for the `T`, and no `Z` only when `utc` says that times
 /// without an offset are in UTC): microseconds since 1970, and the stored form. None for any other, which [`parse_time`] reads.
 pub(crate) fn usual(text: &str, utc: bool) -> Option<(i64, String)> {
+    let (micros, fraction) = usual_parts(text, utc)?;
+    let mut stored = String::with_capacity(26);
+    stored.push_str(&text[..10]);
+    stored.push(' ');
+    stored.push_str(&text[11..19]);
+    stored.push('.');
+    stored.extend(fraction.iter().map(|digit| char::from(*digit)));
+    Some((micros, stored))
+}
+
+/// Microseconds since 1970 of a time in the stored form; none of any other.
+pub(crate) fn micros(text: &str) -> Option<i64> {
+    usual_parts(text, true).map(|(micros, _)| micros)
+}
+
+/// Microseconds since 1970, and the digits of the fraction.
+fn usual_parts(text: &str, utc: bool) -> Option<(i64, [u8; 6])> {
     let bytes = text.as_bytes();
     let two = |at: usize| -> Option<i64> {
         let (tens, ones) = (bytes[at].wrapping_sub(b'0'), bytes[at + 1].wrapping_sub(b'0'));
@@ -68,13 +85,7 @@ pub(crate) fn usual(text: &str, utc: bool) -> Option<(i64, String)> {
         _ => return None,
     }
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
-    let mut stored = String::with_capacity(26);
-    stored.push_str(&text[..10]);
-    stored.push(' ');
-    stored.push_str(&text[11..19]);
-    stored.push('.');
-    stored.extend(fraction.iter().map(|digit| char::from(*digit)));
-    Some((seconds * 1_000_000 + micros, stored))
+    Some((seconds * 1_000_000 + micros, fraction))
 }
 
 /// Days from 1970-01-01 to a date of the Gregorian calendar, by counting years from March so that leap days come last.
