@@ -24,6 +24,7 @@
 //! One thread writes. It takes all frames that wait, up to a number of bytes, writes them with one call, syncs once, and
 //! tells each sender, in order. While it syncs the next group gathers.
 
+mod read;
 pub mod record;
 pub mod recovery;
 mod writer;
@@ -38,12 +39,9 @@ use anylog_dbms::SegmentId;
 use parking_lot::{Condvar, Mutex};
 
 use crate::disk::Disk;
-use record::{Entries, Entry, RowsEntry, read_frame};
+use record::Entries;
 use recovery::{Damage, Recovery};
 use writer::Writer;
-
-/// Bytes of frames that are read back at one time.
-const PIECE_BYTES: u64 = 512 << 10;
 
 /// Limits of a journal.
 #[derive(Debug, Clone, Copy)]
@@ -281,86 +279,6 @@ impl Journal {
             }),
         );
         receiver.recv().unwrap_or(Err(JournalError::Closed))
-    }
-
-    /// The rows of a segment in these frames, each with its frame's sequence. A frame that cannot be read any more is named in
-    /// the log and left out; the number of such frames comes second.
-    pub fn rows_of(&self, segment: SegmentId, positions: &[Position]) -> (Vec<(u64, RowsEntry)>, usize) {
-        let mut rows = Vec::new();
-        let each = |piece: Vec<(u64, RowsEntry)>| {
-            rows.extend(piece);
-            Ok::<_, std::convert::Infallible>(())
-        };
-        match self.each_rows_of(segment, positions, each) {
-            Ok(lost) => (rows, lost),
-            Err(never) => match never {},
-        }
-    }
-
-    /// As [`Self::rows_of`], handing over the rows in pieces, so that a large segment need not be held as a whole. Ends with the
-    /// first error of `each`.
-    pub fn each_rows_of<E>(
-        &self,
-        segment: SegmentId,
-        positions: &[Position],
-        mut each: impl FnMut(Vec<(u64, RowsEntry)>) -> Result<(), E>,
-    ) -> Result<usize, E> {
-        let mut lost = 0;
-        let mut rest = positions;
-        while let Some(first) = rest.first() {
-            let near = |at: &&Position| {
-                at.file == first.file && at.offset >= first.offset && at.end() - u64::from(first.offset) <= PIECE_BYTES
-            };
-            let count = rest.iter().take_while(near).count().max(1);
-            let (piece, later) = rest.split_at(count);
-            rest = later;
-            let (rows, bad) = self.read_rows(segment, piece);
-            lost += bad;
-            if !rows.is_empty() {
-                each(rows)?;
-            }
-        }
-        Ok(lost)
-    }
-
-    /// The rows of a segment in frames of one file that lie near each other.
-    fn read_rows(&self, segment: SegmentId, piece: &[Position]) -> (Vec<(u64, RowsEntry)>, usize) {
-        let (Some(first), Some(last)) = (piece.first(), piece.last()) else { return Default::default() };
-        let path = self.shared.directory.join(file_name(first.file));
-        let read = |from: &Position, to: u64| {
-            let length = usize::try_from(to - u64::from(from.offset)).unwrap_or(usize::MAX);
-            let read = self.shared.disk.read_pieces(&path, &[(u64::from(from.offset), length)]);
-            read.ok().and_then(|mut pieces| pieces.pop())
-        };
-        // One bad frame must not cost its neighbours: when reading all fails, each is tried alone.
-        let together = read(first, last.end());
-        let (mut rows, mut lost) = (Vec::new(), 0);
-        for at in piece {
-            let from = usize::try_from(at.offset - first.offset).unwrap_or(usize::MAX);
-            let alone;
-            let bytes = match &together {
-                Some(all) => all.get(from..),
-                None => {
-                    alone = read(at, at.end());
-                    alone.as_deref()
-                }
-            };
-            match bytes.map(read_frame) {
-                Some(Ok((frame, _))) => {
-                    let own = frame.entries.into_iter().filter_map(|entry| match entry {
-                        Entry::Rows(entry) if entry.segment.id == segment => Some((frame.sequence, entry)),
-                        _ => None,
-                    });
-                    rows.extend(own);
-                }
-                _ => {
-                    lost += 1;
-                    let file = path.display();
-                    tracing::error!(%file, offset = at.offset, "A journal frame is damaged; its rows are lost");
-                }
-            }
-        }
-        (rows, lost)
     }
 
     /// Notes that a segment is sealed.

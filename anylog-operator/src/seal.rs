@@ -10,6 +10,8 @@
 //! Each step can be repeated, so a crash between two of them costs nothing: the next start applies what the marks do not cover,
 //! and goes through the steps again.
 
+mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,15 +26,15 @@ use anylog_ingest::SinkError;
 
 use crate::OperatorError;
 use crate::apply::{Batch, BatchRow, apply};
-use crate::archive::{self, ArchiveFile};
 use crate::journal::Position;
 use crate::journal::record::{Entries, RowsEntry, SegmentHeader};
 use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::replay::WHOLE_TABLE;
-use crate::segments::{Content, Segment};
-use crate::source_file::{ContentHash, SourceKind, SourceName, registered};
-use crate::store::{Settings, Shared};
+use crate::segments::Segment;
+use crate::store::Shared;
 use crate::tables::TableState;
+pub(crate) use source::Ahead;
+use source::{Begun, Source, SourceWriter, advance};
 
 /// How often open segments are looked at.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -55,11 +57,15 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::Cancellatio
     let mut turns = 0u32;
     loop {
         let now = shared.now();
-        let closing = {
+        let (closing, growing) = {
             let mut segments = shared.segments.lock();
             segments.close_due(now, false);
-            segments.closing.clone()
+            (segments.closing.clone(), segments.growing())
         };
+        for (segment, frames) in growing {
+            let shared = Arc::clone(&shared);
+            tokio::task::spawn_blocking(move || advance(&shared, &segment, frames));
+        }
         started.retain(|id| closing.iter().any(|segment| segment.header.id == *id));
         for segment in closing {
             if started.contains(&segment.header.id) {
@@ -127,11 +133,11 @@ async fn seal_until_done(
 
 /// Seals a segment that is closed and has nothing under way. Blocks.
 pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), OperatorError> {
-    let _one_at_a_time = segment.sealing.lock();
+    let mut ahead = segment.sealing.lock();
     if segment.sealed.is_cancelled() {
         return Ok(());
     }
-    let source = store_rows(shared, segment)?;
+    let source = store_rows(shared, segment, &mut ahead)?;
     register(shared, &segment.header, &source)?;
     mark_sealed(shared, segment)?;
     prune(shared);
@@ -155,43 +161,63 @@ pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), O
 type Piece = Vec<(u64, RowsEntry)>;
 
 /// Steps 1 and 2, in one pass over the rows: a segment may be larger than what is to be held in memory.
-fn store_rows(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<Source, OperatorError> {
+fn store_rows(shared: &Arc<Shared>, segment: &Arc<Segment>, ahead: &mut Ahead) -> Result<Source, OperatorError> {
     let header = &segment.header;
-    let Content { positions, applied, .. } = segment.content();
     let database = shared.catalog.get(&header.dbms)?;
-    let mut source = SourceWriter::begin(&shared.settings(), header)?;
-    let apply = |entries: &Piece| -> Result<(), OperatorError> {
-        if !applied {
-            segment.refuse(apply_entries(shared, &database, header, entries)?);
-        }
-        Ok(())
-    };
-    let read = if applied || segment.size().1 < BESIDE_BYTES {
-        shared.journal.each_rows_of(header.id, &positions, |entries| {
-            apply(&entries)?;
-            source.add_entries(&entries, &segment.refused())
-        })
+    let applied = segment.is_applied();
+    if !applied {
+        ahead.discard();
+    }
+    let mut begun = ahead.take(&shared.settings(), header)?;
+    let positions = segment.positions(begun.frames..usize::MAX);
+    let finished = if applied {
+        begun.go_on(shared, segment, &positions)
     } else {
-        store_beside(shared, segment, &positions, apply, &mut source)
+        apply_and_write(shared, segment, &database, &positions, &mut begun)
     };
-    let finished = read.and_then(|lost| {
-        if lost > 0 {
-            let reason = format!("{lost} frames cannot be read back from the journal");
+    let finished = finished.and_then(|()| {
+        if begun.lost > 0 {
+            let reason = format!("{} frames cannot be read back from the journal", begun.lost);
             shared.stats.error(false, shared.now(), &header.dbms, &header.table, 3, &reason);
         }
         segment.set_applied();
-        if !positions.is_empty() {
+        if begun.frames > 0 {
             database.dbms().sync()?;
         }
         Ok(())
     });
     match finished {
-        Ok(()) => source.finish(header),
+        Ok(()) => begun.source.finish(header),
         Err(error) => {
-            source.discard();
+            begun.source.discard();
             Err(error)
         }
     }
+}
+
+/// The same for rows that are to be applied first.
+fn apply_and_write(
+    shared: &Arc<Shared>,
+    segment: &Segment,
+    database: &Arc<Database>,
+    positions: &[Position],
+    begun: &mut Begun,
+) -> Result<(), OperatorError> {
+    let header = &segment.header;
+    let apply = |entries: &Piece| -> Result<(), OperatorError> {
+        segment.refuse(apply_entries(shared, database, header, entries)?);
+        Ok(())
+    };
+    begun.lost += if segment.size().1 < BESIDE_BYTES {
+        shared.journal.each_rows_of(header.id, positions, |entries| {
+            apply(&entries)?;
+            begun.source.add_entries(&entries, &segment.refused())
+        })?
+    } else {
+        store_beside(shared, segment, positions, apply, &mut begun.source)?
+    };
+    begun.frames += positions.len();
+    Ok(())
 }
 
 /// Reads the journal and writes the source file beside applying the rows, which takes longest. Pieces keep their order, and one
@@ -347,83 +373,6 @@ fn convert_entry(
         }
     }
     ConvertedEntry { rows, values: converted.values, bad }
-}
-
-/// A source file that was made.
-#[derive(Debug)]
-pub(crate) struct Source {
-    hash: String,
-    rows: u64,
-}
-
-/// A source file in the making.
-struct SourceWriter {
-    hash: ContentHash,
-    file: Option<ArchiveFile>,
-    rows: u64,
-    lines: Vec<u8>,
-}
-
-impl SourceWriter {
-    fn begin(settings: &Settings, header: &SegmentHeader) -> Result<Self, OperatorError> {
-        let file = if settings.archive {
-            let directory = archive::day_directory(&settings.archive_dir, header.opened);
-            Some(ArchiveFile::begin(&directory, &header.id.to_string(), settings.compress)?)
-        } else {
-            None
-        };
-        Ok(Self { hash: ContentHash::new(&header.dbms, &header.table), file, rows: 0, lines: Vec::new() })
-    }
-
-    /// Adds the rows that were not refused.
-    fn add_entries(&mut self, entries: &Piece, refused: &BTreeSet<u64>) -> Result<(), OperatorError> {
-        for (_, entry) in entries {
-            let kept = entry.rows.iter().zip(entry.first_ordinal..).filter(|(_, ordinal)| !refused.contains(ordinal));
-            self.add(kept.map(|(row, _)| row.as_str()))?;
-        }
-        Ok(())
-    }
-
-    fn add<'r>(&mut self, rows: impl Iterator<Item = &'r str>) -> Result<(), OperatorError> {
-        self.lines.clear();
-        for row in rows {
-            self.lines.extend_from_slice(row.as_bytes());
-            self.lines.push(b'\n');
-            self.rows += 1;
-        }
-        self.hash.update(&self.lines);
-        self.file.as_mut().map_or(Ok(()), |file| file.write(&self.lines))
-    }
-
-    /// A segment without rows makes no file.
-    fn finish(mut self, header: &SegmentHeader) -> Result<Source, OperatorError> {
-        if self.rows == 0 {
-            self.discard();
-            return Ok(Source { hash: format!("void:{}", header.id), rows: 0 });
-        }
-        let identity = header.file_id.map_or_else(|| header.id.to_string(), |id| id.to_string());
-        let hash = self.hash.of_stream(&header.member, &identity);
-        if let Some(file) = self.file.take() {
-            let name = SourceName {
-                dbms: header.dbms.clone(),
-                table: header.table.clone(),
-                source: header.source.clone(),
-                hash: hash.clone(),
-                instructions: header.instructions.clone(),
-                registration: header.file_id.map(|id| registered(&header.member, id, header.opened)),
-                kind: SourceKind::Json,
-                compressed: false,
-            };
-            file.finish(&name.plain())?;
-        }
-        Ok(Source { hash, rows: self.rows })
-    }
-
-    fn discard(self) {
-        if let Some(file) = self.file {
-            file.discard();
-        }
-    }
 }
 
 /// Step 3.

@@ -11,7 +11,11 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::Position;
 use crate::journal::record::SegmentHeader;
 use crate::journal::recovery::RecoveredSegment;
+use crate::seal::Ahead;
 use crate::thresholds::{LARGEST_SEGMENT, LEAST_INTERVAL, Threshold};
+
+/// Bytes of settled rows that are worth writing into a source file while the segment is open.
+const AHEAD_BYTES: u64 = 1 << 20;
 
 /// What the rows of a segment have in common: database, table, source, mapping.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,8 +33,9 @@ pub(crate) struct Segment {
     pub(crate) threshold: Threshold,
     state: Mutex<State>,
     quiet: Notify,
-    /// Held while the segment is sealed: an operator that is ended and started again must not seal it twice at one time.
-    pub(crate) sealing: Mutex<()>,
+    /// The beginning of its source file. Held while it is written, and while the segment is sealed: an operator that is ended and
+    /// started again must not seal it twice at one time.
+    pub(crate) sealing: Mutex<Ahead>,
     /// Cancelled when the segment is sealed.
     pub(crate) sealed: CancellationToken,
 }
@@ -42,16 +47,36 @@ struct State {
     bytes: u64,
     positions: Vec<Position>,
     refused: BTreeSet<u64>,
+    /// Runs of rows that were written, and those of them that are settled.
+    runs: u64,
+    settled_runs: u64,
+    /// How much there was at an earlier look.
+    seen: Option<Seen>,
+    /// Bytes that the source file was last told to hold.
+    written_bytes: u64,
     in_flight: usize,
-    /// Every row so far is settled in its target.
+    /// Batches of acknowledged rows that are in memory and not settled yet.
+    kept: usize,
+    /// Every row so far is settled in its target, or will be when nothing is in flight and nothing kept. Once it is not so, the seal
+    /// stores what the applied marks do not cover, and no more rows are kept.
     applied: bool,
+    /// A batch was not stored, so no later one must be: the marks would pass over its rows.
+    left: bool,
 }
 
-/// What sealing needs to know of a segment.
-#[derive(Debug, Clone)]
-pub(crate) struct Content {
-    pub(crate) positions: Vec<Position>,
-    pub(crate) applied: bool,
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    frames: usize,
+    runs: u64,
+    bytes: u64,
+}
+
+impl State {
+    fn settle(&mut self, refused: impl IntoIterator<Item = u64>, settled: bool) {
+        self.settled_runs += 1;
+        self.refused.extend(refused);
+        self.applied &= settled;
+    }
 }
 
 impl Segment {
@@ -59,7 +84,7 @@ impl Segment {
         Arc::new(Self {
             header: Arc::new(header),
             threshold,
-            state: Mutex::new(State { applied: threshold.immediate, ..State::default() }),
+            state: Mutex::new(State { applied: true, ..State::default() }),
             quiet: Notify::new(),
             sealing: Mutex::default(),
             sealed: CancellationToken::new(),
@@ -107,14 +132,23 @@ impl Segment {
         }
         state.rows += rows;
         state.bytes += bytes;
+        state.runs += 1;
+    }
+
+    /// The frame is not in the journal.
+    pub(crate) fn lost(&self) {
+        self.arrive(|_| {});
     }
 
     /// The frame needs nothing more of this segment. `settled` is false when its rows may not be in the database.
     pub(crate) fn landed(&self, refused: impl IntoIterator<Item = u64>, settled: bool) {
+        self.arrive(|state| state.settle(refused, settled));
+    }
+
+    fn arrive(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         state.in_flight -= 1;
-        state.refused.extend(refused);
-        state.applied &= settled || !self.threshold.immediate;
+        change(&mut state);
         if state.in_flight == 0 {
             self.quiet.notify_waiters();
         }
@@ -122,11 +156,53 @@ impl Segment {
 
     /// Returns when no frame of the segment is under way.
     pub(crate) async fn quiet(&self) {
+        self.until(|state| state.in_flight == 0).await;
+    }
+
+    /// Whether rows may be kept in memory behind their acknowledgement; `room` says whether there is place for them. Asked for all
+    /// rows of the segment in the order of their ordinals: behind rows that are not kept none are.
+    pub(crate) fn keeps(&self, room: bool) -> bool {
+        let mut state = self.state.lock();
+        state.applied &= room;
+        state.applied
+    }
+
+    /// The frame needs nothing more of this segment, save that its rows are kept.
+    pub(crate) fn kept(&self) {
+        self.arrive(|state| state.kept += 1);
+    }
+
+    /// A batch that was kept is settled, or, when `settled` is false, may not be in the database.
+    pub(crate) fn let_go(&self, refused: impl IntoIterator<Item = u64>, settled: bool) {
+        let mut state = self.state.lock();
+        state.kept -= 1;
+        state.settle(refused, settled);
+        if state.kept == 0 {
+            self.quiet.notify_waiters();
+        }
+    }
+
+    /// Returns when nothing of the segment is kept.
+    pub(crate) async fn settled(&self) {
+        self.until(|state| state.kept == 0).await;
+    }
+
+    /// A batch was not stored.
+    pub(crate) fn leave(&self) {
+        self.state.lock().left = true;
+    }
+
+    /// Whether a batch was not stored.
+    pub(crate) fn is_left(&self) -> bool {
+        self.state.lock().left
+    }
+
+    async fn until(&self, reached: impl Fn(&State) -> bool) {
         loop {
             let notified = self.quiet.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            if self.state.lock().in_flight == 0 {
+            if reached(&self.state.lock()) {
                 return;
             }
             notified.await;
@@ -146,9 +222,36 @@ impl Segment {
         self.state.lock().refused.clone()
     }
 
-    pub(crate) fn content(&self) -> Content {
+    /// Whether every row is settled in its target, when nothing is in flight and nothing kept.
+    pub(crate) fn is_applied(&self) -> bool {
+        self.state.lock().applied
+    }
+
+    /// Where its frames lie, by their numbers in the segment.
+    pub(crate) fn positions(&self, frames: std::ops::Range<usize>) -> Vec<Position> {
         let state = self.state.lock();
-        Content { positions: state.positions.clone(), applied: state.applied }
+        let all = &state.positions;
+        all[frames.start.min(all.len())..frames.end.min(all.len())].to_vec()
+    }
+
+    /// How many frames have settled rows, when they are so much more than at the last call that they are worth writing.
+    pub(crate) fn settled_frames(&self) -> Option<usize> {
+        let mut state = self.state.lock();
+        if !state.applied || state.bytes < state.written_bytes + AHEAD_BYTES {
+            return None;
+        }
+        // Rows are settled in the order in which they were written, so those that were seen a while ago need no book of each frame.
+        // The last frame may have further rows on their way here.
+        let now = Seen { frames: state.positions.len().saturating_sub(1), runs: state.runs, bytes: state.bytes };
+        let seen = *state.seen.get_or_insert(now);
+        if state.settled_runs < seen.runs {
+            return None;
+        }
+        state.seen = Some(now);
+        (seen.bytes >= state.written_bytes + AHEAD_BYTES).then(|| {
+            state.written_bytes = seen.bytes;
+            seen.frames
+        })
     }
 
     /// Rows and bytes so far.
@@ -200,6 +303,12 @@ impl Segments {
         // Only recent seals matter.
         self.last_seal.retain(|_, last| now.duration_since(*last).unsigned_abs() < LEAST_INTERVAL);
         due.len()
+    }
+
+    /// Open segments whose source files are worth going on with, and up to which frame.
+    pub(crate) fn growing(&self) -> Vec<(Arc<Segment>, usize)> {
+        let growing = |segment: &Arc<Segment>| Some((Arc::clone(segment), segment.settled_frames()?));
+        self.open.values().filter_map(growing).collect()
     }
 
     /// Forgets a sealed segment.
@@ -254,10 +363,9 @@ mod tests {
     #[test]
     fn a_failed_row_of_an_immediate_segment_is_applied_at_the_seal() {
         let segment = segment(Threshold { immediate: true, ..Threshold::default() });
-        assert!(segment.content().applied);
+        assert!(segment.is_applied());
         segment.departs();
         segment.landed([3], false);
-        let content = segment.content();
-        assert!(!content.applied && segment.refused().contains(&3));
+        assert!(!segment.is_applied() && segment.refused().contains(&3));
     }
 }

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::OperatorError;
-use crate::apply::{Applier, Batch};
+use crate::apply::{Applier, Batch, KEPT_LIMIT, Kept, Refusal};
 use crate::deliveries::Deliveries;
 use crate::disk::Disk;
 use crate::fit::{Fitted, Run};
@@ -83,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) recovered: Mutex<HashMap<String, Vec<(RecoveredSegment, bool)>>>,
     appliers: Mutex<HashMap<String, Arc<Applier>>>,
     pub(crate) memory: Arc<Semaphore>,
+    kept: Kept,
     order: Order,
     disk: Arc<dyn Disk>,
     /// When the disk was looked at last, and whether it was nearly full.
@@ -126,6 +127,7 @@ impl Shared {
             recovered: Mutex::default(),
             appliers: Mutex::default(),
             memory: Arc::new(Semaphore::new(MEMORY_LIMIT)),
+            kept: Kept::default(),
             order: Order::default(),
             disk,
             looked: Mutex::new(None),
@@ -160,6 +162,13 @@ impl Shared {
         Ok(applier)
     }
 
+    /// Makes a database, or all, store the rows that are kept in memory behind their acknowledgement.
+    pub(crate) fn urge(&self, dbms: Option<&str>) {
+        let appliers = self.appliers.lock();
+        let asked = appliers.iter().filter(|(name, _)| dbms.is_none_or(|dbms| dbms == name.as_str()));
+        asked.for_each(|(_, applier)| applier.urge());
+    }
+
     /// Ends the threads. What is in the journal and not applied is applied by the next start.
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
@@ -177,10 +186,11 @@ impl Shared {
         let current = || {
             let mut segments = self.segments.lock();
             let open = segments.open.get(key).cloned()?;
-            if open.threshold.immediate == threshold.immediate {
+            if open.threshold.immediate == threshold.immediate && !open.is_left() {
                 return Some(open);
             }
-            // A segment is immediate as a whole or not at all: marks count its rows in order.
+            // A segment is immediate as a whole or not at all: marks count its rows in order. For the same reason no rows follow
+            // those that could not be stored.
             segments.close(key, &open, self.now());
             self.due.notify_one();
             None
@@ -273,6 +283,7 @@ impl Shared {
         let (waiting, most) = self.quarantine.waiting();
         let mut queues = vec![
             QueueUse::bytes("rows on their way", memory as u64, MEMORY_LIMIT as u64),
+            QueueUse::bytes("buffered rows in memory", self.kept.used(), KEPT_LIMIT as u64),
             QueueUse::bytes("journal", self.journal.bytes(), JOURNAL_LIMIT),
             QueueUse::bytes("quarantine", self.quarantine.bytes(), self.quarantine.limit()),
             QueueUse::bytes("records for the quarantine", waiting, most),
@@ -379,6 +390,8 @@ struct Travelling {
     rows: u64,
     bytes: u64,
     apply: Option<(Arc<Applier>, Batch)>,
+    /// Memory of rows that are applied behind their acknowledgement.
+    room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// The rows of a message, ready to be sent, and those that do not fit.
@@ -512,12 +525,9 @@ impl Store {
             let mut targets = Vec::with_capacity(parts.len());
             for part in &parts {
                 let segment = self.shared.open_segment(&part.key).await?;
-                let applier = match segment.threshold.immediate {
-                    true => Some(self.shared.applier(&part.key.dbms)?),
-                    false => None,
-                };
-                targets.push((segment, applier));
+                targets.push((segment, self.shared.applier(&part.key.dbms)?));
             }
+            let room = self.room(&parts, &targets).await;
             let segments = self.shared.segments.lock();
             let open = |part: &Part, segment: &Arc<Segment>| {
                 segments.open.get(&part.key).is_some_and(|open| Arc::ptr_eq(open, segment))
@@ -527,6 +537,8 @@ impl Store {
             }
             let mut travelling = Vec::new();
             for (part, (segment, applier)) in std::mem::take(&mut parts).into_iter().zip(targets) {
+                let immediate = segment.threshold.immediate;
+                let applied = immediate || segment.keeps(room.is_some());
                 let zone = zone_name(&part.fitted.table.zone);
                 for run in part.fitted.runs {
                     let place = Place { partition: run.partition.as_deref(), zone: &zone, received };
@@ -536,10 +548,13 @@ impl Store {
                     entries.rows(&segment.header, place, first, &texts);
                     let bytes = texts.iter().map(|text| text.len() as u64 + 1).sum();
                     segment.departs();
-                    let apply = applier.clone().map(|applier| {
-                        (applier, batch(&part.fitted.table, &segment, run, first, received, Arc::clone(&origin)))
+                    let room = room.clone().filter(|_| !immediate);
+                    let apply = applied.then(|| {
+                        let batch = batch(&part.fitted.table, &segment, run, first, received, Arc::clone(&origin));
+                        (Arc::clone(&applier), batch)
                     });
-                    travelling.push(Travelling { part: part.index, segment: Arc::clone(&segment), rows, bytes, apply });
+                    let segment = Arc::clone(&segment);
+                    travelling.push(Travelling { part: part.index, segment, rows, bytes, apply, room });
                 }
             }
             entries.delivered(&deliveries);
@@ -557,6 +572,20 @@ impl Store {
                 .submit(entries, Box::new(move |result| arrived(&shared, travelling, result, &completion)));
             return Ok(receiver);
         }
+    }
+
+    /// Memory for the rows of a message that go to buffered segments and may be kept there; none when there is no such row, or no
+    /// memory.
+    async fn room(
+        &self,
+        parts: &[Part],
+        targets: &[(Arc<Segment>, Arc<Applier>)],
+    ) -> Option<Arc<OwnedSemaphorePermit>> {
+        let buffered = parts.iter().zip(targets).filter(|(_, (segment, _))| !segment.threshold.immediate);
+        let keeping = buffered.filter(|(_, (segment, _))| segment.keeps(true)).map(|(part, _)| part);
+        let rows = keeping.flat_map(|part| &part.fitted.runs).flat_map(|run| &run.rows);
+        let bytes = rows.map(|row| row.text.len() + ROW_BYTES).sum();
+        if bytes == 0 { None } else { self.shared.kept.room(bytes, || self.shared.urge(None)).await }
     }
 
     /// The receipt of a message of which no row goes into the journal; that it came does, when it may come again.
@@ -626,7 +655,7 @@ fn arrived(
     let written = match result {
         Ok(written) => written,
         Err(error) => {
-            travelling.iter().for_each(|run| run.segment.landed([], true));
+            travelling.iter().for_each(|run| run.segment.lost());
             *completion.error.lock() = Some(error.into());
             return completion.finish(travelling.len());
         }
@@ -643,10 +672,22 @@ fn arrived(
             continue;
         };
         batch.sequence = written.sequence;
+        let segment = Arc::clone(&run.segment);
+        if let Some(room) = run.room {
+            segment.kept();
+            completion.finish(1);
+            let bytes = batch.rows.len() * ROW_BYTES + usize::try_from(run.bytes).unwrap_or(0);
+            let settled = move |result: Result<Vec<Refusal>, DbmsError>| {
+                let refused = result.as_deref().unwrap_or_default().iter().map(|refusal| refusal.ordinal);
+                run.segment.let_go(refused, result.is_ok());
+                drop(room);
+            };
+            applier.keep(batch, bytes, segment, Box::new(settled));
+            continue;
+        }
         let completion = Arc::clone(completion);
-        applier.submit(
-            batch,
-            Box::new(move |result| {
+        let settled =
+            move |result: Result<Vec<Refusal>, DbmsError>| {
                 match result {
                     Ok(refused) => {
                         run.segment.landed(refused.iter().map(|refusal| refusal.ordinal), true);
@@ -661,8 +702,8 @@ fn arrived(
                     }
                 }
                 completion.finish(1);
-            }),
-        );
+            };
+        applier.submit(batch, segment, Box::new(settled));
     }
 }
 

@@ -53,6 +53,8 @@ const KIND_RELEASED: u8 = 5;
 const KIND_FORGOTTEN: u8 = 6;
 const KIND_LEFT: u8 = 7;
 const KIND_CAME: u8 = 8;
+/// Texts of a rows entry before its rows: dbms, table, source, instructions, member, zone, partition.
+const ROWS_TEXTS: usize = 7;
 
 /// What all rows of a segment share. A segment is the run of rows of one key between two thresholds: one source file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,6 +291,22 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 
 /// Reads the frame at the beginning of `bytes`; also returns how many bytes it takes.
 pub fn read_frame(bytes: &[u8]) -> Result<(Frame, usize), FrameError> {
+    let body = body_of(bytes)?;
+    let frame = read_body(body).ok_or(FrameError::Content)?;
+    Ok((frame, HEADER_BYTES + body.len()))
+}
+
+/// Hands the rows of a segment in the frame at the beginning of `bytes` over, each with its ordinal, without copying them.
+pub(crate) fn each_row<'a>(
+    bytes: &'a [u8],
+    segment: SegmentId,
+    mut row: impl FnMut(u64, &'a str),
+) -> Result<(), FrameError> {
+    rows_in_body(body_of(bytes)?, segment, &mut row).ok_or(FrameError::Content)
+}
+
+/// The body of the frame at the beginning of `bytes`, checked.
+fn body_of(bytes: &[u8]) -> Result<&[u8], FrameError> {
     let header = bytes.get(..HEADER_BYTES);
     if !bytes.starts_with(&MARKER[..bytes.len().min(4)]) {
         return Err(FrameError::Marker);
@@ -303,11 +321,7 @@ pub fn read_frame(bytes: &[u8]) -> Result<(Frame, usize), FrameError> {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&header[4..8]);
     crc.update(body);
-    if crc.finalize() != word(8) {
-        return Err(FrameError::Checksum);
-    }
-    let frame = read_body(body).ok_or(FrameError::Content)?;
-    Ok((frame, HEADER_BYTES + length))
+    if crc.finalize() != word(8) { Err(FrameError::Checksum) } else { Ok(body) }
 }
 
 struct Cursor<'a>(&'a [u8]);
@@ -347,8 +361,12 @@ impl<'a> Cursor<'a> {
     }
 
     fn text(&mut self) -> Option<String> {
+        self.str().map(str::to_owned)
+    }
+
+    fn str(&mut self) -> Option<&'a str> {
         let length = usize::try_from(self.u32()?).ok()?;
-        String::from_utf8(self.take(length)?.to_vec()).ok()
+        std::str::from_utf8(self.take(length)?).ok()
     }
 }
 
@@ -362,17 +380,53 @@ fn read_body(body: &[u8]) -> Option<Frame> {
     while !cursor.0.is_empty() {
         entries.push(match cursor.take(1)?[0] {
             KIND_ROWS => Entry::Rows(read_rows(&mut cursor)?),
-            KIND_SEALED => Entry::Sealed(cursor.segment()?),
-            KIND_DROPPED => Entry::Dropped { dbms: cursor.text()?, table: cursor.text()?, partition: cursor.text()? },
-            KIND_DELIVERED => cursor.packets().map(|(client, ids)| Entry::Delivered(client, ids))?,
-            KIND_RELEASED => cursor.packets().map(|(client, ids)| Entry::Released(client, ids))?,
-            KIND_FORGOTTEN => Entry::Forgotten(Arc::from(cursor.text()?)),
-            KIND_LEFT => Entry::Left(cursor.text()?),
-            KIND_CAME => Entry::Came(cursor.text()?),
-            _ => return None,
+            kind => read_other(kind, &mut cursor)?,
         });
     }
     Some(Frame { sequence, entries })
+}
+
+/// An entry without rows.
+fn read_other(kind: u8, cursor: &mut Cursor<'_>) -> Option<Entry> {
+    Some(match kind {
+        KIND_SEALED => Entry::Sealed(cursor.segment()?),
+        KIND_DROPPED => Entry::Dropped { dbms: cursor.text()?, table: cursor.text()?, partition: cursor.text()? },
+        KIND_DELIVERED => cursor.packets().map(|(client, ids)| Entry::Delivered(client, ids))?,
+        KIND_RELEASED => cursor.packets().map(|(client, ids)| Entry::Released(client, ids))?,
+        KIND_FORGOTTEN => Entry::Forgotten(Arc::from(cursor.text()?)),
+        KIND_LEFT => Entry::Left(cursor.text()?),
+        KIND_CAME => Entry::Came(cursor.text()?),
+        _ => return None,
+    })
+}
+
+fn rows_in_body<'a>(body: &'a [u8], segment: SegmentId, row: &mut impl FnMut(u64, &'a str)) -> Option<()> {
+    let mut cursor = Cursor(body);
+    if cursor.take(1)? != [VERSION] {
+        return None;
+    }
+    cursor.u64()?;
+    while !cursor.0.is_empty() {
+        let kind = cursor.take(1)?[0];
+        if kind != KIND_ROWS {
+            read_other(kind, &mut cursor)?;
+            continue;
+        }
+        let own = cursor.segment()? == segment;
+        // File id, opened, received.
+        cursor.take(24)?;
+        let first = cursor.u64()?;
+        for _ in 0..ROWS_TEXTS {
+            cursor.str()?;
+        }
+        for at in 0..u64::from(cursor.u32()?) {
+            let text = cursor.str()?;
+            if own {
+                row(first.checked_add(at)?, text);
+            }
+        }
+    }
+    Some(())
 }
 
 fn read_rows(cursor: &mut Cursor<'_>) -> Option<RowsEntry> {
@@ -482,6 +536,24 @@ mod tests {
             prop_assert_eq!(frame, Frame { sequence, entries });
         }
 
+        #[test]
+        fn rows_are_found_without_copies(sequence: u64, entries in proptest::collection::vec(entry(), 1..4), which: prop::sample::Index) {
+            let bytes = encode(sequence, &entries);
+            let id = match which.get(&entries) {
+                Entry::Rows(rows) => rows.segment.id,
+                _ => SegmentId(0),
+            };
+            let own = entries.iter().filter_map(|entry| match entry {
+                Entry::Rows(rows) if rows.segment.id == id => Some(rows),
+                _ => None,
+            });
+            let expected: Vec<(u64, &str)> =
+                own.flat_map(|rows| (rows.first_ordinal..).zip(rows.rows.iter().map(String::as_str))).collect();
+            let mut found = Vec::new();
+            each_row(&bytes, id, |ordinal, text| found.push((ordinal, text))).unwrap();
+            prop_assert_eq!(found, expected);
+        }
+
         // R8: any flipped byte is seen.
         #[test]
         fn a_flipped_byte_is_seen(entries in proptest::collection::vec(entry(), 1..3), at: prop::sample::Index, flip in 1u8..) {
@@ -497,6 +569,7 @@ mod tests {
             bytes.splice(0..0, MARKER);
             drop(read_frame(&bytes));
             drop(read_body(&bytes));
+            let _ = rows_in_body(&bytes, SegmentId(1), &mut |_, _| {});
         }
 
         #[test]

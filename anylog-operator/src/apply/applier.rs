@@ -1,0 +1,220 @@
+//! The applying thread of a database, and what waits for it.
+//!
+//! Rows of an immediate segment are waited for, so they are stored at once. Those of a buffered segment are acknowledged when they
+//! are in the journal; they stay in memory, as values, until enough of them came together to be worth a transaction, or until
+//! their segment is sealed. So under load both kinds of segments are stored while they fill, and nothing is parsed twice. How
+//! much may stay is bounded by [`Kept`]; a segment whose rows found no room is stored from the journal when it is sealed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anylog_dbms::DbmsError;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Batch, Refusal, gone};
+use crate::segments::Segment;
+use crate::store::Shared;
+
+/// Rows that one transaction takes at most, save that a larger batch is stored whole.
+const TRANSACTION_ROWS: usize = 50_000;
+/// Bytes of rows that nobody waits for at which they are stored.
+const COMPANY_BYTES: usize = 2 << 20;
+/// Bytes that rows of buffered segments may take in memory behind their acknowledgement.
+pub(crate) const KEPT_LIMIT: usize = 8 << 20;
+/// How long a sender waits for a database that falls behind, before rows are left to the seal.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// What is called when a batch is settled.
+pub(crate) type Settled = Box<dyn FnOnce(Result<Vec<Refusal>, DbmsError>) + Send>;
+
+/// A batch on its way.
+struct Work {
+    batch: Batch,
+    /// What it takes in memory, when nobody waits for it.
+    bytes: usize,
+    segment: Arc<Segment>,
+    settled: Settled,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Somebody waits for these.
+    awaited: VecDeque<Work>,
+    /// Nobody waits for these.
+    kept: VecDeque<Work>,
+    kept_bytes: usize,
+    /// All that is kept now is to be stored.
+    urged: bool,
+    /// Whose turn it is when both are to be stored.
+    kept_next: bool,
+    closed: bool,
+}
+
+impl Queue {
+    /// What is to be stored next, and whether it is waited for.
+    fn next(&mut self) -> Option<(Vec<Work>, bool)> {
+        let due = !self.kept.is_empty() && (self.urged || self.kept_bytes >= COMPANY_BYTES) && !self.closed;
+        let from_kept = due && (self.kept_next || self.awaited.is_empty());
+        self.kept_next = !from_kept;
+        let taken = take(if from_kept { &mut self.kept } else { &mut self.awaited });
+        if from_kept {
+            self.kept_bytes = self.kept_bytes.saturating_sub(taken.iter().map(|work| work.bytes).sum::<usize>());
+            self.urged &= !self.kept.is_empty();
+        }
+        (!taken.is_empty()).then_some((taken, !from_kept))
+    }
+}
+
+fn take(works: &mut VecDeque<Work>) -> Vec<Work> {
+    let (mut rows, mut taken) = (0, Vec::new());
+    while let Some(work) = works.front() {
+        rows += work.batch.rows.len();
+        if !taken.is_empty() && rows > TRANSACTION_ROWS {
+            break;
+        }
+        taken.extend(works.pop_front());
+    }
+    taken
+}
+
+/// The applying thread of one logical database.
+pub(crate) struct Applier {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
+
+impl Applier {
+    pub(crate) fn start(dbms: &str, shared: Arc<Shared>) -> std::io::Result<Arc<Self>> {
+        let applier = Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new() });
+        let own = Arc::clone(&applier);
+        std::thread::Builder::new().name(format!("apply {dbms}")).spawn(move || {
+            while let Some((works, awaited)) = own.take() {
+                store(&shared, works, awaited);
+            }
+            // They are in the journal; the next start stores them.
+            let left = std::mem::take(&mut own.queue.lock().kept);
+            left.into_iter().for_each(|work| (work.settled)(Err(closed())));
+        })?;
+        Ok(applier)
+    }
+
+    /// Hands over a batch that is to be stored at once.
+    pub(crate) fn submit(&self, batch: Batch, segment: Arc<Segment>, settled: Settled) {
+        self.put(Work { batch, bytes: 0, segment, settled }, |queue, work| queue.awaited.push_back(work));
+    }
+
+    /// Hands over a batch that takes so many bytes and may wait for company.
+    pub(crate) fn keep(&self, batch: Batch, bytes: usize, segment: Arc<Segment>, settled: Settled) {
+        self.put(Work { batch, bytes, segment, settled }, |queue, work| {
+            queue.kept_bytes += bytes;
+            queue.kept.push_back(work);
+        });
+    }
+
+    fn put(&self, work: Work, push: impl FnOnce(&mut Queue, Work)) {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            drop(queue);
+            return (work.settled)(Err(closed()));
+        }
+        push(&mut queue, work);
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    /// Stores all that is kept now.
+    pub(crate) fn urge(&self) {
+        let mut queue = self.queue.lock();
+        queue.urged = !queue.kept.is_empty();
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    /// Rows that are waited for.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.queue.lock().awaited.iter().map(|work| work.batch.rows.len() as u64).sum()
+    }
+
+    pub(crate) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.arrived.notify_one();
+    }
+
+    fn take(&self) -> Option<(Vec<Work>, bool)> {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(works) = queue.next() {
+                return Some(works);
+            }
+            if queue.closed {
+                return None;
+            }
+            self.arrived.wait(&mut queue);
+        }
+    }
+}
+
+fn closed() -> DbmsError {
+    DbmsError::Statement { engine: "operator".into(), reason: "the node is ending".into() }
+}
+
+/// Stores batches, save those of segments that lost an earlier one: a mark must not pass over rows that are not stored. A database
+/// that fails is waited for only with rows that are waited for: the others are in the journal, and need not take memory meanwhile.
+fn store(shared: &Shared, works: Vec<Work>, awaited: bool) {
+    let (mut batches, mut rest) = (Vec::with_capacity(works.len()), Vec::with_capacity(works.len()));
+    for Work { batch, segment, settled, .. } in works {
+        let behind = segment.is_left().then(|| DbmsError::Statement {
+            engine: "operator".into(),
+            reason: "earlier rows could not be stored; these follow them when their segment is sealed".into(),
+        });
+        // Rows that are waited for may finish with a database that was disconnected meanwhile; those that were kept for a while may not.
+        let lost = behind.or_else(|| if awaited { None } else { gone(shared, &batch.table) });
+        match lost {
+            Some(error) => {
+                segment.leave();
+                settled(Err(error));
+            }
+            None => {
+                batches.push(batch);
+                rest.push((segment, settled));
+            }
+        }
+    }
+    for (result, (segment, settled)) in super::store(shared, batches, awaited).into_iter().zip(rest) {
+        if result.is_err() {
+            segment.leave();
+        }
+        settled(result);
+    }
+}
+
+/// The memory of rows that are kept behind their acknowledgement.
+#[derive(Debug)]
+pub(crate) struct Kept(Arc<Semaphore>);
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(KEPT_LIMIT)))
+    }
+}
+
+impl Kept {
+    /// Room for rows, given back when the last clone is dropped; none when the databases fall so far behind that the journal must
+    /// keep the rows alone. `urge` makes them store what they keep.
+    pub(crate) async fn room(&self, bytes: usize, urge: impl FnOnce()) -> Option<Arc<OwnedSemaphorePermit>> {
+        let wanted = u32::try_from(bytes.min(KEPT_LIMIT)).unwrap_or(u32::MAX);
+        if let Ok(room) = Arc::clone(&self.0).try_acquire_many_owned(wanted) {
+            return Some(Arc::new(room));
+        }
+        urge();
+        let room = tokio::time::timeout(PATIENCE, Arc::clone(&self.0).acquire_many_owned(wanted)).await;
+        room.ok()?.ok().map(Arc::new)
+    }
+
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> u64 {
+        KEPT_LIMIT.saturating_sub(self.0.available_permits()) as u64
+    }
+}
