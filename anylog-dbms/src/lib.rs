@@ -86,9 +86,9 @@ pub mod tsd;
 pub mod value;
 
 pub use catalog::{Catalog, ConnectHook, ConnectRequest, Database, DropHook, TableSource};
-pub use dbms::{Checked, Dbms, DbmsInfo, Engine, RowRef, SegmentId, Target, Visit};
+pub use dbms::{Checked, Dbms, DbmsInfo, Engine, RowRef, Scan, SegmentId, Target, Visit};
 pub use error::DbmsError;
 pub use partition::{PartitionUnit, Partitioning};
 pub use schema::{Column, ColumnType, TableSchema};
 pub use tsd::{NewFile, TsdError, TsdFile, TsdFilter, TsdStore, TsdSummary, TsdUpdate};
-pub use value::SqlValue;
+pub use value::{SqlRef, SqlValue};

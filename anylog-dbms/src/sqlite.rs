@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::dbms::Visit;
+use crate::dbms::{Scan, Visit};
 use crate::partition::{partitions_of, without_partitions};
 use crate::schema::ddl::check_name;
 use crate::{
@@ -143,7 +143,7 @@ impl Dbms for SqliteDbms {
     }
 
     fn schema(&self, table: &str) -> Result<Option<TableSchema>, DbmsError> {
-        self.describe(&self.layout.main(), table)
+        self.describe(&self.layout.place(&Target::table(table)), table)
     }
 
     fn create_table(&self, schema: &TableSchema) -> Result<(), DbmsError> {
@@ -277,20 +277,21 @@ impl Dbms for SqliteDbms {
     }
 
     fn query(&self, target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
-        let place = self.place(target)?;
-        if !place.exists() {
-            return Err(self.no_table(target.map_or("", Target::physical)));
-        }
         let mut handed_on = false;
-        let result = self.select(&place, sql, &mut |names, row| {
+        let result = self.select(&self.readable(target)?, sql, &mut |names, row| {
             handed_on = true;
             visit(names, row)
         });
-        match result {
-            // It was dropped before its first row.
-            Err(_) if !handed_on && !place.exists() => Err(self.no_table(target.map_or("", Target::physical))),
-            result => result,
-        }
+        self.unless_dropped(target, handed_on, result)
+    }
+
+    fn scan(&self, target: Option<&Target>, sql: &str, visit: Scan<'_>) -> Result<(), DbmsError> {
+        let mut handed_on = false;
+        let result = self.readers.scan(&self.readable(target)?, sql, &mut |row| {
+            handed_on = true;
+            visit(row)
+        });
+        self.unless_dropped(target, handed_on, result)
     }
 
     fn execute(&self, sql: &str) -> Result<u64, DbmsError> {
@@ -331,6 +332,27 @@ impl SqliteDbms {
         match &self.checkpointer {
             Some(checkpointer) => checkpointer.paused(work),
             None => work(),
+        }
+    }
+
+    /// A place that is there.
+    fn readable(&self, target: Option<&Target>) -> Result<Place, DbmsError> {
+        let place = self.place(target)?;
+        if place.exists() { Ok(place) } else { Err(self.no_table(target.map_or("", Target::physical))) }
+    }
+
+    /// The result of a read, unless its place was dropped before its first row.
+    fn unless_dropped(
+        &self,
+        target: Option<&Target>,
+        handed_on: bool,
+        result: Result<(), DbmsError>,
+    ) -> Result<(), DbmsError> {
+        match result {
+            Err(_) if !handed_on && !self.place(target)?.exists() => {
+                Err(self.no_table(target.map_or("", Target::physical)))
+            }
+            result => result,
         }
     }
 

@@ -1,9 +1,11 @@
-//! Opening connections.
+//! Opening connections: those that write are diesel's, those that read are rusqlite's, which hands values over without copies.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
+use rusqlite::OpenFlags;
 
 use super::failure;
 use crate::DbmsError;
@@ -17,6 +19,9 @@ const LOG_PAGES: u32 = 6_000;
 
 /// Bytes that SQLite takes in this process before it lets go of pages that are not in use, instead of taking more.
 const HEAP_BYTES: u32 = 14 * 1024 * 1024;
+
+/// How long a connection waits for another one's lock.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// Where a database lies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,8 +59,28 @@ pub(super) enum Mode {
     Create,
     /// Reads and writes a file that is there.
     Write,
-    /// Reads a file that is there.
-    Read,
+}
+
+/// Statements that a connection that reads keeps prepared.
+const PREPARED: usize = 8;
+
+/// Opens a connection that reads what is there.
+pub(super) fn open_reader(name: &str, place: &Place) -> Result<rusqlite::Connection, DbmsError> {
+    // One thread at a time uses it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let settings = match place {
+        // In shared memory readers would lock out the writer; they read its newest rows instead.
+        Place::Memory(_) => "PRAGMA read_uncommitted=ON; PRAGMA query_only=ON;",
+        Place::File(_) => "PRAGMA query_only=ON;",
+    };
+    let open = || -> rusqlite::Result<rusqlite::Connection> {
+        let connection = rusqlite::Connection::open_with_flags(place.uri("ro"), flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.execute_batch(settings)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        Ok(connection)
+    };
+    open().map_err(|error| failure::connect(name, error))
 }
 
 /// Opens a connection with the settings of [`super`].
@@ -63,15 +88,11 @@ pub(super) fn open(name: &str, place: &Place, mode: Mode) -> Result<SqliteConnec
     let word = match mode {
         Mode::Create => "rwc",
         Mode::Write => "rw",
-        Mode::Read => "ro",
     };
     let mut connection =
         SqliteConnection::establish(&place.uri(word)).map_err(|error| failure::connect(name, error))?;
     let memory = matches!(place, Place::Memory(_));
     let settings = match mode {
-        // In shared memory readers would lock out the writer; they read its newest rows instead.
-        Mode::Read if memory => "PRAGMA read_uncommitted=ON; PRAGMA query_only=ON;".to_owned(),
-        Mode::Read => "PRAGMA query_only=ON;".to_owned(),
         Mode::Create | Mode::Write if memory => "PRAGMA read_uncommitted=ON;".to_owned(),
         Mode::Create | Mode::Write => format!(
             "PRAGMA synchronous=FULL; PRAGMA journal_mode=WAL; PRAGMA journal_size_limit={}; \
@@ -80,7 +101,7 @@ pub(super) fn open(name: &str, place: &Place, mode: Mode) -> Result<SqliteConnec
         ),
     };
     connection
-        .batch_execute(&format!("PRAGMA busy_timeout=5000; {settings}"))
+        .batch_execute(&format!("PRAGMA busy_timeout={}; {settings}", BUSY.as_millis()))
         .map_err(|error| failure::connect(name, error))?;
     Ok(connection)
 }

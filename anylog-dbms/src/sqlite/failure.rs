@@ -8,15 +8,32 @@ use crate::DbmsError;
 
 /// An error of a statement.
 pub(super) fn statement(name: &str, error: &Error) -> DbmsError {
-    let reason = error.to_string();
+    if matches!(error, Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) {
+        return DbmsError::Unique { reason: error.to_string() };
+    }
+    told(name, error.to_string())
+}
+
+/// An error of a statement that reads.
+pub(super) fn reading(name: &str, error: &rusqlite::Error) -> DbmsError {
+    told(
+        name,
+        match error {
+            // Without the statement: it may be long, and who sent it knows it.
+            rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+            rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+            other => other.to_string(),
+        },
+    )
+}
+
+/// What SQLite said as an error.
+fn told(name: &str, reason: String) -> DbmsError {
     if reason.contains("database or disk is full") {
         return DbmsError::DiskFull { name: name.to_owned() };
     }
     if let Some(table) = reason.split("no such table: ").nth(1) {
         return DbmsError::NoTable { dbms: name.to_owned(), table: table.trim().to_owned() };
-    }
-    if matches!(error, Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) {
-        return DbmsError::Unique { reason };
     }
     DbmsError::Statement { engine: "sqlite".into(), reason }
 }

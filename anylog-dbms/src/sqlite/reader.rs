@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use diesel::SqliteConnection;
 use parking_lot::Mutex;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 
-use super::connection::{Mode, Place, open};
-use super::{failure, rows};
-use crate::dbms::Visit;
-use crate::{DbmsError, SqlValue};
+use super::connection::{Place, open_reader};
+use super::failure;
+use crate::dbms::{Scan, Visit};
+use crate::{DbmsError, SqlRef, SqlValue};
 
 /// Idle connections that are kept, over all files.
 const IDLE: usize = 48;
@@ -52,7 +53,7 @@ impl Drop for Running {
 
 pub(super) struct Readers {
     name: String,
-    idle: Mutex<VecDeque<(Place, SqliteConnection)>>,
+    idle: Mutex<VecDeque<(Place, Connection)>>,
     // How often the readers of a place were ended; absent: never.
     ended: Mutex<HashMap<Place, Arc<AtomicU64>>>,
 }
@@ -66,7 +67,7 @@ impl Readers {
     fn with<T>(
         &self,
         place: &Place,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<T, DbmsError>,
+        work: impl FnOnce(&mut Connection) -> Result<T, DbmsError>,
     ) -> Result<T, DbmsError> {
         let (counter, before) = self.counter(place);
         let mut connection = self.take(place)?;
@@ -80,35 +81,61 @@ impl Readers {
 
     /// Runs a SELECT and hands over its rows.
     pub(super) fn select(&self, place: &Place, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
+        let mut names: Option<Vec<String>> = None;
+        self.read(place, sql, &mut |row| {
+            let names =
+                names.get_or_insert_with(|| row.as_ref().column_names().into_iter().map(str::to_owned).collect());
+            let values = (0..names.len()).map(|at| value(row, at)).collect::<rusqlite::Result<_>>()?;
+            Ok(visit(names, values))
+        })
+    }
+
+    /// The same without copies of the values.
+    pub(super) fn scan(&self, place: &Place, sql: &str, visit: Scan<'_>) -> Result<(), DbmsError> {
+        self.read(place, sql, &mut |row| match row.as_ref().column_count() {
+            0..=4 => borrowed::<4>(row, visit),
+            5..=16 => borrowed::<16>(row, visit),
+            columns => {
+                let values: Vec<SqlRef<'_>> =
+                    (0..columns).map(|at| row.get_ref(at).map(of)).collect::<rusqlite::Result<_>>()?;
+                Ok(visit(&values))
+            }
+        })
+    }
+
+    /// Runs a SELECT until it has no more rows, `each` breaks or the reader is told to end.
+    fn read(&self, place: &Place, sql: &str, each: Each<'_>) -> Result<(), DbmsError> {
         let (counter, before) = self.counter(place);
         let _running = Running::begin(&counter, before);
+        let told = || counter.load(Ordering::Acquire) != before;
         let started = Instant::now();
         loop {
             let mut ended = false;
             let mut visited = false;
             let result = self.with(place, |connection| {
-                let mut checked = |names: &[String], row: Vec<SqlValue>| {
-                    visited = true;
-                    if counter.load(Ordering::Acquire) != before {
-                        ended = true;
-                        return ControlFlow::Break(());
+                let mut run = || -> rusqlite::Result<()> {
+                    let mut statement = connection.prepare_cached(sql)?;
+                    let mut rows = statement.query(())?;
+                    while let Some(row) = rows.next()? {
+                        visited = true;
+                        ended = told();
+                        if ended || each(row)?.is_break() {
+                            // Who waited in there was told as well, and stopped for that reason.
+                            ended |= told();
+                            break;
+                        }
                     }
-                    let flow = visit(names, row);
-                    // Who waited in there was told as well, and stopped for that reason.
-                    ended = flow.is_break() && counter.load(Ordering::Acquire) != before;
-                    flow
+                    Ok(())
                 };
-                let result = rows::select(connection, sql, &mut checked);
-                result.map_err(|error| failure::statement(&self.name, &error))
+                run().map_err(|error| failure::reading(&self.name, &error))
             });
             let locked = matches!(&result, Err(DbmsError::Statement { reason, .. }) if reason.contains("is locked"));
             if locked && !visited && started.elapsed() < PATIENCE {
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             }
-            let told = counter.load(Ordering::Acquire) != before;
             // A file that was dropped and cut to nothing under its reader looks damaged, or empty.
-            if ended || (told && (result.is_err() || (!visited && !place.exists()))) {
+            if ended || (told() && (result.is_err() || (!visited && !place.exists()))) {
                 let reason = "the query was ended: its partition was dropped, or it held up the database for too long";
                 return Err(DbmsError::Statement { engine: "sqlite".into(), reason: reason.into() });
             }
@@ -119,8 +146,17 @@ impl Readers {
     /// Runs a SELECT with parameters and collects its rows.
     pub(super) fn rows(&self, place: &Place, sql: &str, params: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, DbmsError> {
         self.with(place, |connection| {
-            let rows = rows::collect(connection, rows::Statement { sql, params });
-            rows.map_err(|error| failure::statement(&self.name, &error))
+            let run = || -> rusqlite::Result<Vec<Vec<SqlValue>>> {
+                let mut statement = connection.prepare_cached(sql)?;
+                let columns = statement.column_count();
+                let mut rows = statement.query(rusqlite::params_from_iter(params.iter().map(parameter)))?;
+                let mut all = Vec::new();
+                while let Some(row) = rows.next()? {
+                    all.push((0..columns).map(|at| value(row, at)).collect::<rusqlite::Result<_>>()?);
+                }
+                Ok(all)
+            };
+            run().map_err(|error| failure::reading(&self.name, &error))
         })
     }
 
@@ -130,17 +166,17 @@ impl Readers {
         (counter, now)
     }
 
-    fn take(&self, place: &Place) -> Result<SqliteConnection, DbmsError> {
+    fn take(&self, place: &Place) -> Result<Connection, DbmsError> {
         let mut idle = self.idle.lock();
         let found = idle.iter().rposition(|(known, _)| known == place);
         if let Some((_, connection)) = found.and_then(|at| idle.remove(at)) {
             return Ok(connection);
         }
         drop(idle);
-        open(&self.name, place, Mode::Read)
+        open_reader(&self.name, place)
     }
 
-    fn give_back(&self, place: &Place, connection: SqliteConnection) {
+    fn give_back(&self, place: &Place, connection: Connection) {
         let mut idle = self.idle.lock();
         idle.push_back((place.clone(), connection));
         let oldest = if idle.len() > IDLE { idle.pop_front() } else { None };
@@ -165,6 +201,44 @@ impl Readers {
         if place.file().is_some() {
             self.ended.lock().remove(place);
         }
+    }
+}
+
+/// Takes a row of a SELECT.
+type Each<'a> = &'a mut dyn FnMut(&Row<'_>) -> rusqlite::Result<ControlFlow<()>>;
+
+/// Hands over a row of at most `MOST` columns.
+fn borrowed<const MOST: usize>(row: &Row<'_>, visit: Scan<'_>) -> rusqlite::Result<ControlFlow<()>> {
+    let mut values = [SqlRef::Null; MOST];
+    let columns = row.as_ref().column_count().min(MOST);
+    for (at, value) in values[..columns].iter_mut().enumerate() {
+        *value = of(row.get_ref(at)?);
+    }
+    Ok(visit(&values[..columns]))
+}
+
+fn of(value: ValueRef<'_>) -> SqlRef<'_> {
+    match value {
+        ValueRef::Null => SqlRef::Null,
+        ValueRef::Integer(value) => SqlRef::Int(value),
+        ValueRef::Real(value) => SqlRef::Float(value),
+        ValueRef::Text(text) => SqlRef::Text(text),
+        ValueRef::Blob(bytes) => SqlRef::Blob(bytes),
+    }
+}
+
+fn value(row: &Row<'_>, at: usize) -> rusqlite::Result<SqlValue> {
+    Ok(of(row.get_ref(at)?).to_value())
+}
+
+fn parameter(value: &SqlValue) -> rusqlite::types::Value {
+    use rusqlite::types::Value;
+    match value {
+        SqlValue::Null => Value::Null,
+        SqlValue::Bool(value) => Value::Integer(i64::from(*value)),
+        SqlValue::Int(value) => Value::Integer(*value),
+        SqlValue::Float(value) => Value::Real(*value),
+        SqlValue::Text(text) => Value::Text(text.clone()),
     }
 }
 

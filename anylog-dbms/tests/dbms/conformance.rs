@@ -109,7 +109,24 @@ fn values_come_back(dbms: &dyn Dbms) {
         SqlValue::Int(1)
     );
     assert_eq!(dbms.count(&Target::table("every_value")).unwrap(), 3);
+    for sql in [sql, "SELECT big, words FROM every_value ORDER BY row_id", "SELECT * FROM every_value ORDER BY row_id"] {
+        values_are_read_where_they_lie(dbms, sql);
+    }
     dbms.drop_table("every_value").unwrap();
+}
+
+fn values_are_read_where_they_lie(dbms: &dyn Dbms, sql: &str) {
+    let copies = rows(dbms, None, sql);
+    let mut at = 0;
+    dbms.scan(None, sql, &mut |row| {
+        let found: Vec<SqlValue> = row.iter().map(|value| value.to_value()).collect();
+        let copy: Vec<SqlValue> = copies[at].iter().map(|value| value.as_ref().to_value()).collect();
+        assert_eq!(found, copy, "{sql}");
+        at += 1;
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(at, copies.len(), "{sql}");
 }
 
 fn names_may_be_keywords(dbms: &dyn Dbms) {
