@@ -2,7 +2,8 @@
 //!
 //! # Guarantees of a client of another broker
 //!
-//! * **R1, R2** It comes back after every break, by itself, with growing pauses that differ from client to client. On every connection
+//! * **R1, R2** A broker that is down when the client starts is connected to when it is up. The client comes back after every break, by
+//!   itself, with growing pauses that differ from client to client. On every connection
 //!   it subscribes to all its topics, and it reports `Connected` after the broker's answer. A topic that the broker refuses is named,
 //!   and asked for again; the others are served.
 //! * **R3** A message is acknowledged only with a receipt for its rows, or when it lies in the quarantine. Acknowledgements leave in the
@@ -126,10 +127,13 @@ pub enum ConnectionState {
         /// Which, and why.
         reason: String,
     },
-    /// The connection broke; it will be tried again.
+    /// There is no connection; it will be tried again.
     Lost {
         /// Why.
         reason: String,
+        /// Whether somebody has to change something first: the broker refuses the client, or is none. A broker that is down
+        /// or cannot be reached comes back by itself.
+        lasting: bool,
     },
 }
 
@@ -158,8 +162,18 @@ impl MessageClient {
             (BrokerAddress::Rest { agent }, _) => format!("Connected to local REST Server, User-Agent: {agent}"),
             (_, Some(ConnectionState::Connected)) => "Connected".into(),
             (_, Some(ConnectionState::Refused { reason })) => format!("Connected, but {reason}"),
-            (_, Some(ConnectionState::Lost { reason })) => format!("Not connected: {reason}"),
+            (_, Some(ConnectionState::Lost { reason, .. })) => format!("Not connected: {reason}"),
             _ => "Connecting".into(),
+        }
+    }
+
+    /// Why another broker cannot be reached at the moment.
+    #[must_use]
+    pub fn unreached(&self) -> Option<String> {
+        match self.remote.as_ref()?.state() {
+            ConnectionState::Lost { reason, .. } => Some(reason),
+            ConnectionState::Connecting => Some("it has not answered yet".to_owned()),
+            ConnectionState::Connected | ConnectionState::Refused { .. } => None,
         }
     }
 

@@ -53,6 +53,10 @@ pub fn commands(ingest: Arc<Ingest>, listeners: Arc<Listeners>) -> Vec<Arc<dyn C
             Box::pin(get_client(s, session, call))
         }),
         command(get_brokers_declaration(), Arc::clone(&state), |s, _, call| Box::pin(get_brokers(s, call))),
+        command(rules_declaration(), Arc::clone(&state), |_, _, _| {
+            Box::pin(async { Ok(Reply::Text(NO_RULES.into())) })
+        }),
+        command(set_rule_declaration(), Arc::clone(&state), |_, _, _| Box::pin(async { Err(no_rules()) })),
         command(get_local_broker_declaration(), Arc::clone(&state), |s, _, call| Box::pin(get_local_broker(s, call))),
         command(publish_declaration(), state, |s, _, call| Box::pin(publish(s, call))),
     ]
@@ -111,7 +115,7 @@ fn run_client_declaration() -> Declaration {
         .option("blockchain", OptionKind::Text, "accepted for older scripts")
         .repeated("topic", OptionKind::Nested, "a topic and how its messages become rows")
         .is_required()
-        .returns("nothing; the subscriptions are confirmed when the command returns")
+        .returns("nothing: the subscriptions are confirmed; or why the broker is not reached yet: then the client goes on trying")
         .example(
             "run msg client where broker=local and topic=(name=plant/+ and dbms=test and table=rand_data and \
              column.timestamp.timestamp=\"bring [timestamp]\" and column.value=(value=\"bring [value]\" and type=float))",
@@ -133,8 +137,17 @@ async fn run_client(state: &Ingestion, session: &mut Session, call: Invocation) 
     if let Some(keep_alive) = options.duration("keep_alive") {
         spec.keep_alive = keep_alive.max(std::time::Duration::from_secs(1));
     }
-    state.ingest.start_client(spec).await?;
-    Ok(Reply::Empty)
+    let id = state.ingest.start_client(spec).await?;
+    let client = state.ingest.clients().into_iter().find(|client| client.id == id);
+    let Some((client, reason)) = client.and_then(|client| Some((Arc::clone(&client), client.unreached()?))) else {
+        return Ok(Reply::Empty);
+    };
+    let text = format!(
+        "Message client {id:04}: the broker {} is not connected yet: {reason} - the client goes on trying; see: get msg client",
+        client.broker
+    );
+    session.node.errors.add(session.node.clock.now(), &session.thread, "MQTT", text.clone());
+    Ok(Reply::Text(text))
 }
 
 fn login(options: &anylog_core::Options) -> Option<(String, String)> {
@@ -267,6 +280,28 @@ async fn get_client(state: &Ingestion, session: &mut Session, call: Invocation) 
     let detailed = options.bool("detailed").unwrap_or(false) || options.bool("statistics").unwrap_or(false);
     let width = session.node.output_width();
     Ok(Reply::Text(clients.iter().map(|client| show::text(client, detailed, width)).collect()))
+}
+
+/// The answer to `get msg rules`.
+const NO_RULES: &str = "No rules for messages";
+
+fn rules_declaration() -> Declaration {
+    Declaration::new("get msg rules", "Shows the rules by which data that is no MQTT becomes rows.")
+        .reads()
+        .alias("get msg rule")
+        .returns("that there are none: this node's broker takes MQTT")
+        .example("get msg rules")
+}
+
+fn set_rule_declaration() -> Declaration {
+    Declaration::new("set msg rule", "Makes rows of syslog and other data that is sent to the broker's port.")
+        .grammar("<name> if ip = <ip> [and port = <port>] then dbms = <dbms> and table = <table> ...")
+        .returns("an error that says what there is instead: this node's broker takes MQTT")
+}
+
+fn no_rules() -> CommandError {
+    CommandError::structure("The broker takes MQTT, and no syslog: there are no rules for messages")
+        .hint("send lines of syslog over MQTT, and map them with: run msg client where broker=local and topic=(...)")
 }
 
 fn get_brokers_declaration() -> Declaration {

@@ -107,7 +107,8 @@ impl Ingest {
     ///
     /// # Errors
     /// [`Status::MESSAGE_DECLARATION`] for a topic that is subscribed at this broker already or is no topic,
-    /// [`Status::MESSAGE_CONNECT`] when another broker is not reached or refuses.
+    /// [`Status::MESSAGE_CONNECT`] when another broker refuses the client or a topic, or is none. A broker that is not reached is no
+    /// error: the client goes on trying, and says why in [`MessageClient::unreached`].
     pub async fn start_client(&self, spec: ClientSpec) -> Result<u32, CommandError> {
         if spec.topics.is_empty() {
             return Err(declaration("A message client without topics".to_owned()).hint(
@@ -348,8 +349,9 @@ impl Ingest {
         let state = tokio::time::timeout(spec.deadline * 3, remote.first_state()).await;
         let reason = match state {
             Ok(ConnectionState::Connected) => return Ok(remote),
-            Ok(ConnectionState::Lost { reason } | ConnectionState::Refused { reason }) => reason,
-            _ => format!("no answer within {} seconds", spec.deadline.as_secs() * 3),
+            Ok(ConnectionState::Lost { lasting: true, reason } | ConnectionState::Refused { reason }) => reason,
+            // A broker may be down when the node starts, and come later (R1).
+            Ok(ConnectionState::Lost { .. } | ConnectionState::Connecting) | Err(_) => return Ok(remote),
         };
         remote.stop();
         Err(CommandError::new(

@@ -186,17 +186,42 @@ async fn qos_2_over_restarts_of_the_broker_is_stored_and_goes_on() {
     until("all numbers", || distinct(node.numbers("test.numbers")).len() == 1000).await;
 }
 
+// R1, R25
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_not_there_is_said_at_once() {
+async fn a_broker_that_is_down_is_said_and_connected_to_when_it_is_up() {
     let node = TestNode::start().await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut broker = Mosquitto::start().await;
+    let port = broker.port;
+    broker.stop();
     let line = format!(
-        "run msg client where broker=127.0.0.1 and port={port} and topic=(name=t and dbms=d and table=t and column.v.int=1)"
+        "run msg client where broker=127.0.0.1 and port={port} and topic=(name=n and qos=1 and dbms=test and table=numbers and \
+         column.n=(value=\"bring [n]\" and type=int))"
     );
-    let error = node.run(&line).await.unwrap_err();
-    assert_eq!(error.status.0, 122);
-    assert!(error.message.contains(&format!("127.0.0.1:{port}")) && error.hint.is_some(), "{error}");
+    let said = node.run(&line).await.unwrap();
+    assert!(
+        said.contains(&format!("127.0.0.1:{port}")) && said.contains("refused") && said.contains("trying"),
+        "{said}"
+    );
+    let shown = node.run("get msg client").await.unwrap();
+    assert!(shown.contains("Not connected: the broker is not reached"), "{shown}");
+    // The same topics again are two clients with one session.
+    assert!(node.run(&line).await.is_err());
+    broker.restart().await;
+    until("the client to be connected", || node.ingest.clients()[0].connection() == "Connected").await;
+    let sent =
+        format!("mqtt publish where broker=127.0.0.1 and port={port} and topic=n and qos=1 and message={{\"n\": 7}}");
+    node.run(&sent).await.unwrap();
+    until("the row", || node.numbers("test.numbers") == [7]).await;
+    // A client whose broker never comes ends like any other.
+    broker.stop();
+    node.run("exit msg client all").await.unwrap();
+    assert!(node.run(&line).await.unwrap().contains("not connected yet"));
+    node.run("exit msg client all").await.unwrap();
     assert!(node.ingest.clients().is_empty());
+    // A host that does not exist may be one whose name cannot be looked up yet.
+    let unknown = node.run(&line.replace("broker=127.0.0.1", "broker=nobody.invalid")).await.unwrap();
+    assert!(unknown.contains("nobody.invalid") && unknown.contains("not found"), "{unknown}");
+    node.run("exit msg client all").await.unwrap();
     let error = node
         .run(&format!("mqtt publish where broker=127.0.0.1 and port={port} and topic=t and message=x"))
         .await

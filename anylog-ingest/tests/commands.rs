@@ -79,6 +79,10 @@ Connection:   Connected to local Message Server
     assert_eq!(json[0]["topics"][0]["columns"][1]["mapping"], "[value]");
     let brokers = node.run("get msg brokers").await.unwrap();
     assert!(brokers.contains("local |t1q  |"), "{brokers}");
+    assert_eq!(node.run("get msg rules").await.unwrap(), "No rules for messages");
+    let (code, told) =
+        status(&node, "set msg rule r if ip = 10.0.0.1 then dbms = d and table = t and syslog = true").await;
+    assert!(code == 2 && told.contains("run msg client where broker=local"), "{told}");
     assert!(node.run("get msg client where detailed=true").await.unwrap().contains("Resubscribed: 0"));
     assert_eq!(status(&node, "exit msg client 7").await.0, 128);
     node.run("exit msg client 0001").await.unwrap();

@@ -79,6 +79,15 @@ impl Ended {
         }
     }
 
+    /// Whether the next attempt will end in the same way unless somebody changes something.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Ended::Refused(version, code, _) => !packet::is_passing(*version, *code),
+            Ended::Tls | Ended::NoBroker(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the broker may speak another version of the protocol: it says so, or went without a word.
     pub(super) fn is_about_version(&self) -> bool {
         matches!(self, Ended::Refused(_, 1 | 0x84, _) | Ended::ClosedAtOnce)

@@ -336,6 +336,11 @@ pub(super) fn refusal(version: Version, code: u8) -> String {
     format!("the broker refused the connection: {text} (code {code:#04x})")
 }
 
+/// Whether a refusal is about the state of the broker, and not about the client.
+pub(super) fn is_passing(version: Version, code: u8) -> bool {
+    matches!((version, code), (Version::V4, 3) | (_, 0x88 | 0x89 | 0x97 | 0x9f))
+}
+
 /// What a code of DISCONNECT means.
 pub(super) fn farewell(code: u8) -> String {
     let text = match code {

@@ -100,7 +100,7 @@ impl Remote {
             ConnectionState::Connected => {
                 tracing::info!(broker = %self.host, port = self.port, "Subscriptions confirmed by the message broker");
             }
-            ConnectionState::Refused { reason } | ConnectionState::Lost { reason } => {
+            ConnectionState::Refused { reason } | ConnectionState::Lost { reason, .. } => {
                 tracing::warn!(broker = %self.host, port = self.port, %reason, "Not connected to the message broker");
             }
             ConnectionState::Connecting => {}
@@ -153,7 +153,7 @@ impl Remote {
         let mut states = self.state.subscribe();
         match states.wait_for(|state| *state != ConnectionState::Connecting).await {
             Ok(state) => state.clone(),
-            Err(_) => ConnectionState::Lost { reason: Ended::Stopped.text() },
+            Err(_) => ConnectionState::Lost { reason: Ended::Stopped.text(), lasting: true },
         }
     }
 
@@ -179,7 +179,7 @@ impl Remote {
             if self.stop.is_cancelled() || version.turn(&ended, connection.is_accepted()) {
                 continue;
             }
-            self.set_state(ConnectionState::Lost { reason: ended.text() });
+            self.set_state(ConnectionState::Lost { reason: ended.text(), lasting: ended.is_lasting() });
             tokio::select! {
                 () = tokio::time::sleep(pause.after(Stood::of(&connection, &ended))) => {}
                 () = self.stop.cancelled() => {}
