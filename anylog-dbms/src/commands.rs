@@ -1,6 +1,7 @@
 //! The commands over databases, tables, partitions and the registry of source files: thin adapters that read options, call
 //! the crate, and shape the answer.
 
+mod backup;
 mod databases;
 mod partitions;
 mod tables;
@@ -17,8 +18,14 @@ use crate::Catalog;
 /// All commands of this crate.
 #[must_use]
 pub fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
-    [databases::commands(catalog), tables::commands(catalog), partitions::commands(catalog), tsd::commands(catalog)]
-        .concat()
+    [
+        databases::commands(catalog),
+        tables::commands(catalog),
+        partitions::commands(catalog),
+        backup::commands(catalog),
+        tsd::commands(catalog),
+    ]
+    .concat()
 }
 
 type Handler = fn(&Arc<Catalog>, &Invocation) -> CommandResult;

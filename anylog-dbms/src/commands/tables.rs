@@ -8,7 +8,7 @@ use anylog_core::{Command, CommandError, Declaration, Invocation, OptionKind, Re
 use serde_json::json;
 
 use super::{blocking, database_option, logical, shaped, stored_table, table_option};
-use crate::partition::range;
+use crate::partition::{in_time_order, range};
 use crate::schema::parse_create;
 use crate::{Catalog, Database, DbmsError, TableSchema, Target, tsd};
 
@@ -118,7 +118,7 @@ fn drop_table(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
 }
 
 /// The schema of a table that must be there.
-fn known_schema(database: &Database, table: &str) -> Result<TableSchema, CommandError> {
+pub(super) fn known_schema(database: &Database, table: &str) -> Result<TableSchema, CommandError> {
     let schema = database.dbms().schema(table)?;
     schema.ok_or_else(|| DbmsError::NoTable { dbms: database.name().to_owned(), table: table.to_owned() }.into())
 }
@@ -259,7 +259,7 @@ fn info(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
         ("exists", None) => Ok(Reply::Text(database.dbms().schema(&table)?.is_some().to_string())),
         ("columns", None) => columns_of(catalog, call, &database, &table),
         ("partitions", which) => {
-            let names = database.dbms().partitions(&table)?;
+            let names = in_time_order(database.dbms().partitions(&table)?);
             partitions_info(which, &names)
         }
         _ => Err(CommandError::structure(format!("'info table' does not tell '{what} {}'", which.unwrap_or_default()))

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::connection::Place;
 use super::failure;
+use crate::partition::PartitionName;
 use crate::{ConnectRequest, DbmsError, Target};
 
 /// The end of a database file's name.
@@ -66,9 +67,8 @@ impl Layout {
 
     pub(super) fn place(&self, target: &Target) -> Place {
         match (self, &target.partition) {
-            (Layout::Files { parts, .. }, Some(partition)) => {
-                Place::File(parts.join(&target.table).join(format!("{partition}.{ENDING}")))
-            }
+            (Layout::Files { parts, .. }, Some(partition)) => Place::File(file_of(parts, &target.table, partition)),
+            (Layout::Files { parts, .. }, None) => named_as_table(parts, &target.table).unwrap_or_else(|| self.main()),
             _ => self.main(),
         }
     }
@@ -160,6 +160,16 @@ impl Layout {
         };
         delete().map_err(|error| failure::io(name, &error))
     }
+}
+
+fn file_of(parts: &Path, table: &str, partition: &str) -> PathBuf {
+    parts.join(table).join(format!("{partition}.{ENDING}"))
+}
+
+/// A person may name a partition as a table of its own.
+fn named_as_table(parts: &Path, name: &str) -> Option<Place> {
+    let table = PartitionName::parse(name)?.table;
+    Some(Place::File(file_of(parts, &table, name))).filter(Place::exists)
 }
 
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
