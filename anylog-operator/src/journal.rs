@@ -72,6 +72,11 @@ impl Position {
         Self { file, offset: narrow(offset), length: narrow(length) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn at(file: u32, offset: usize) -> Self {
+        Self::new(file, offset, 1)
+    }
+
     fn end(&self) -> u64 {
         u64::from(self.offset) + u64::from(self.length)
     }

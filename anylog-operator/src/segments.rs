@@ -354,6 +354,55 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_row_that_is_not_kept_none_are() {
+        let segment = segment(Threshold::default());
+        assert!(segment.keeps(true) && !segment.keeps(false) && !segment.keeps(true));
+        assert!(!segment.is_applied(), "the seal stores what the marks do not cover");
+    }
+
+    #[test]
+    fn a_batch_that_is_not_stored_leaves_the_segment_to_the_seal() {
+        let segment = segment(Threshold::default());
+        segment.departs();
+        segment.written(crate::journal::Position::default(), 2, 11);
+        segment.kept();
+        assert!(segment.is_applied() && !segment.is_left());
+        segment.let_go([], false);
+        segment.leave();
+        assert!(!segment.is_applied() && segment.is_left());
+    }
+
+    #[test]
+    fn frames_are_written_ahead_when_all_their_rows_are_settled() {
+        let segment = segment(Threshold::default());
+        let write = |frame: usize, runs: u64| {
+            for _ in 0..runs {
+                segment.departs();
+                segment.written(crate::journal::Position::at(1, frame), 1, AHEAD_BYTES / runs);
+            }
+        };
+        write(1, 2);
+        assert_eq!(segment.settled_frames(), None, "its rows are on their way");
+        segment.landed([], true);
+        segment.departs();
+        segment.lost();
+        write(2, 1);
+        assert_eq!(segment.settled_frames(), None, "one of its rows is on its way, and one was never written");
+        segment.landed([], true);
+        // The first look saw no frame that was surely complete.
+        assert_eq!(segment.settled_frames(), Some(0));
+        segment.landed([], true);
+        write(3, 1);
+        segment.landed([], true);
+        assert_eq!(segment.settled_frames(), Some(1), "as many as the look before saw");
+        assert_eq!(segment.settled_frames(), Some(2));
+        assert_eq!(segment.settled_frames(), None, "there is nothing new");
+        write(4, 1);
+        segment.landed([], false);
+        assert_eq!(segment.settled_frames(), None, "the seal has to store rows first");
+    }
+
+    #[test]
     fn time_seals_small_segments() {
         let segment = segment(Threshold::default());
         assert!(!segment.due(Timestamp::UNIX_EPOCH + Duration::from_secs(59), None));

@@ -15,9 +15,13 @@ fn databases(home: &Path) -> PathBuf {
     home.join("AnyLog-Network/data/dbms")
 }
 
+/// A row so long that it is stored before its segment is sealed, in buffered mode too.
+const LONG: i64 = 7;
+
 fn row(n: i64) -> String {
+    let note = "x".repeat(if n == LONG { 2_100_000 } else { 1 });
     // Three days, so that a message meets several partitions.
-    format!("{{\"at\": \"2026-03-0{}T10:00:00Z\", \"n\": {n}}}", 1 + n % 3)
+    format!("{{\"at\": \"2026-03-0{}T10:00:00Z\", \"n\": {n}, \"note\": \"{note}\"}}", 1 + n % 3)
 }
 
 /// Hands rows over as one message and notes the receipt.
@@ -39,6 +43,8 @@ async fn script(home: &Path, immediate: bool) -> TapeDisk {
     send(&node, &tape, 4..5).await;
     node.operator.flush().await.unwrap();
     send(&node, &tape, 5..8).await;
+    eventually("they are stored while their segment is open", || node.integers("t", "n").contains(&LONG)).await;
+    tape.keep("stored before the seal".into());
     tape.sender(|sender| sender.sent.extend(8..11));
     let file = SourceFile {
         dbms: "d".into(),

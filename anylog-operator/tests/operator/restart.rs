@@ -58,6 +58,23 @@ async fn buffered_rows_are_replayed_before_the_database_is_offered() {
     sealed_everywhere(&node, 10).await;
 }
 
+// DUR-2: rows of a segment of which some were stored while it filled, and some were in memory, are there once each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buffered_segment_that_is_half_stored_is_finished() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.partitioned("insert_timestamp");
+    node.operator.set_threshold(None, None, None, Some(64 << 20), None).unwrap();
+    for group in 0..8 {
+        let _ = node.slot.append(rows("t", numbered(group * 1000..group * 1000 + 1000))).await.unwrap();
+    }
+    eventually("some are stored", || node.count("t") > 0).await;
+    let _ = node.slot.append(rows("t", numbered(8000..8010))).await.unwrap();
+    node.kill().await;
+    let node = TestNode::running(home.path()).await;
+    sealed_everywhere(&node, 8010).await;
+}
+
 // DUR-2: rows that are in the database already are not repeated, through several restarts.
 #[tokio::test(flavor = "multi_thread")]
 async fn immediate_rows_are_not_repeated() {

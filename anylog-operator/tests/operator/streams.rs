@@ -6,7 +6,7 @@ use anylog_dbms::SqlValue;
 use anylog_ingest::{RowGroup, SinkError};
 use anylog_operator::{Identity, OperatorConfig, OperatorError};
 
-use crate::harness::{TestNode, numbered, rows};
+use crate::harness::{TestNode, eventually, numbered, rows};
 
 // DUR-1: immediate is immediate from the first row of a table never seen before.
 #[tokio::test(flavor = "multi_thread")]
@@ -75,11 +75,70 @@ async fn a_large_segment_is_sealed_piece_by_piece() {
     // Known only when the rows are applied, so the sender has its receipt by then.
     let _ = node.slot.append(rows("t", padded(15_000..15_001))).await.unwrap();
     let _ = node.slot.append(rows("t", padded(30_001..30_002))).await.unwrap();
-    assert_eq!(node.count("t"), 0, "they wait in the journal");
+    eventually("rows are stored while their segment fills", || node.count("t") > 1).await;
+    assert!(node.registered()[0].1.starts_with("open:"), "it is not sealed yet");
     assert_eq!(node.operator.flush().await.unwrap(), 1);
     assert_eq!(node.integers("t", "n"), (0..=30_001).collect::<Vec<_>>());
     assert_eq!(node.archived()[0].1, padded(0..30_002));
     assert_eq!(node.registered()[0].2, 30_002);
+}
+
+/// Rows of 100 KB.
+fn long(range: std::ops::Range<i64>) -> Vec<String> {
+    range.map(|n| format!("{{\"n\": {n}, \"pad\": \"{}\"}}", "x".repeat(100_000))).collect()
+}
+
+// DUR-2, R23: when the database falls behind, rows are acknowledged from the journal all the same, take no more memory, and are
+// stored when their segment is sealed.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_find_no_memory_are_stored_from_the_journal() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.operator.set_threshold(None, None, None, Some(64 << 20), None).unwrap();
+    let _ = node.slot.append(rows("t", long(0..1))).await.unwrap();
+    let other = rusqlite::Connection::open(node.directory("dbms_dir").join("d.dbms")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for group in 0..16 {
+        let first = 1 + group * 10;
+        let _ = node.slot.append(rows("t", long(first..first + 10))).await.unwrap();
+    }
+    let queues = node.operator.queues();
+    let kept = queues.iter().find(|queue| queue.name == "buffered rows in memory").unwrap();
+    assert!(kept.used > 0 && Some(kept.used) <= kept.bound, "{kept:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(node.operator.flush().await.unwrap(), 1);
+    assert_eq!(node.integers("t", "n"), (0..=160).collect::<Vec<_>>());
+    assert_eq!(node.archived()[0].1, long(0..161));
+    assert!(node.operator.quarantined().unwrap().is_empty());
+    let queues = node.operator.queues();
+    assert_eq!(queues.iter().find(|queue| queue.name == "buffered rows in memory").unwrap().used, 0);
+}
+
+// DUR-2: rows that are in memory are not those of a database that was disconnected, though it has its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn buffered_rows_go_to_the_database_that_is_connected_when_they_are_stored() {
+    for emptied in [false, true] {
+        let home = tempfile::tempdir().unwrap();
+        let node = TestNode::running(home.path()).await;
+        node.operator.set_threshold(None, None, None, Some(64 << 20), None).unwrap();
+        // Some are stored before, by their number.
+        let _ = node.slot.append(rows("t", long(0..40))).await.unwrap();
+        eventually("the first rows are stored", || node.count("t") == 40).await;
+        let _ = node.slot.append(rows("t", numbered(40..43))).await.unwrap();
+        node.catalog.disconnect("d").unwrap();
+        let request = anylog_dbms::ConnectRequest::sqlite("d", &node.directory("dbms_dir"));
+        if emptied {
+            node.catalog.drop_database(&request).unwrap();
+        }
+        node.catalog.connect(request).unwrap();
+        let _ = node.slot.append(rows("t", numbered(43..45))).await.unwrap();
+        node.operator.flush().await.unwrap();
+        let stored = node.integers("t", "n");
+        assert!(stored.ends_with(&[40, 41, 42, 43, 44]), "emptied: {emptied}: {stored:?}");
+        assert!(emptied || stored.len() == 45, "{stored:?}");
+        assert_eq!(stored.iter().collect::<std::collections::BTreeSet<_>>().len(), stored.len(), "no row twice");
+        assert_eq!(node.registered().iter().map(|(_, _, rows)| rows).sum::<i64>(), 45);
+    }
 }
 
 // DUR-2: rows of one message that go to several partitions are stored, and archived, once each.
@@ -273,6 +332,21 @@ async fn a_dropped_partition_is_made_again_for_new_rows() {
     assert_eq!(node.integers("t", "n"), [2]);
     node.operator.flush().await.unwrap();
     assert_eq!(node.integers("t", "n"), [2], "sealing does not bring dropped rows back");
+}
+
+// The same of rows that are still in memory when their partition is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn buffered_rows_of_a_dropped_partition_are_not_stored() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    node.partitioned("insert_timestamp");
+    let _ = node.slot.append(rows("t", numbered(0..2))).await.unwrap();
+    let partition = node.targets("t")[1].partition.clone().unwrap();
+    let database = node.catalog.get("d").unwrap();
+    node.catalog.drop_partition(&database, "t", &partition).unwrap();
+    let _ = node.slot.append(rows("t", numbered(2..3))).await.unwrap();
+    node.operator.flush().await.unwrap();
+    assert_eq!(node.integers("t", "n"), [2]);
 }
 
 // The first rows of a table wait until it is made, and those around a segment's end until the next is registered: later ones
