@@ -84,7 +84,7 @@ impl Server {
             address: format!("{}:{}", part("host"), part("port")),
             config,
             tls,
-            background: Arc::new(Background::start().map_err(|failure| failure.connect(&request.name, "-"))?),
+            background: Background::shared().map_err(|failure| failure.connect(&request.name, "-"))?,
             trouble: Arc::default(),
         })
     }

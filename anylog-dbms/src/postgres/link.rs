@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{Thread, park};
 
@@ -24,10 +24,20 @@ use crate::dbms::Visit;
 /// thread, also from one that runs asynchronous tasks.
 pub(super) struct Background(Option<Runtime>);
 
+/// Those that run, as long as a database uses them.
+static RUNNING: Mutex<Weak<Background>> = Mutex::new(Weak::new());
+
 impl Background {
-    pub(super) fn start() -> Result<Self, Failure> {
+    /// The threads that run already, or new ones.
+    pub(super) fn shared() -> Result<Arc<Self>, Failure> {
+        let mut running = RUNNING.lock();
+        if let Some(background) = running.upgrade() {
+            return Ok(background);
+        }
         let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("psql").enable_all().build();
-        runtime.map(|runtime| Self(Some(runtime))).map_err(|error| Failure::Broken(error.to_string()))
+        let background = Arc::new(Self(Some(runtime.map_err(|error| Failure::Broken(error.to_string()))?)));
+        *running = Arc::downgrade(&background);
+        Ok(background)
     }
 }
 

@@ -49,11 +49,8 @@ impl Server {
     }
 
     fn run_start(&self) {
-        let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c fsync=off -c unix_socket_directories='{}'",
-            self.port,
-            self.directory.path().display()
-        );
+        let options =
+            format!("-p {} -c listen_addresses=127.0.0.1 -c fsync=off -c unix_socket_directories=''", self.port);
         let log = self.directory.path().join("log").display().to_string();
         self.run("pg_ctl", &["-w", "-t", "60", "-l", &log, "-o", &options, "start"]);
     }
@@ -62,6 +59,52 @@ impl Server {
     pub(crate) fn restart(&self) {
         self.run("pg_ctl", &["-w", "-m", "fast", "stop"]);
         self.run_start();
+    }
+
+    /// Stops it as an administrator does who cannot wait: connections are cut, transactions rolled back.
+    pub(crate) fn stop(&self) {
+        self.run("pg_ctl", &["-w", "-m", "fast", "stop"]);
+    }
+
+    /// Starts it after [`Self::stop`] or [`Self::kill`].
+    pub(crate) fn start_again(&self) {
+        self.run_start();
+    }
+
+    /// `kill -9` of the postmaster and of all its processes, which leaves everything as it is.
+    pub(crate) fn kill(&self) {
+        let text = fs::read_to_string(self.lock_file()).unwrap();
+        let postmaster: u32 = text.lines().next().unwrap().trim().parse().unwrap();
+        kill(postmaster);
+        // Those that it had started end by themselves when they notice; a crash of the machine would not let them.
+        let children = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let words = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            let directory = fs::read_link(entry.path().join("cwd")).ok()?;
+            (words.starts_with("postgres") && directory == self.directory.path().join("data")).then_some(pid)
+        });
+        children.for_each(kill);
+        // Where nobody buries the dead, the server that starts next takes this one's number for one that is alive.
+        fs::remove_file(self.lock_file()).unwrap();
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.directory.path().join("data/postmaster.pid")
+    }
+
+    #[cfg(feature = "postgres-tls")]
+    /// Adds lines to its configuration, and restarts it.
+    pub(crate) fn set(&self, lines: &str) {
+        let file = self.directory.path().join("data/postgresql.conf");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(file, format!("{text}\n{lines}")).unwrap();
+        self.restart();
+    }
+
+    #[cfg(feature = "postgres-tls")]
+    /// A directory of the server's user.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
     }
 
     /// A request for a database of this server.
@@ -84,8 +127,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // A test may have stopped it.
+        if !self.lock_file().exists() {
+            return;
+        }
         self.run("pg_ctl", &["-w", "-m", "immediate", "stop"]);
     }
+}
+
+/// A process that is gone already is none to kill.
+fn kill(pid: u32) {
+    let sent = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+    assert!(sent.is_ok(), "kill runs");
 }
 
 /// Where `initdb` and `pg_ctl` are.
