@@ -66,6 +66,22 @@ pub struct Answer {
     pub reply: Result<String, CommandError>,
 }
 
+impl Answer {
+    /// As a person sees it.
+    pub(crate) fn block(&self) -> String {
+        match &self.reply {
+            Ok(text) => block(&self.node, text),
+            Err(error) => block(&self.node, &format!("Failed: {error}")),
+        }
+    }
+}
+
+/// Why a node gave no answer, with its address, which stands in most messages.
+pub(crate) fn named(node: &str, error: &CommandError) -> String {
+    let message = &error.message;
+    if message.contains(node) { message.clone() } else { format!("node {node}: {message}") }
+}
+
 impl Ledger {
     /// Lets `run client` answer SQL from several nodes as one answer.
     pub fn set_network_sql(&self, sql: Arc<dyn NetworkSql>) {
@@ -233,24 +249,30 @@ fn as_word(node: &Node, value: &str, quoted: bool) -> String {
     if (one_word && !quoted) || value.contains('"') { value.to_owned() } else { format!("\"{value}\"") }
 }
 
-/// Answers for a program: that of one node as it is; of several an object by node when some answered in JSON, else one text after another.
+/// Answers for a program: an object by node when some answered in JSON, with the texts of others as `messages` and the reasons of
+/// those that gave no answer as `Missing Nodes`; else one text after another.
 #[must_use]
-pub fn joined(answers: &[(String, String)]) -> String {
+pub fn joined(answers: &[Answer]) -> String {
     let mut json = serde_json::Map::new();
     let mut messages = String::new();
-    for (node, text) in answers {
-        match serde_json::from_str::<Value>(text) {
-            Ok(value @ (Value::Object(_) | Value::Array(_))) => {
+    let mut missing = Vec::new();
+    for Answer { node, reply } in answers {
+        match reply.as_ref().map(|text| (text, serde_json::from_str::<Value>(text))) {
+            Ok((_, Ok(value @ (Value::Object(_) | Value::Array(_))))) => {
                 json.insert(node.clone(), value);
             }
-            _ => messages.push_str(&block(node, text)),
+            Ok((text, _)) => messages.push_str(&block(node, text)),
+            Err(error) => missing.push(named(node, error)),
         }
     }
     if json.is_empty() {
-        return messages;
+        return answers.iter().map(Answer::block).collect();
     }
     if !messages.is_empty() {
         json.insert("messages".to_owned(), Value::from(messages));
+    }
+    if !missing.is_empty() {
+        json.insert("Missing Nodes".to_owned(), Value::from(missing));
     }
     reply::json::text(&Value::Object(json))
 }
@@ -316,8 +338,12 @@ mod tests {
     #[test]
     fn answers_are_joined_in_the_documented_shape() {
         let join = |answers: &[(&str, &str)]| {
-            let answers: Vec<(String, String)> =
-                answers.iter().map(|(node, text)| ((*node).to_owned(), (*text).to_owned())).collect();
+            let reply = |text: &str| match text.strip_prefix("! ") {
+                Some(error) => Err(CommandError::process(error)),
+                None => Ok(text.to_owned()),
+            };
+            let answers: Vec<Answer> =
+                answers.iter().map(|(node, text)| Answer { node: (*node).to_owned(), reply: reply(text) }).collect();
             joined(&answers)
         };
         assert_eq!(join(&[("a:1", "x"), ("b:2", "y\nz")]), "\r\n[From Node a:1] x\r\n[From Node b:2]\r\ny\nz");
@@ -325,5 +351,11 @@ mod tests {
             join(&[("a:1", r#"{"k": 1}"#), ("b:2", "down")]),
             r#"{"a:1": {"k": 1}, "messages": "\r\n[From Node b:2] down"}"#
         );
+        // QRY-2, for commands: a node that gave no answer is named, with its reason.
+        assert_eq!(
+            join(&[("a:1", "[1]"), ("b:2", "! node b:2 cannot be reached: refused"), ("c:3", "! full")]),
+            r#"{"a:1": [1], "Missing Nodes": ["node b:2 cannot be reached: refused", "node c:3: full"]}"#
+        );
+        assert_eq!(join(&[("a:1", "x"), ("b:2", "! gone")]), "\r\n[From Node a:1] x\r\n[From Node b:2] Failed: gone");
     }
 }

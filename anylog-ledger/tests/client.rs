@@ -104,13 +104,23 @@ async fn a_node_that_fails_fails_the_call_unless_a_part_will_do() {
     wires.cut(TWO, true);
     let error = here.run("run client (operator) get !!name").await.unwrap_err();
     assert!(error.status == Status::REFUSED && error.message.contains(TWO), "{error}");
+    // Programs get an object, which names it too.
+    here.run(&format!("y = run client ({ONE}) blockchain add {{\"site\": {{\"name\": \"s\"}}}}")).await.unwrap();
+    let asked = here.run("x = run client (operator, subset = true) blockchain get site bring.json [site][name]").await;
+    asked.unwrap();
+    let value = here.ledger.node().dictionary.get("x").unwrap();
+    let value: serde_json::Value = serde_json::from_str(&value).unwrap_or_else(|error| panic!("{error} in {value}"));
+    assert!(value["Missing Nodes"][0].as_str().unwrap().starts_with("node 10.0.0.3:32148 cannot"), "{value}");
+    // Every node that failed is named, and what to do for the others' answers.
+    assert!(error.message.starts_with("1 of 2 nodes failed: node") && error.to_string().contains("subset"), "{error}");
     let part = here.run("run client (operator, subset = true) get !!name").await.unwrap();
     assert!(part.contains(&format!("[From Node {ONE}] name of 0")) && part.contains("cannot be reached"), "{part}");
     // The ledger knows now who answers.
     assert!(here.ledger.is_active(ONE) && !here.ledger.is_active(TWO));
     wires.cut(ONE, true);
     let error = here.run("run client (operator, subset = true) get !!name").await.unwrap_err();
-    assert!(error.message.contains("2 of 2 nodes failed"), "{error}");
+    assert!(error.message.starts_with("2 of 2 nodes failed: node 10.0.0.2:32148 cannot"), "{error}");
+    assert!(error.message.contains("; node 10.0.0.3:32148 cannot") && !error.to_string().contains("subset"), "{error}");
     // What the command itself says arrives whole.
     wires.cut(ONE, false);
     let error = here.run(&format!("run client {ONE} frobnicate it")).await.unwrap_err();
@@ -251,6 +261,94 @@ async fn files_go_both_ways() {
     for line in ["file read /etc/hostname".to_owned(), format!("file write part {} 1 0 x00 true", at("z"))] {
         assert_eq!(session.execute(&line).await.unwrap_err().status, Status::UNAUTHORIZED, "{line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_files_go_to_a_directory() {
+    let (_wires, here, one, _two) = network().await;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::create_dir_all(at("out/sub")).unwrap();
+    std::fs::create_dir_all(at("in")).unwrap();
+    for name in ["block.json", "bloc k.js", "other.json", "block.txt"] {
+        std::fs::write(at(&format!("out/{name}")), name).unwrap();
+    }
+    let names = |place: &str| {
+        let entries = std::fs::read_dir(at(place)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    here.ledger.node().dictionary.set("out", at("out"));
+    one.ledger.node().dictionary.set("in", at("in"));
+    let said = here.run(&format!("run client ({ONE}) file copy !out/bl*.js* !!in/")).await.unwrap();
+    assert_eq!(said, format!("bloc k.js: 9 bytes to {ONE}\r\nblock.json: 10 bytes to {ONE}"));
+    assert_eq!(names("in"), ["bloc k.js", "block.json"]);
+    here.run(&format!("run client ({ONE}) file copy !out/* !!in/")).await.unwrap();
+    assert_eq!(names("in"), ["bloc k.js", "block.json", "block.txt", "other.json"]);
+    // One file to a directory keeps its name.
+    here.run(&format!("run client ({ONE}) file copy !out/block.txt {}/", at("out/sub"))).await.unwrap();
+    assert_eq!(names("out/sub"), ["block.txt"]);
+    for (command, told) in [
+        ("file copy !out/*.none !!in/", "No file fits"),
+        ("file copy !out/* !!in", "ends in '/'"),
+        ("file copy /tmp/*/x* !!in/", "only the name"),
+        ("file copy !out/block.txt ledger", "blockchain seed from"),
+        ("file copy a .. watch_dir", "names no file"),
+        ("file get /x/..", "names no file"),
+        ("file get !!in/*", "one file is fetched at a time"),
+        ("file get (dbms = blobs_d and table = t and id = 1) x", "keeps no files in databases"),
+    ] {
+        let error = here.run(&format!("run client ({ONE}) {command}")).await.unwrap_err().to_string();
+        assert!(error.contains(told), "{command}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_path_leads_out_of_the_work_directories() {
+    let (_wires, here, one, _two) = network().await;
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret").display().to_string();
+    std::fs::write(&secret, "secret").unwrap();
+    for node in [&here, &one] {
+        node.ledger.node().directories.create().unwrap();
+        let root = node.ledger.node().directories.root();
+        std::os::unix::fs::symlink(outside.path(), root.join("data/tmp/door")).unwrap();
+        std::os::unix::fs::symlink(&secret, root.join("data/tmp/link.json")).unwrap();
+        std::fs::write(root.join("data/tmp/own.json"), "own").unwrap();
+    }
+    // A caller from elsewhere, even one that administers both nodes.
+    let from = "203.0.113.7:1".parse().unwrap();
+    let run = async |node: &TestNode, line: &str| -> CommandResult {
+        let mut session = Session::new(Arc::clone(node.ledger.node()), Caller::network(Surface::Peer, from, true));
+        session.execute(line).await
+    };
+    let up = "../".repeat(12);
+    for path in [
+        secret.clone(),
+        format!("{up}{secret}"),
+        "data/tmp/door/secret".to_owned(),
+        "data/tmp/link.json".to_owned(),
+        "data/tmp/door/../secret".to_owned(),
+        "!tmp_dir/door/secret".to_owned(),
+        format!("!tmp_dir/{up}{secret}"),
+    ] {
+        for line in [
+            format!("file read \"{path}\""),
+            format!("file write part \"{path}\" 1 0 x00 true"),
+            format!("run client ({ONE}) file copy \"{path}\" stolen"),
+            format!("run client ({ONE}) file get own \"{path}\""),
+        ] {
+            let error = run(&one, &line).await.map(|_| ()).unwrap_err();
+            assert_eq!(error.status, Status::UNAUTHORIZED, "{line}: {error}");
+        }
+    }
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
+    // A pattern finds what is his to have, and no more.
+    let said = run(&here, &format!("run client ({ONE}) file copy !tmp_dir/*.json !!bkup_dir/")).await.unwrap();
+    assert_eq!(said.into_text().await.unwrap(), format!("own.json: 3 bytes to {ONE}"));
+    let listed = run(&here, &format!("run client ({ONE}) file copy !tmp_dir/door/* !!bkup_dir/")).await;
+    assert_eq!(listed.map(|_| ()).unwrap_err().status, Status::UNAUTHORIZED);
 }
 
 #[tokio::test(flavor = "multi_thread")]

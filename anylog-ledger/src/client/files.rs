@@ -1,4 +1,4 @@
-//! Files between nodes: `run client (x) file get <there> [<here>]`, `run client (x) file copy <here> [<there>]`.
+//! Files between nodes: `run client (x) file get <there> [<here>]`, `run client (x) file copy <here, with *> [<there>]`.
 //!
 //! A file is fetched as a stream and sent in parts, each acknowledged, so that any size takes bounded memory at both ends. It appears under its
 //! name when it is whole and on stable storage. Paths of another node are its own: it takes only those in its work directories.
@@ -16,6 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::text_of;
 use crate::Ledger;
+
+/// The most files that one command copies.
+const MOST_FILES: usize = 10_000;
 
 /// Bytes of a part that is sent.
 pub(crate) const PART: usize = 256 * 1024;
@@ -172,10 +175,61 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
 /// The name of a file at the end of a path.
 pub(crate) fn file_name(path: &str) -> Result<&str, CommandError> {
     let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
-    if name.is_empty() {
+    // The name becomes a part of a path and of a command of the other node.
+    if matches!(name, "" | "." | "..") || name.contains(['"', '\n', '\r', '\0']) {
         return Err(CommandError::structure(format!("'{path}' names no file")));
     }
     Ok(name)
+}
+
+/// The files here that a path names: itself, or those whose names fit the `*` in its last part.
+pub(crate) async fn chosen(session: &Session, path: &str) -> Result<Vec<PathBuf>, CommandError> {
+    let (directory, pattern) = path.rsplit_once('/').map_or((".", path), |(directory, name)| (directory, name));
+    if !pattern.contains('*') {
+        return Ok(vec![session.permit_path(path)?]);
+    }
+    if directory.contains('*') {
+        return Err(CommandError::structure(format!("'{path}': only the name of a file may hold '*'")));
+    }
+    let listed = session.permit_path(if directory.is_empty() { "/" } else { directory })?;
+    let unreadable = |error| failed(&listed, &error);
+    let mut entries = fs::read_dir(&listed).await.map_err(unreadable)?;
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next_entry().await.map_err(unreadable)? {
+        let name = entry.file_name();
+        if !name.to_str().is_some_and(|name| fits(pattern, name)) {
+            continue;
+        }
+        // A link may lead out of the directories that this caller may use; then it is left out like any other file that is not his.
+        let Ok(permitted) = session.permit_path(&entry.path().to_string_lossy()) else { continue };
+        if fs::metadata(&permitted).await.is_ok_and(|metadata| metadata.is_file()) {
+            found.push(entry.path());
+        }
+        if found.len() > MOST_FILES {
+            return Err(CommandError::parameter(format!("More than {MOST_FILES} files fit '{path}'"))
+                .hint("copy them in groups, by more of their names"));
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        return Err(CommandError::new(Status::NO_FILES, format!("No file fits '{path}'")));
+    }
+    Ok(found)
+}
+
+/// Whether a name fits a pattern in which `*` stands for any characters.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    // Without a `*` the pattern is the name.
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
 }
 
 /// The path of a file here: the one that is named, else the same name in the directory for temporary files.
@@ -183,5 +237,49 @@ pub(crate) fn here(session: &Session, named: Option<&str>, there: &str) -> Resul
     match named {
         Some(path) => session.permit_path(path),
         None => Ok(session.directory("tmp_dir").join(file_name(there)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, name, expected) in [
+            ("*", "a.json", true),
+            ("bl*.js*", "block.json", true),
+            ("bl*.js*", "block.txt", false),
+            ("*.json", "a.json.gz", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("*ü*", "grün", true),
+            ("a**b", "ab", true),
+            ("a", "ab", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_no_way_and_no_command() {
+        for path in ["", "a/", "..", "/x/..", "a\\..", ".", "a\"b", "a\nb"] {
+            assert!(file_name(path).is_err(), "{path:?}");
+        }
+        assert_eq!(file_name("/x/y z.json"), Ok("y z.json"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn patterns_fit_as_their_expressions_do(pattern in "[ab*]{0,8}", name in "[ab]{0,8}") {
+            fn slow(pattern: &[u8], name: &[u8]) -> bool {
+                match pattern {
+                    [] => name.is_empty(),
+                    [b'*', rest @ ..] => (0..=name.len()).any(|at| slow(rest, &name[at..])),
+                    [c, rest @ ..] => name.first() == Some(c) && slow(rest, &name[1..]),
+                }
+            }
+            proptest::prop_assert_eq!(fits(&pattern, &name), slow(pattern.as_bytes(), name.as_bytes()));
+        }
     }
 }

@@ -78,6 +78,9 @@ async fn run(ledger: &Ledger, session: &mut Session, call: Invocation) -> Comman
     }
 }
 
+/// Nodes that an error names.
+const MOST_NAMED: usize = 8;
+
 /// For whom the answers are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -102,25 +105,32 @@ fn answer(session: &Session, destination: &Destination, answers: Vec<Answer>, sh
     if let Some((_, error)) = failed.first()
         && (!destination.subset || failed.len() == asked)
     {
-        let texts: Vec<String> =
-            answers.iter().filter_map(|a| a.reply.as_ref().ok().map(|text| client::block(&a.node, text))).collect();
+        let texts: Vec<String> = answers.iter().filter(|answer| answer.reply.is_ok()).map(Answer::block).collect();
         if !texts.is_empty() {
             // What did arrive is shown all the same.
             session.console.print(&texts.concat());
         }
-        let mut error = error.clone();
-        if failed.len() > 1 {
-            error.message = format!("{} of {asked} nodes failed; the first: {}", failed.len(), error.message);
-        }
-        return Err(error);
+        return Err(failure(error, &failed, asked));
     }
-    let texts: Vec<(String, String)> = answers
-        .into_iter()
-        .map(|answer| (answer.node, answer.reply.unwrap_or_else(|error| format!("Failed: {error}"))))
-        .collect();
-    Ok(Reply::Text(match (shape, texts.as_slice()) {
-        (Shape::Assigned, [(_, text)]) => text.clone(),
+    Ok(Reply::Text(match (shape, answers.as_slice()) {
+        (Shape::Assigned, [Answer { reply: Ok(text), .. }]) => text.clone(),
         (Shape::Assigned | Shape::Program, several) => client::joined(several),
-        (Shape::Person, several) => several.iter().map(|(node, text)| client::block(node, text)).collect(),
+        (Shape::Person, several) => several.iter().map(Answer::block).collect(),
     }))
+}
+
+/// The error of nodes that failed, which names each of them.
+fn failure(first: &CommandError, failed: &[(String, CommandError)], asked: usize) -> CommandError {
+    let mut error = first.clone();
+    if asked > 1 {
+        let named = failed.iter().take(MOST_NAMED).map(|(node, error)| client::named(node, error));
+        let named = named.collect::<Vec<_>>().join("; ");
+        let more = if failed.len() > MOST_NAMED { "; ..." } else { "" };
+        error.message = format!("{} of {asked} nodes failed: {named}{more}", failed.len());
+        if failed.len() < asked {
+            let subset = "for the answers of the others: subset = true in the parentheses, or the header subset: true";
+            error.hint = Some(error.hint.map_or_else(|| subset.to_owned(), |hint| format!("{hint}; {subset}")));
+        }
+    }
+    error
 }

@@ -29,11 +29,12 @@ pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
                 .example("run client (10.0.0.1:32148) file get !!archive_dir/a.json !tmp_dir/a.json"),
         ),
         alone(
-            Declaration::new("file copy", "Sends a file to another node; sent with run client.")
-                .grammar("<file here> [<file there>] [watch_dir]")
-                .returns("how many bytes were sent; the file is on the other node's stable storage")
+            Declaration::new("file copy", "Sends files to other nodes; sent with run client.")
+                .grammar("<file here, * for any characters of its name> [<file there, or directory with / at its end>] [watch_dir]")
+                .returns("how many bytes were sent; the files are on the other node's stable storage")
                 .example("run client (10.0.0.1:32148) file copy !tmp_dir/a.json !!tmp_dir/a.json")
-                .example("run client (10.0.0.1:32148) file copy !prep_dir/a.json a.json watch_dir"),
+                .example("run client (10.0.0.1:32148) file copy !prep_dir/a.json a.json watch_dir")
+                .example("run client (10.0.0.1:32148) file copy !prep_dir/bl*.js* !!tmp_dir/"),
         ),
         command(
             Declaration::new("file read", "Gives the content of a file; sent by nodes that fetch it.")
@@ -67,12 +68,17 @@ pub(super) async fn between(
 ) -> Option<CommandResult> {
     let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
     match texts.as_slice() {
-        // With parentheses a file in a database is meant.
-        ["file", "get", there, ..] if there.starts_with('(') => None,
+        ["file", "get", there, ..] if there.starts_with('(') => Some(Err(no_blobs())),
         ["file", "get", there, rest @ ..] => Some(get(ledger, session, destination, there, rest).await),
         ["file", "copy", here, rest @ ..] => Some(copy(ledger, session, destination, here, rest).await),
         _ => None,
     }
+}
+
+/// With parentheses a file in a database is meant: `file get (dbms = ... and table = ... and id = ...)`.
+fn no_blobs() -> CommandError {
+    CommandError::structure("'file get (dbms = ...)': this node keeps no files in databases yet")
+        .hint("fetch a file by its path: run client (ip:port) file get <file there> [<file here>]")
 }
 
 async fn get(
@@ -86,6 +92,10 @@ async fn get(
         return Err(CommandError::new(Status::DESTINATION, "A file is fetched from one node")
             .hint("run client (ip:port) file get <file there> [<file here>]"));
     };
+    if there.contains('*') {
+        return Err(CommandError::structure(format!("'{there}': one file is fetched at a time"))
+            .hint(format!("see which there are: run client ({node}) get files <directory there>")));
+    }
     let ([] | [_]) = rest else {
         return Err(
             CommandError::structure("Too many words after 'file get'").hint("file get <file there> [<file here>]")
@@ -103,21 +113,44 @@ async fn copy(
     here: &str,
     rest: &[&str],
 ) -> CommandResult {
-    let there = match rest {
-        [] => format!("!tmp_dir/{}", files::file_name(here)?),
-        ["watch_dir"] => format!("!watch_dir/{}", files::file_name(here)?),
-        [there] => (*there).to_owned(),
-        [there, "watch_dir"] => format!("!watch_dir/{}", files::file_name(there)?),
+    let (there, into_watch) = match rest {
+        [] => (None, false),
+        ["watch_dir"] => (None, true),
+        ["ledger"] | [_, "ledger"] => {
+            return Err(CommandError::structure("A ledger is not copied as a file")
+                .hint("the other node gets it by: run client (ip:port) blockchain seed from <ip:port of this node>"));
+        }
+        [there] => (Some(*there), false),
+        [there, "watch_dir"] => (Some(*there), true),
         _ => {
             return Err(CommandError::structure("Too many words after 'file copy'")
                 .hint("file copy <file here> [<file there>] [watch_dir]"));
         }
     };
-    let path = session.permit_path(here)?;
+    let paths = files::chosen(session, here).await?;
+    let several = here.contains('*');
+    if several && there.is_some_and(|there| !there.ends_with('/')) {
+        return Err(CommandError::structure("Several files go to a directory, which ends in '/'")
+            .hint("run client (ip:port) file copy !prep_dir/*.json !!tmp_dir/"));
+    }
     let mut sent = Vec::new();
     for node in &destination.nodes {
-        let bytes = files::send(ledger, node, &path, &there, destination.timeout.unwrap_or(DEADLINE)).await?;
-        sent.push(format!("{bytes} bytes to {node}"));
+        for path in &paths {
+            let own = path.to_string_lossy();
+            let name = files::file_name(&own)?;
+            let there = match there {
+                _ if into_watch => {
+                    let named = there.filter(|_| !several).map_or(Ok(name), files::file_name)?;
+                    format!("!watch_dir/{named}")
+                }
+                None => format!("!tmp_dir/{name}"),
+                Some(directory) if directory.ends_with('/') => format!("{directory}{name}"),
+                Some(there) => there.to_owned(),
+            };
+            let bytes = files::send(ledger, node, path, &there, destination.timeout.unwrap_or(DEADLINE)).await?;
+            let what = if several { format!("{name}: ") } else { String::new() };
+            sent.push(format!("{what}{bytes} bytes to {node}"));
+        }
     }
     Ok(Reply::Text(sent.join("\r\n")))
 }
