@@ -59,7 +59,8 @@
 //! * Rows of one call that go to several partitions are several transactions, one per file: the marks tell how far each got.
 //! * SQLite does not check the length of `CHAR(n)` or the range of `INT`; [`schema::RowConverter`] does. `DECIMAL` is kept with 15
 //!   digits by SQLite.
-//! * PostgreSQL takes names of at most 63 bytes, also of partitions; a longer one is an error.
+//! * PostgreSQL takes names of at most 63 bytes. A longer one is shortened there, and whole everywhere else; who looks with other
+//!   programs finds the whole one in the comment on the table or column.
 //! * Declarations of partitions live as long as the node: scripts declare them at each start.
 //!
 //! # The rooms

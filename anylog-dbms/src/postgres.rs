@@ -20,6 +20,7 @@ mod copy;
 mod describe;
 mod failure;
 mod link;
+mod names;
 mod options;
 mod pool;
 mod tls;
@@ -40,6 +41,7 @@ use crate::{
 use connection::Server;
 use failure::Failure;
 use link::Statement;
+use names::{at_server, comments, shortened};
 pub(crate) use options::without_database;
 use pool::Pool;
 use writer::Writer;
@@ -96,7 +98,7 @@ impl PostgresDbms {
     /// Runs statements that change tables, in one transaction. They may be repeated, as nobody knows whether they happened when
     /// the connection breaks.
     fn change_tables(&self, sql: &str) -> Result<(), DbmsError> {
-        let sql = format!("{LOCK_TIMEOUT}; {sql}");
+        let sql = format!("{LOCK_TIMEOUT}; {}", shortened(sql));
         let mut writer = self.writer.lock();
         writer.forget_tables();
         writer.run(&self.server, |link| link.batch(&sql))
@@ -105,6 +107,14 @@ impl PostgresDbms {
     fn table_names(&self) -> Result<Vec<String>, DbmsError> {
         let rows = self.rows(describe::TABLES, &[])?;
         Ok(rows.into_iter().filter_map(|mut row| text(row.pop()?)).collect())
+    }
+
+    /// Creates a table under a physical name.
+    fn create(&self, schema: &TableSchema, physical: &str) -> Result<(), DbmsError> {
+        check_name(physical)?;
+        let mut sql = statements(schema, physical, Engine::Postgres, self.unlog);
+        sql.extend(comments(schema, physical));
+        self.change_tables(&sql.join(";\n"))
     }
 
     fn no_table(&self, table: &str) -> DbmsError {
@@ -156,15 +166,14 @@ impl Dbms for PostgresDbms {
     }
 
     fn schema(&self, table: &str) -> Result<Option<TableSchema>, DbmsError> {
-        let param = [SqlValue::Text(table.to_owned())];
+        let param = [SqlValue::Text(at_server(table).into_owned())];
         let columns = self.rows(describe::COLUMNS, &param)?;
         let indexes = self.rows(describe::INDEXES, &param)?;
         Ok(describe::schema(table, &columns, &indexes))
     }
 
     fn create_table(&self, schema: &TableSchema) -> Result<(), DbmsError> {
-        check_name(&schema.name, Engine::Postgres)?;
-        self.change_tables(&statements(schema, &schema.name, Engine::Postgres, self.unlog).join(";\n"))
+        self.create(schema, &schema.name)
     }
 
     fn widen_column(&self, table: &str, column: &str, to: ColumnType) -> Result<(), DbmsError> {
@@ -187,13 +196,12 @@ impl Dbms for PostgresDbms {
     }
 
     fn partitions(&self, table: &str) -> Result<Vec<String>, DbmsError> {
-        check_name(table, Engine::Postgres)?;
+        check_name(table)?;
         Ok(partitions_of(table, self.table_names()?))
     }
 
     fn create_partition(&self, schema: &TableSchema, partition: &str) -> Result<(), DbmsError> {
-        check_name(partition, Engine::Postgres)?;
-        self.change_tables(&statements(schema, partition, Engine::Postgres, self.unlog).join(";\n"))
+        self.create(schema, partition)
     }
 
     fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
@@ -205,7 +213,21 @@ impl Dbms for PostgresDbms {
 
     fn size(&self, target: &Target) -> Result<Option<u64>, DbmsError> {
         let sql = "SELECT pg_total_relation_size(to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)))";
-        self.number(sql, &[SqlValue::Text(target.physical().to_owned())])
+        self.number(sql, &[SqlValue::Text(at_server(target.physical()).into_owned())])
+    }
+
+    fn free(&self) -> Result<Option<u64>, DbmsError> {
+        // Of a server on another machine, or one that does not tell its directory, nothing is known.
+        if !is_local(self.server.address()) {
+            return Ok(None);
+        }
+        let directory = match self.rows("SELECT current_setting('data_directory')", &[]) {
+            Ok(mut rows) => rows.pop().and_then(|mut row| text(row.pop()?)),
+            Err(DbmsError::Statement { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let disk = directory.and_then(|directory| rustix::fs::statvfs(directory).ok());
+        Ok(disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)))
     }
 
     fn apply(
@@ -226,12 +248,15 @@ impl Dbms for PostgresDbms {
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
-        self.writer.lock().store(&self.server, target.physical(), columns, rows, marks)
+        self.writer.lock().store(&self.server, &at_server(target.physical()), columns, rows, marks)
     }
 
     fn applied(&self, target: &Target, segment: SegmentId) -> Result<Option<u64>, DbmsError> {
         let sql = "SELECT last_ordinal FROM anylog_applied WHERE segment_id = ? AND target = ?";
-        self.number(sql, &[SqlValue::Text(segment.to_string()), SqlValue::Text(target.physical().to_owned())])
+        self.number(
+            sql,
+            &[SqlValue::Text(segment.to_string()), SqlValue::Text(at_server(target.physical()).into_owned())],
+        )
     }
 
     fn forget(&self, segments: &[SegmentId]) -> Result<(), DbmsError> {
@@ -247,9 +272,10 @@ impl Dbms for PostgresDbms {
     }
 
     fn query(&self, _target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
+        let sql = shortened(sql);
         // Question marks of the statement are its own.
         self.readers.with(|link, visited| {
-            let flow = link.each(&Statement::plain(sql), &mut |names, row| {
+            let flow = link.each(&Statement::plain(&sql), &mut |names, row| {
                 *visited = true;
                 visit(names, row)
             })?;
@@ -284,11 +310,18 @@ impl Dbms for PostgresDbms {
     }
 
     fn count(&self, target: &Target) -> Result<u64, DbmsError> {
-        Ok(self.number(&format!("SELECT count(*) FROM {}", quoted(target.physical())), &[])?.unwrap_or_default())
+        let name = quoted(&at_server(target.physical()));
+        Ok(self.number(&format!("SELECT count(*) FROM {name}"), &[])?.unwrap_or_default())
     }
 }
 
+/// Whether an address `host:port` is that of this machine.
+fn is_local(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.starts_with('/') || matches!(host, "127.0.0.1" | "localhost" | "::1" | "[::1]")
+}
+
 fn drop_text(physical: &str) -> String {
-    let literal = physical.replace('\'', "''");
+    let literal = at_server(physical).replace('\'', "''");
     format!("DROP TABLE IF EXISTS {} CASCADE; DELETE FROM anylog_applied WHERE target = '{literal}'", quoted(physical))
 }

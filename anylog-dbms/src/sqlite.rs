@@ -102,9 +102,9 @@ impl SqliteDbms {
         match target {
             None => Ok(self.layout.main()),
             Some(target) => {
-                check_name(&target.table, Engine::Sqlite)?;
+                check_name(&target.table)?;
                 if let Some(partition) = &target.partition {
-                    check_name(partition, Engine::Sqlite)?;
+                    check_name(partition)?;
                 }
                 Ok(self.layout.place(target))
             }
@@ -147,7 +147,7 @@ impl Dbms for SqliteDbms {
     }
 
     fn create_table(&self, schema: &TableSchema) -> Result<(), DbmsError> {
-        check_name(&schema.name, Engine::Sqlite)?;
+        check_name(&schema.name)?;
         self.writer.lock().create_table(schema)
     }
 
@@ -167,7 +167,7 @@ impl Dbms for SqliteDbms {
     }
 
     fn drop_table(&self, table: &str) -> Result<(), DbmsError> {
-        check_name(table, Engine::Sqlite)?;
+        check_name(table)?;
         for partition in self.partitions(table)? {
             self.drop_partition(table, &partition)?;
         }
@@ -177,7 +177,7 @@ impl Dbms for SqliteDbms {
     }
 
     fn partitions(&self, table: &str) -> Result<Vec<String>, DbmsError> {
-        check_name(table, Engine::Sqlite)?;
+        check_name(table)?;
         if self.layout.in_memory() {
             let names = describe::table_names(&mut |sql, visit| self.select(&self.layout.main(), sql, visit))?;
             return Ok(partitions_of(table, names));
@@ -186,8 +186,8 @@ impl Dbms for SqliteDbms {
     }
 
     fn create_partition(&self, schema: &TableSchema, partition: &str) -> Result<(), DbmsError> {
-        check_name(&schema.name, Engine::Sqlite)?;
-        check_name(partition, Engine::Sqlite)?;
+        check_name(&schema.name)?;
+        check_name(partition)?;
         let place = self.layout.place(&Target::partition(&schema.name, partition));
         self.writer.lock().create_partition(&place, schema, partition)
     }

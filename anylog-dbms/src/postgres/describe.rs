@@ -3,13 +3,16 @@
 use crate::schema::{Index, parse_create};
 use crate::{Column, ColumnType, SqlValue, TableSchema};
 
-/// All tables but the node's own bookkeeping, sorted as bytes.
-pub(super) const TABLES: &str = "SELECT c.relname::text FROM pg_class c WHERE c.relkind = 'r' \
-    AND c.relnamespace = current_schema()::regnamespace AND c.relname NOT LIKE 'anylog\\_%' ORDER BY c.relname::text COLLATE \"C\"";
+/// All tables but the node's own bookkeeping, sorted as bytes. A name that was shortened stands in the comment on the table.
+pub(super) const TABLES: &str = "SELECT coalesce(substring(d.description from '^anylog:(.*)$'), c.relname::text) COLLATE \"C\" AS name \
+    FROM pg_class c LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0 \
+    WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname NOT LIKE 'anylog\\_%' ORDER BY name";
 
 /// The columns of a table.
-pub(super) const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
-    pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+pub(super) const COLUMNS: &str = "SELECT coalesce(substring(n.description from '^anylog:(.*)$'), a.attname::text), \
+    format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid) \
+    FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+    LEFT JOIN pg_description n ON n.objoid = a.attrelid AND n.classoid = 'pg_class'::regclass AND n.objsubid = a.attnum \
     WHERE a.attrelid = to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)) AND a.attnum > 0 AND NOT a.attisdropped \
     ORDER BY a.attnum";
 
@@ -19,9 +22,11 @@ pub(super) const TYPES: &str = "SELECT a.attname::text, (CASE t.typtype WHEN 'd'
     WHERE a.attrelid = to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)) AND a.attnum > 0 AND NOT a.attisdropped";
 
 /// The columns of the indexes of a table, but of its key.
-pub(super) const INDEXES: &str = "SELECT i.relname::text, a.attname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
+pub(super) const INDEXES: &str = "SELECT i.relname::text, coalesce(substring(n.description from '^anylog:(.*)$'), a.attname::text) \
+    FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
     CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, place) \
     JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum \
+    LEFT JOIN pg_description n ON n.objoid = a.attrelid AND n.classoid = 'pg_class'::regclass AND n.objsubid = a.attnum \
     WHERE x.indrelid = to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)) AND NOT x.indisprimary \
     ORDER BY i.oid, k.place";
 

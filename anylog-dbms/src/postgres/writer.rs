@@ -14,6 +14,7 @@ use super::copy::{Encoder, Encoding};
 use super::describe::TYPES;
 use super::failure::{self, Failure};
 use super::link::{Link, Statement, wait};
+use super::names::{at_server, shortened};
 use crate::schema::ddl::quoted;
 use crate::{DbmsError, RowRef, SegmentId, SqlValue};
 
@@ -224,7 +225,7 @@ impl Session {
         let params = [SqlValue::Text(physical.to_owned())];
         let types = self.link.rows(&Statement { sql: TYPES, params: &params })?;
         let kind = |column: &String| {
-            let known = |row: &&Vec<SqlValue>| row.first() == Some(&SqlValue::Text(column.clone()));
+            let known = |row: &&Vec<SqlValue>| row.first() == Some(&SqlValue::Text(at_server(column).into_owned()));
             match types.iter().find(known).and_then(|row| row.get(1)) {
                 Some(SqlValue::Int(kind)) => Encoding::of(*kind),
                 _ => None,
@@ -234,7 +235,7 @@ impl Session {
         let names: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
         let form = if kinds.is_some() { "binary" } else { "text" };
         let sql = format!("COPY {}({}) FROM STDIN (FORMAT {form})", quoted(physical), names.join(", "));
-        let copy = wait(self.link.client.prepare(&sql)).map_err(|error| self.failure(&error))?;
+        let copy = wait(self.link.client.prepare(&shortened(&sql))).map_err(|error| self.failure(&error))?;
         self.plans.put(physical.to_owned(), Plan { columns: columns.to_vec(), kinds, copy });
         Ok(())
     }

@@ -8,7 +8,7 @@ pub(crate) use reader::parse_column;
 pub use reader::parse_create;
 
 /// Longest name that PostgreSQL keeps.
-const MAX_NAME: usize = 63;
+pub(crate) const MAX_NAME: usize = 63;
 
 /// Words that neither engine takes as a plain name.
 const RESERVED: &[&str] = &[
@@ -260,7 +260,7 @@ fn engine_default(default: &str, kind: ColumnType, engine: Engine) -> String {
 }
 
 /// A name that PostgreSQL does not cut: the end of a longer one becomes a number made of all of it.
-fn bounded(name: &str) -> String {
+pub(crate) fn bounded(name: &str) -> String {
     if name.len() <= MAX_NAME {
         return name.to_owned();
     }
@@ -275,13 +275,20 @@ fn bounded(name: &str) -> String {
     format!("{}_{hash:016x}", &name[..end])
 }
 
+/// Longest name of a table. The partitions of such a one are [`MAX_PARTITION`] long, and so the names of their files what file
+/// systems take.
+const MAX_TABLE: usize = 190;
+
+/// Longest name of a partition, to which files add `.dbms` and `.dropped` or `.new-journal`.
+const MAX_PARTITION: usize = 236;
+
 /// Refuses a name that cannot be a table or a partition.
-pub(crate) fn check_name(name: &str, engine: Engine) -> Result<(), DbmsError> {
-    let longest = if engine == Engine::Postgres { MAX_NAME } else { 200 };
+pub(crate) fn check_name(name: &str) -> Result<(), DbmsError> {
+    let longest = if name.starts_with("par_") { MAX_PARTITION } else { MAX_TABLE };
     let reason = if name.is_empty() {
         "a table name must not be empty".to_owned()
     } else if name.len() > longest {
-        format!("the name '{name}' has {} bytes; {} takes at most {longest}", name.len(), engine.word())
+        format!("the name '{name}' has {} bytes; at most {longest} are possible", name.len())
     } else if name.starts_with('.') || name.contains(['/', '\\', '\0', '"']) {
         format!("the name '{name}' cannot be used for a table")
     } else if name.starts_with("anylog_") || name.starts_with("sqlite_") {
