@@ -182,7 +182,7 @@ async fn select(
     }
     // The first rows before the reply: a query that fails early is an error, not half an answer.
     let first = answer.next().await.transpose()?;
-    let rows = Rows { answer, writer, first, ended: false };
+    let rows = Rows { answer, writer, first, ended: false, shown: false, error: None };
     let chunks = stream::unfold(rows, |mut rows| async move { rows.next().await.map(|chunk| (chunk, rows)) });
     Ok(Reply::Stream { json: options.format.is_json(), chunks: Box::pin(chunks) })
 }
@@ -192,10 +192,19 @@ struct Rows {
     writer: Writer,
     first: Option<Vec<Vec<crate::Cell>>>,
     ended: bool,
+    /// Whether a part of the answer was handed over.
+    shown: bool,
+    /// Why the rows ended early.
+    error: Option<CommandError>,
 }
 
 impl Rows {
     async fn next(&mut self) -> Option<Result<Bytes, CommandError>> {
+        if let Some(error) = self.error.take() {
+            // What was shown is sent before the answer breaks off.
+            tokio::task::yield_now().await;
+            return Some(Err(error));
+        }
         while !self.ended {
             let rows = match self.first.take() {
                 Some(rows) => Some(Ok(rows)),
@@ -205,7 +214,14 @@ impl Rows {
                 Some(Ok(rows)) => self.writer.rows(rows),
                 Some(Err(error)) => {
                     self.ended = true;
-                    return Some(Err(error.into()));
+                    let error = CommandError::from(error);
+                    if !self.shown {
+                        return Some(Err(error));
+                    }
+                    // The rows that were shown are not the answer: it says so, and breaks off.
+                    let text = self.writer.broken(&error);
+                    self.error = Some(error);
+                    return Some(Ok(Bytes::from(text)));
                 }
                 None => {
                     self.ended = true;
@@ -213,6 +229,7 @@ impl Rows {
                 }
             };
             if !text.is_empty() {
+                self.shown = true;
                 return Some(Ok(Bytes::from(text)));
             }
         }

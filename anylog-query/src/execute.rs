@@ -1,8 +1,11 @@
 //! Runs a plan on blocking threads and hands rows to a receiver, with bounded memory.
 
+pub(crate) mod digest;
 mod fold;
+mod gather;
 mod merge;
 pub(crate) mod sorted;
+mod table;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::QueryError;
 use crate::plan::Steps;
 pub(crate) use merge::{Held, Merger, Merging};
+pub(crate) use table::directory;
 
 /// A row as an engine gave it.
 pub(crate) type Row = Vec<SqlValue>;
@@ -73,7 +77,10 @@ impl Sink for Kept {
 /// Runs a plan to its end, or until the sink stops it. Blocks.
 pub(crate) fn run(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &mut dyn Sink) -> Result<(), QueryError> {
     match steps {
-        Steps::Direct { target, sql } => read(dbms, target, sql, &mut |row| sink.row(row)),
+        Steps::Direct { target, sql, grouped } => match grouped {
+            Some(merge) if merger.group(dbms, target, merge, sink)? => Ok(()),
+            _ => read(dbms, target, sql, &mut |row| sink.row(row)),
+        },
         Steps::Chain { parts, skip, limit } => {
             let (mut skip, mut left) = (*skip, *limit);
             for (target, sql) in parts {
@@ -116,6 +123,7 @@ pub(crate) fn run(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &m
             sorted::run(dbms, parts, window, sink)
         }
         Steps::Merge { parts, merge } => merger.run(dbms, parts, merge, sink),
+        Steps::Loose { parts } => merger.pass(dbms, parts, sink),
     }
 }
 

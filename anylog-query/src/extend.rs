@@ -28,6 +28,12 @@ pub(crate) fn parse(text: &str) -> Result<Extend, CommandError> {
     Ok((title.unwrap_or_else(|| known.clone()), format!("@{known}")))
 }
 
+/// By what else a statement may name the columns: `table_name` for `@table_name as tbl`.
+pub(crate) fn origins(extend: &[Extend]) -> Vec<(String, String)> {
+    let origin = |shown: &String| shown.trim_start_matches(['@', '+']).to_lowercase();
+    extend.iter().map(|(name, shown)| (origin(shown), name.clone())).collect()
+}
+
 /// What an entry shows on this node; none for a variable that it does not have.
 pub(crate) fn value(node: &Node, shown: &str, dbms: &str, table: &str) -> Option<String> {
     let address = node.address();

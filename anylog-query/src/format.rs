@@ -15,6 +15,7 @@ mod table;
 
 use std::time::Duration;
 
+use anylog_core::CommandError;
 use anylog_core::time::clock_text;
 
 use crate::{Cell, QueryError};
@@ -196,11 +197,51 @@ impl Writer {
             }
         }
     }
+
+    /// The text after the last row of an answer that broke off: it is no longer an answer, and says why.
+    pub fn broken(&mut self, error: &CommandError) -> String {
+        let text = |text: &str| crate::cell::json_string(text);
+        let object = format!(
+            r#""Error":[{{"err_code":{},"err_text":{},"local_msg":{}}}]"#,
+            error.status.0,
+            text(error.status.text()),
+            text(&error.to_string())
+        );
+        match (self.count, self.format) {
+            (0, _) | (_, Format::JsonOutput) => format!("{{{object}}}\n"),
+            (_, Format::Json) => format!("],\n{object}}}"),
+            (_, Format::JsonList) => format!(",\n{{{object}}}]"),
+            (_, Format::Table) => {
+                let mut out = String::new();
+                self.table.flush(&mut out);
+                out + &format!("\n{{{object}}}\n")
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broken_answer_says_why() {
+        let error = CommandError::new(anylog_core::Status::NETWORK, "10.0.0.2:1 broke \"off\"");
+        for format in [Format::Json, Format::JsonList, Format::JsonOutput, Format::Table] {
+            let mut writer = Writer::new(format, true, false, names());
+            let rows = writer.rows(vec![row(0)]);
+            let text = rows + &writer.broken(&error);
+            assert!(text.contains("\"Error\":[{") && text.contains("broke \\\"off\\\""), "{text}");
+            let documents = match format {
+                Format::JsonOutput => text.lines().collect(),
+                Format::Table => vec![],
+                _ => vec![text.as_str()],
+            };
+            for document in documents {
+                serde_json::from_str::<serde_json::Value>(document).expect(document);
+            }
+        }
+    }
 
     fn names() -> Vec<String> {
         ["row_id", "insert_timestamp", "tsd_name", "tsd_id", "timestamp", "value", "device", "count", "ok"]

@@ -46,7 +46,10 @@ impl Until {
         match until {
             None => std::future::pending().await,
             Some(until) => {
-                tokio::time::sleep_until(until.at).await;
+                // The timer is coarser than the clock.
+                if tokio::time::Instant::now() < until.at {
+                    tokio::time::sleep_until(until.at).await;
+                }
                 QueryError::TimeLimit { after: until.after }
             }
         }

@@ -11,6 +11,7 @@ mod ask;
 mod choose;
 mod part;
 mod run;
+mod sent;
 mod wire;
 
 use std::collections::VecDeque;
@@ -31,7 +32,7 @@ use crate::sql::bind::Scope;
 use crate::sql::expr::CastType;
 use crate::sql::{self, Now};
 use crate::{QueryError, QueryService, Request};
-use ask::{Asking, Event, Missing, ask};
+use ask::{Again, Asking, Event, Missing, ask};
 use choose::Slot;
 pub(crate) use part::PartRequest;
 
@@ -132,6 +133,10 @@ impl std::fmt::Display for Missing {
         if self.reasons.is_empty() {
             return write!(f, "cluster '{}': no active operator", self.name);
         }
+        // A node that was asked for by its address is its own name.
+        if !self.reasons.iter().any(|(address, _)| *address == self.name) {
+            write!(f, "cluster '{}': ", self.name)?;
+        }
         for (index, (address, error)) in self.reasons.iter().enumerate() {
             let separator = if index > 0 { "; " } else { "" };
             // The address stands in most messages.
@@ -205,7 +210,8 @@ impl QueryService {
         coverage.asks(distinct(&slots));
         let schema = self.network_schema(&tables, &slots, statement.asks_for_all())?;
         let added: Vec<String> = network.extend.iter().map(|(name, _)| name.clone()).collect();
-        let scope = Scope { added: &added, ..Scope::new(&request.dbms, &schema) };
+        let origins = crate::extend::origins(&network.extend);
+        let scope = Scope { added: &added, origins: &origins, ..Scope::new(&request.dbms, &schema) };
         let select = sql::bind::bind(statement, &scope, now)?;
         if nothing {
             return Ok(Plan { select, found: Found::Nothing });
@@ -294,7 +300,7 @@ impl QueryService {
             table: slot.table.table.clone(),
             ..PartRequest::default()
         };
-        let asking = Asking { service: Arc::clone(self), timeout: None, until: None, hold: true };
+        let asking = Asking { service: Arc::clone(self), timeout: None, until: None, again: Again::FromTheStart };
         let note = crate::history::NodeNote::default();
         Handle::current().spawn(ask(Arc::new(asking), slot.clone(), request, note, sender, 0));
         let mut schema = None;
@@ -305,7 +311,7 @@ impl QueryService {
                         schema = Some(anylog_dbms::schema::parse_create(text)?);
                     }
                 }
-                Event::Begun(_) | Event::Done { .. } => {}
+                Event::Begun(_) | Event::Again | Event::Done { .. } => {}
                 Event::Missing(missing) => return Err(missing.into()),
                 Event::Failed(error) => return Err(error),
             }

@@ -13,6 +13,7 @@
 //! The places of one node get [`Steps`]: what one place or one server can answer goes there whole ([`Steps::Direct`]), and an order by
 //! the time that splits a table is kept by reading place after place ([`Steps::Chain`]).
 
+mod apart;
 mod body;
 mod decompose;
 mod divide;
@@ -38,14 +39,16 @@ const MOST_SORTED: usize = 64;
 /// The work of a query on one node.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Steps {
-    /// One statement in one place.
-    Direct { target: Target, sql: String },
+    /// One statement in one place. A statement that groups has another form too, which a reader may group.
+    Direct { target: Target, sql: String, grouped: Option<Box<Merge>> },
     /// One place after another; `skip` and `limit` count over all.
     Chain { parts: Vec<(Target, String)>, skip: u64, limit: Option<u64> },
     /// The greatest or least time, which is in the first place that has any.
     Extreme { parts: Vec<(Target, String)> },
     /// Rows of all places in order; only the first `width` columns are part of the answer.
     Sorted { parts: Vec<(Target, String)>, keys: Vec<Key>, width: usize, skip: u64, limit: Option<u64> },
+    /// Statements in all places, whose rows are put together elsewhere.
+    Loose { parts: Vec<(Target, String)> },
     /// Statements in all places, whose rows are then put together.
     Merge { parts: Vec<(Target, String)>, merge: Box<Merge> },
 }
@@ -57,6 +60,7 @@ impl Steps {
             Self::Direct { .. } => &[],
             Self::Chain { parts, .. }
             | Self::Extreme { parts }
+            | Self::Loose { parts }
             | Self::Sorted { parts, .. }
             | Self::Merge { parts, .. } => parts,
         }
@@ -76,6 +80,12 @@ impl Steps {
     }
 }
 
+/// Runs a statement in each place, whose rows another node puts together: they may come in several pieces for a group.
+pub(crate) fn loose(select: &Select, engine: Tongue, targets: Vec<Target>) -> Steps {
+    let sql = |target: &Target| whole(select, &quoted_name(target.physical()), select.filter.as_ref(), None, 0, engine);
+    Steps::Loose { parts: with_sql(targets, sql) }
+}
+
 /// Plans a statement over places that hold its rows. There is always one: the table itself.
 pub(crate) fn plan(
     select: &Select,
@@ -86,7 +96,7 @@ pub(crate) fn plan(
     let (limit, skip) = counted(select);
     if let [target] = targets.as_slice() {
         let sql = whole(select, &quoted_name(target.physical()), select.filter.as_ref(), limit, skip, engine);
-        return Steps::Direct { target: target.clone(), sql };
+        return single(select, engine, target, sql, kind);
     }
     let mut targets = targets;
     if let Some(Order { expr: Expr::Column(column), descending, .. }) = select.order.first()
@@ -122,8 +132,36 @@ pub(crate) fn plan(
             Steps::Sorted { parts, keys, width, skip, limit }
         }
         Divided::Merge(merge) => {
-            Steps::Merge { parts: with_sql(targets, |target| merge.part.sql(target.physical(), engine)), merge }
+            let sql = |target: &Target| {
+                let apart = apart::sql(&merge.part, target.physical(), kind).filter(|_| engine == Tongue::Sqlite);
+                apart.unwrap_or_else(|| merge.part.sql(target.physical(), engine))
+            };
+            Steps::Merge { parts: with_sql(targets, sql), merge }
         }
+    }
+}
+
+/// The whole statement in its only place.
+fn single(
+    select: &Select,
+    engine: Tongue,
+    target: &Target,
+    sql: String,
+    kind: &dyn Fn(&str) -> Option<ColumnType>,
+) -> Steps {
+    let direct = |grouped| Steps::Direct { target: target.clone(), sql, grouped };
+    if engine != Tongue::Sqlite || is_plain(select) {
+        return direct(None);
+    }
+    match divide(select, kind) {
+        Divided::Merge(merge) if merge.fold.is_some() && merge.part.group.is_empty() => {
+            match apart::sql(&merge.part, target.physical(), kind) {
+                Some(sql) => Steps::Merge { parts: vec![(target.clone(), sql)], merge },
+                None => direct(None),
+            }
+        }
+        Divided::Merge(merge) if merge.fold.is_some() => direct(Some(merge)),
+        _ => direct(None),
     }
 }
 
@@ -167,7 +205,7 @@ fn union(select: &Select, targets: &[Target], limit: Option<u64>, skip: u64) -> 
     let from = format!("({}) as t", parts.join(" union all "));
     let sql = whole(select, &from, select.filter.as_ref(), limit, skip, Tongue::Postgres);
     let target = targets.first().cloned().unwrap_or_else(|| Target::table(select.table.clone()));
-    Steps::Direct { target, sql }
+    Steps::Direct { target, sql, grouped: None }
 }
 
 /// True when each row of the answer is one row of the table.
@@ -280,7 +318,11 @@ mod tests {
         let Steps::Merge { parts, .. } = over_parts("select count(distinct device) from t where value > 3") else {
             panic!("not a merge")
         };
-        assert_eq!(parts[0].1, r#"select distinct "device" from "par_t_2026_11_20_d01_ts" where ("value" > 3)"#);
+        let different =
+            r#"select "device" as "d0" from "par_t_2026_11_20_d01_ts" where ("value" > 3) group by "device""#;
+        assert_eq!(parts[0].1, different);
+        let Steps::Merge { parts, .. } = over_parts("select sum(distinct value) from t") else { panic!("not a merge") };
+        assert_eq!(parts[0].1, r#"select distinct "value" from "par_t_2026_11_20_d01_ts""#);
         let Steps::Sorted { parts, width, .. } = over_parts("select device from t order by value limit 3") else {
             panic!("not sorted")
         };

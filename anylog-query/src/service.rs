@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::execute::{self, Kept, Merger, Piece, Progress, Row, Sender};
 use crate::history::{History, Parts, Record};
 use crate::mode::{Pool, QueryMode, RUNNING, Until};
-use crate::network::{Coverage, Network, Spread};
+use crate::network::{Coverage, Network, PartRequest, Spread};
 use crate::plan::{self, Steps};
 use crate::shape::Shaper;
 use crate::sql::bind::{Scope, Select, bind};
@@ -191,6 +191,8 @@ impl QueryService {
     #[must_use]
     pub fn new(node: Arc<Node>, catalog: Arc<Catalog>, ledger: Arc<Ledger>, peers: Arc<dyn Peers>) -> Arc<Self> {
         let merger = Merger::new(Arc::clone(&node));
+        // What queries left there when the program was killed.
+        std::fs::remove_dir_all(execute::directory(&node)).ok();
         Arc::new(Self {
             node,
             catalog,
@@ -321,6 +323,7 @@ impl QueryService {
         sender: &mut Sender<Head>,
     ) -> Result<(), QueryError> {
         let now = Now { instant: self.node.clock.now(), zone: self.node.time_zone() };
+        let request = self.without_inner(request, &now, coverage, record)?;
         let plan = sql::on_deep_stack(|| match &request.network {
             Some(network) => self.compile_network(&request, network, &now, coverage, record),
             None => self.compile(&request, &now),
@@ -335,6 +338,44 @@ impl QueryService {
             (Found::Spread(spread), Some(network)) => self.run_network(network, *spread, coverage, record, sender),
             (Found::Nothing | Found::Spread(_), _) => Ok(()),
         }
+    }
+
+    /// Runs the inner queries of a statement and puts their values in their place.
+    fn without_inner(
+        self: &Arc<Self>,
+        mut request: Request,
+        now: &Now,
+        coverage: &Coverage,
+        record: &Record,
+    ) -> Result<Request, QueryError> {
+        // Each one that is filled in is gone; there is no more room for them than in the statement.
+        while let Some(inner) = sql::inner::find(&request.sql, now)? {
+            let network = request.network.clone();
+            let network = network.map(|network| Network { include: Vec::new(), extend: Vec::new(), ..network });
+            let asked = Request { sql: inner.sql.clone(), extend: Vec::new(), network, ..request.clone() };
+            let plan = sql::on_deep_stack(|| match &asked.network {
+                Some(network) => self.compile_network(&asked, network, now, coverage, record),
+                None => self.compile(&asked, now),
+            })?;
+            let items = &plan.select.items;
+            let column = match &inner.column {
+                None => 0,
+                Some(name) => items.iter().position(|item| item.name == *name).ok_or_else(|| {
+                    QueryError::syntax(format!("'{name}' is not a column of the inner query's answer"))
+                })?,
+            };
+            let kind = items.get(column).and_then(|item| item.kind);
+            let mut rows = Kept::default();
+            match (plan.found, &asked.network) {
+                (Found::Here(dbms, steps), _) => execute::run(&dbms, &steps, &self.merger, &mut rows)?,
+                (Found::Spread(spread), Some(network)) => {
+                    self.run_network(network, *spread, coverage, record, &mut rows)?
+                }
+                (Found::Nothing | Found::Spread(_), _) => {}
+            }
+            request.sql = inner.filled(&request.sql, &rows.0, column, kind)?;
+        }
+        Ok(request)
     }
 
     /// Waits until one more query may run.
@@ -414,27 +455,36 @@ impl QueryService {
     /// The same for the statement of another node, which is complete.
     pub(crate) fn compile_part(
         &self,
-        sql: &str,
+        request: &PartRequest,
         dbms: &Arc<dyn Dbms>,
         scope: &Scope<'_>,
         now: &Now,
     ) -> Result<(Select, Steps), QueryError> {
-        let select = bind(sql::parse(sql, now, None)?, scope, now)?;
-        let steps = steps(&select, dbms.as_ref(), scope.schema)?;
+        let select = bind(sql::parse(&request.sql, now, None)?, scope, now)?;
+        let steps = if request.loose {
+            plan::loose(&select, dbms.engine().into(), places(&select, dbms.as_ref())?)
+        } else {
+            steps(&select, dbms.as_ref(), scope.schema)?
+        };
         Ok((select, steps))
     }
 }
 
 /// The places of a table on this node, and what runs there.
 fn steps(select: &Select, dbms: &dyn Dbms, schema: &TableSchema) -> Result<Steps, QueryError> {
+    let kind = |name: &str| schema.column(name).map(|column| column.kind);
+    Ok(plan::plan(select, dbms.engine().into(), places(select, dbms)?, &kind))
+}
+
+/// The places of a table on this node that may hold rows of an answer.
+fn places(select: &Select, dbms: &dyn Dbms) -> Result<Vec<Target>, QueryError> {
     let partitions = dbms.partitions(&select.table)?;
     let mut targets = plan::targets(&select.table, partitions, select.filter.as_ref());
     // The table itself is usually empty beside its partitions; without it there is less to put together.
     if targets.len() > 1 && is_empty(dbms, &targets[0])? {
         targets.remove(0);
     }
-    let kind = |name: &str| schema.column(name).map(|column| column.kind);
-    Ok(plan::plan(select, dbms.engine().into(), targets, &kind))
+    Ok(targets)
 }
 
 /// The end of a period: the greatest time that its leading statement found.

@@ -8,6 +8,7 @@ pub(crate) mod dates;
 pub(crate) mod expr;
 pub(crate) mod functions;
 pub(crate) mod increments;
+pub(crate) mod inner;
 mod lower;
 pub(crate) mod period;
 pub(crate) mod scan;
@@ -257,7 +258,7 @@ mod tests {
             ("select a from t1 x, t2 y", "46 Non supported SQL: a join of several tables - query one table at a time"),
             ("select a from t join u on t.a = u.a", "JOIN"),
             ("select a from (select a from t)", "a sub-select in FROM - name a table after FROM"),
-            ("select a from t where a in (select a from u)", "a sub-select - run the inner query first"),
+            ("select a from t where a in (select a from u)", "a sub-select - write the inner query in braces"),
             ("select a from t union select a from u", "UNION"),
             ("with x as (select 1) select a from t", "this is not a SELECT"),
             ("select a from t; drop table t", "several statements"),

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use anylog_dbms::SqlValue;
 
+use super::digest::{self, Digests};
 use super::sorted::{compare_by, compare_values};
 use super::{Held, Row, Sink, size};
 use crate::QueryError;
@@ -34,7 +35,6 @@ enum Part {
 }
 
 /// What has come of a column of a group.
-#[derive(Clone)]
 enum Sum {
     None,
     Int(i64),
@@ -42,7 +42,12 @@ enum Sum {
     Float(f64, f64),
     Least(SqlValue),
     Most(SqlValue),
+    /// The different values, by their digests.
+    Different(Digests),
 }
+
+/// About the memory that one of many digests takes in its set.
+const DIGEST_BYTES: u64 = 32;
 
 impl<'a> Folding<'a> {
     /// No groups.
@@ -60,20 +65,46 @@ impl<'a> Folding<'a> {
 
     fn row(&mut self, mut row: Row) -> Result<(), QueryError> {
         let values = row.split_off(self.fold.keys.min(row.len()));
-        let parts: Box<[Part]> = row.iter().map(Part::of).collect();
-        let place = match self.places.get(&parts) {
-            Some(place) => *place,
-            None => {
-                // The key is kept twice.
-                self.held.take(2 * size(&row) as u64 + 32 * values.len() as u64 + 64)?;
-                self.groups.push(Group { keys: row, sums: vec![Sum::None; self.fold.aggregates.len()] });
-                self.places.insert(parts, self.groups.len() - 1);
-                self.groups.len() - 1
+        let place = self.place(row)?;
+        let Self { fold, held, groups, .. } = self;
+        let Some(group) = groups.get_mut(place) else { return Ok(()) };
+        for ((sum, kind), value) in group.sums.iter_mut().zip(&fold.aggregates).zip(values) {
+            if sum.add(*kind, value)? {
+                held.take(DIGEST_BYTES)?;
             }
-        };
-        let Some(group) = self.groups.get_mut(place) else { return Ok(()) };
-        for ((sum, kind), value) in group.sums.iter_mut().zip(&self.fold.aggregates).zip(values) {
-            sum.add(*kind, value)?;
+        }
+        Ok(())
+    }
+
+    /// The place of the group with these keys.
+    fn place(&mut self, keys: Row) -> Result<usize, QueryError> {
+        let parts: Box<[Part]> = keys.iter().map(Part::of).collect();
+        if let Some(place) = self.places.get(&parts) {
+            return Ok(*place);
+        }
+        // The key is kept twice.
+        self.held.take(2 * size(&keys) as u64 + 32 * self.fold.aggregates.len() as u64 + 64)?;
+        self.groups.push(Group { keys, sums: self.nothing() });
+        self.places.insert(parts, self.groups.len() - 1);
+        Ok(self.groups.len() - 1)
+    }
+
+    fn nothing(&self) -> Vec<Sum> {
+        self.fold.aggregates.iter().map(|_| Sum::None).collect()
+    }
+
+    /// Adds the groups of another part of the rows.
+    pub(crate) fn absorb(&mut self, other: Self) -> Result<(), QueryError> {
+        if self.groups.is_empty() {
+            *self = other;
+            return Ok(());
+        }
+        for Group { keys, sums } in other.groups {
+            let place = self.place(keys)?;
+            let Some(group) = self.groups.get_mut(place) else { continue };
+            for ((sum, kind), more) in group.sums.iter_mut().zip(&self.fold.aggregates).zip(sums) {
+                self.held.take(DIGEST_BYTES * sum.absorb(*kind, more)?)?;
+            }
         }
         Ok(())
     }
@@ -83,12 +114,14 @@ impl<'a> Folding<'a> {
         let fold = self.fold;
         if fold.keys == 0 && self.groups.is_empty() {
             // An aggregate of nothing has a value too.
-            self.groups.push(Group { keys: Vec::new(), sums: vec![Sum::None; fold.aggregates.len()] });
+            let sums = self.nothing();
+            self.groups.push(Group { keys: Vec::new(), sums });
         }
         drop(self.places);
         let mut groups: Vec<Values> = Vec::with_capacity(self.groups.len());
         for Group { keys, sums } in self.groups {
-            let group = Values { keys, aggregates: sums.into_iter().map(Sum::value).collect() };
+            let values = sums.into_iter().zip(&fold.aggregates).map(|(sum, kind)| sum.value(*kind));
+            let group = Values { keys, aggregates: values.collect() };
             if fold.having.as_ref().is_none_or(|having| truth(&group.of(having)) == Some(true)) {
                 groups.push(group);
             }
@@ -127,13 +160,22 @@ impl Part {
 }
 
 impl Sum {
-    fn add(&mut self, kind: Aggregate, value: SqlValue) -> Result<(), QueryError> {
+    /// Adds a value; true when it takes more memory.
+    fn add(&mut self, kind: Aggregate, value: SqlValue) -> Result<bool, QueryError> {
+        if kind == Aggregate::Distinct {
+            let Some(digest) = digest::of_value(&value) else { return Ok(false) };
+            if !matches!(self, Self::Different(_)) {
+                *self = Self::Different(Digests::default());
+            }
+            let Self::Different(known) = self else { return Ok(false) };
+            return Ok(known.insert(digest));
+        }
         if value == SqlValue::Null {
-            return Ok(());
+            return Ok(false);
         }
         let old = std::mem::replace(self, Self::None);
         *self = match (kind, old) {
-            (Aggregate::Sum, old) => old.plus(&value)?,
+            (Aggregate::Sum | Aggregate::Distinct, old) => old.plus(&value)?,
             (Aggregate::Min, Self::Least(least)) if compare_values(&least, &value) != Ordering::Greater => {
                 Self::Least(least)
             }
@@ -141,7 +183,36 @@ impl Sum {
             (Aggregate::Max, Self::Most(most)) if compare_values(&most, &value) != Ordering::Less => Self::Most(most),
             (Aggregate::Max, _) => Self::Most(value),
         };
-        Ok(())
+        Ok(false)
+    }
+
+    /// Adds what came of other rows; the number of digests that were not known.
+    fn absorb(&mut self, kind: Aggregate, other: Self) -> Result<u64, QueryError> {
+        match (&mut *self, other) {
+            (_, Self::None) => {}
+            (Self::None, other) => {
+                let more = if let Self::Different(digests) = &other { digests.len() as u64 } else { 0 };
+                *self = other;
+                return Ok(more);
+            }
+            (Self::Different(known), Self::Different(mut more)) => {
+                // The smaller set goes into the larger one.
+                if known.len() < more.len() {
+                    std::mem::swap(known, &mut more);
+                }
+                let before = known.len();
+                known.extend(more);
+                return Ok((known.len() - before) as u64);
+            }
+            (_, Self::Float(sum, lost)) => {
+                self.add(kind, SqlValue::Float(sum))?;
+                self.add(kind, SqlValue::Float(lost))?;
+            }
+            (_, other) => {
+                self.add(kind, other.value(kind))?;
+            }
+        }
+        Ok(0)
     }
 
     fn plus(self, value: &SqlValue) -> Result<Self, QueryError> {
@@ -163,9 +234,11 @@ impl Sum {
         })
     }
 
-    fn value(self) -> SqlValue {
+    fn value(self, kind: Aggregate) -> SqlValue {
         match self {
+            Self::None if kind == Aggregate::Distinct => SqlValue::Int(0),
             Self::None => SqlValue::Null,
+            Self::Different(digests) => SqlValue::Int(i64::try_from(digests.len()).unwrap_or(i64::MAX)),
             Self::Int(value) => SqlValue::Int(value),
             Self::Float(sum, lost) => SqlValue::Float(sum + lost),
             Self::Least(value) | Self::Most(value) => value,

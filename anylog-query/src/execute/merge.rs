@@ -1,37 +1,29 @@
-//! Puts rows of several places into one table in memory and runs the last statement over it.
-//!
-//! Each query has a SQLite database in memory of its own: queries do not wait for each other's writer, and everything that a query
-//! took is given back with it.
+//! Reads places side by side and puts their rows together: in groups, or in a table of their own for the last statement.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anylog_core::Node;
-use anylog_dbms::{Catalog, ConnectRequest, Database, Dbms, Target};
+use anylog_dbms::{Dbms, Engine, Target};
 use parking_lot::Mutex;
 
 use super::fold::Folding;
+use super::gather::Gather;
+use super::table::MergeTable;
 use super::{BATCH_BYTES, BATCH_ROWS, Row, Sink, read, size};
 use crate::QueryError;
-use crate::plan::{MERGE_TABLE, Merge, MergeColumn};
-use crate::sql::expr::quoted_name;
+use crate::plan::{Fold, Merge};
 
 /// The bytes of intermediate rows that all queries of a service may hold together.
 pub(crate) const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
-/// The table of intermediate rows.
-const TABLE: &str = "query_rows";
-
-/// Numbers the databases over all services of the program: those in memory share their names.
-static NEXT: AtomicU64 = AtomicU64::new(1);
-
 /// Puts intermediate rows together.
 #[derive(Debug)]
 pub(crate) struct Merger {
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
     readers: usize,
     held: Arc<AtomicU64>,
 }
@@ -57,77 +49,139 @@ impl Merger {
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
         let mut merging = Merging::new(self, merge)?;
-        self.collect(dbms, parts, &mut merging, sink)?;
+        let gather = Gather::of(&merge.part).filter(|_| dbms.engine() == Engine::Sqlite);
+        let reading = Reading::new(dbms, parts, gather.as_ref());
+        self.collect(&reading, &|| sink.closed(), &mut |rows| merging.add(0, rows).map(ControlFlow::Continue))?;
+        merging.complete(0)?;
         merging.finish(sink)
+    }
+
+    /// Groups the rows of one place while they are read; false when its engine has to do it.
+    pub(crate) fn group(
+        &self,
+        dbms: &Arc<dyn Dbms>,
+        target: &Target,
+        merge: &Merge,
+        sink: &mut dyn Sink,
+    ) -> Result<bool, QueryError> {
+        let gather = Gather::of(&merge.part).filter(|_| dbms.engine() == Engine::Sqlite);
+        let (Some(gather), Some(fold)) = (gather, &merge.fold) else { return Ok(false) };
+        let mut groups = Vec::new();
+        let done = gather.read(dbms, target, &|| sink.closed(), &mut |row| {
+            groups.push(row);
+            ControlFlow::Continue(())
+        })?;
+        if done {
+            let mut folding = Folding::new(fold, self.held());
+            folding.add(groups)?;
+            folding.finish(sink)?;
+        }
+        Ok(done)
+    }
+
+    /// Runs the statements of all places, some at a time, and hands their rows over as they come.
+    pub(crate) fn pass(
+        &self,
+        dbms: &Arc<dyn Dbms>,
+        parts: &[(Target, String)],
+        sink: &mut dyn Sink,
+    ) -> Result<(), QueryError> {
+        self.collect(&Reading::new(dbms, parts, None), &|| false, &mut |rows| Ok(sink.rows(rows)))
     }
 
     fn collect(
         &self,
-        dbms: &Arc<dyn Dbms>,
-        parts: &[(Target, String)],
-        merging: &mut Merging<'_>,
-        sink: &mut dyn Sink,
+        reading: &Reading<'_>,
+        closed: &dyn Fn() -> bool,
+        take: &mut dyn FnMut(Vec<Row>) -> Result<ControlFlow<()>, QueryError>,
     ) -> Result<(), QueryError> {
-        let work = Mutex::new(parts.iter().collect::<VecDeque<_>>());
-        let stop = AtomicBool::new(false);
         let (sender, rows) = sync_channel::<Result<Vec<Row>, QueryError>>(self.readers * 2);
         std::thread::scope(|scope| {
-            for _ in 0..self.readers.min(parts.len()) {
+            for _ in 0..self.readers.min(reading.work.lock().len()) {
                 let sender = sender.clone();
-                let (work, stop) = (&work, &stop);
-                scope.spawn(move || reader(dbms, work, stop, &sender));
+                scope.spawn(move || reading.run(&sender));
             }
             drop(sender);
-            let mut result = Ok(());
+            let mut result = Ok(ControlFlow::Continue(()));
             // Draining to the end lets every reader see the flag and leave.
             for batch in rows {
-                if result.is_ok() {
-                    result = batch.and_then(|batch| merging.add(batch));
+                if matches!(result, Ok(ControlFlow::Continue(()))) {
+                    result = batch.and_then(&mut *take);
                 }
-                if result.is_err() || sink.closed() {
-                    stop.store(true, Ordering::Relaxed);
+                if !matches!(result, Ok(ControlFlow::Continue(()))) || closed() {
+                    reading.stop.store(true, Ordering::Relaxed);
                 }
             }
-            result
+            result.map(|_| ())
         })
     }
 }
 
-/// Takes one place after another until none is left.
-fn reader(
-    dbms: &Arc<dyn Dbms>,
-    work: &Mutex<VecDeque<&(Target, String)>>,
-    stop: &AtomicBool,
-    sender: &SyncSender<Result<Vec<Row>, QueryError>>,
-) {
-    while !stop.load(Ordering::Relaxed) {
-        let next = work.lock().pop_front();
-        let Some((target, sql)) = next else { return };
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        let result = read(dbms, target, sql, &mut |row| {
-            bytes += size(&row);
-            batch.push(row);
-            if batch.len() < BATCH_ROWS && bytes < BATCH_BYTES {
-                return ControlFlow::Continue(());
+/// What the readers of a query share.
+struct Reading<'a> {
+    dbms: &'a Arc<dyn Dbms>,
+    work: Mutex<VecDeque<&'a (Target, String)>>,
+    gather: Option<&'a Gather>,
+    /// A place could not be grouped while it was read, so others will not be tried.
+    engine_groups: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl<'a> Reading<'a> {
+    fn new(dbms: &'a Arc<dyn Dbms>, parts: &'a [(Target, String)], gather: Option<&'a Gather>) -> Self {
+        let engine_groups = AtomicBool::new(gather.is_none());
+        Self { dbms, work: Mutex::new(parts.iter().collect()), gather, engine_groups, stop: AtomicBool::new(false) }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Takes one place after another until none is left.
+    fn run(&self, sender: &SyncSender<Result<Vec<Row>, QueryError>>) {
+        while !self.stopped() {
+            let next = self.work.lock().pop_front();
+            let Some((target, sql)) = next else { return };
+            let mut batch = Vec::new();
+            let mut bytes = 0;
+            let result = self.place(target, sql, &mut |row| {
+                bytes += size(&row);
+                batch.push(row);
+                if batch.len() < BATCH_ROWS && bytes < BATCH_BYTES {
+                    return ControlFlow::Continue(());
+                }
+                bytes = 0;
+                let sent = sender.send(Ok(std::mem::take(&mut batch)));
+                if sent.is_err() || self.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            let rest = match result {
+                Err(error) => Err(error),
+                Ok(()) if batch.is_empty() => continue,
+                Ok(()) => Ok(batch),
+            };
+            let failed = rest.is_err();
+            if sender.send(rest).is_err() || failed {
+                return;
             }
-            bytes = 0;
-            let sent = sender.send(Ok(std::mem::take(&mut batch)));
-            if sent.is_err() || stop.load(Ordering::Relaxed) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
-        let rest = match result {
-            Err(error) => Err(error),
-            Ok(()) if batch.is_empty() => continue,
-            Ok(()) => Ok(batch),
-        };
-        let failed = rest.is_err();
-        if sender.send(rest).is_err() || failed {
-            return;
         }
+    }
+
+    /// The rows that the statement of a place gives.
+    fn place(
+        &self,
+        target: &Target,
+        sql: &str,
+        take: &mut dyn FnMut(Row) -> ControlFlow<()>,
+    ) -> Result<(), QueryError> {
+        if let Some(gather) = self.gather
+            && !self.engine_groups.load(Ordering::Relaxed)
+        {
+            if gather.read(self.dbms, target, &|| self.stopped(), take)? {
+                return Ok(());
+            }
+            self.engine_groups.store(true, Ordering::Relaxed);
+        }
+        read(self.dbms, target, sql, take)
     }
 }
 
@@ -158,65 +212,57 @@ impl Drop for Held {
     }
 }
 
-/// Intermediate rows that are put together: groups in memory, or a table for an engine.
+/// Intermediate rows that are put together: groups in memory, or a table for an engine. They come in numbered parts: the rows of a
+/// part count once it is complete, and until then they can be forgotten.
 pub(crate) enum Merging<'a> {
-    Groups(Folding<'a>),
-    Table(MergeTable, &'a str),
+    Groups { merger: &'a Merger, fold: &'a Fold, whole: Folding<'a>, parts: BTreeMap<usize, Folding<'a>> },
+    Table { table: MergeTable, last: &'a str },
 }
 
 impl<'a> Merging<'a> {
-    pub(crate) fn new(merger: &Merger, merge: &'a Merge) -> Result<Self, QueryError> {
+    pub(crate) fn new(merger: &'a Merger, merge: &'a Merge) -> Result<Self, QueryError> {
         Ok(match &merge.fold {
-            Some(fold) => Self::Groups(Folding::new(fold, merger.held())),
-            None => Self::Table(MergeTable::create(merger, &merge.columns)?, &merge.last),
+            Some(fold) => {
+                Self::Groups { merger, fold, whole: Folding::new(fold, merger.held()), parts: BTreeMap::new() }
+            }
+            None => Self::Table { table: MergeTable::create(merger, &merge.columns)?, last: &merge.last },
         })
     }
 
-    /// Adds rows.
-    pub(crate) fn add(&mut self, rows: Vec<Row>) -> Result<(), QueryError> {
+    /// Adds rows of a part.
+    pub(crate) fn add(&mut self, part: usize, rows: Vec<Row>) -> Result<(), QueryError> {
         match self {
-            Self::Groups(groups) => groups.add(rows),
-            Self::Table(table, _) => table.insert(&rows),
+            Self::Groups { merger, fold, parts, .. } => {
+                parts.entry(part).or_insert_with(|| Folding::new(fold, merger.held())).add(rows)
+            }
+            Self::Table { table, .. } => table.insert(part, rows),
         }
     }
 
-    /// Hands the rows of the answer over.
+    /// Drops what came of a part.
+    pub(crate) fn forget(&mut self, part: usize) -> Result<(), QueryError> {
+        match self {
+            Self::Groups { parts, .. } => {
+                parts.remove(&part);
+                Ok(())
+            }
+            Self::Table { table, .. } => table.forget(part),
+        }
+    }
+
+    /// All rows of a part came.
+    pub(crate) fn complete(&mut self, part: usize) -> Result<(), QueryError> {
+        match self {
+            Self::Groups { whole, parts, .. } => parts.remove(&part).map_or(Ok(()), |part| whole.absorb(part)),
+            Self::Table { .. } => Ok(()),
+        }
+    }
+
+    /// Hands the rows of the answer over. All parts are complete, or forgotten.
     pub(crate) fn finish(self, sink: &mut dyn Sink) -> Result<(), QueryError> {
         match self {
-            Self::Groups(groups) => groups.finish(sink),
-            Self::Table(table, last) => table.last(last, sink),
+            Self::Groups { whole, .. } => whole.finish(sink),
+            Self::Table { table, last } => table.last(last, sink),
         }
-    }
-}
-
-/// The table of intermediate rows, in a database that ends with it.
-pub(crate) struct MergeTable {
-    database: Arc<Database>,
-    columns: Vec<String>,
-    held: Held,
-}
-
-impl MergeTable {
-    /// An empty table.
-    fn create(merger: &Merger, columns: &[MergeColumn]) -> Result<Self, QueryError> {
-        let name = format!("query_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let database = Catalog::new(Arc::clone(&merger.node)).connect(ConnectRequest::sqlite_memory(name))?;
-        let list: Vec<String> =
-            columns.iter().map(|column| format!("{} {}", quoted_name(&column.name), column.declared)).collect();
-        database.dbms().execute(&format!("create table {} ({})", quoted_name(TABLE), list.join(", ")))?;
-        let columns = columns.iter().map(|column| column.name.clone()).collect();
-        Ok(Self { database, columns, held: merger.held() })
-    }
-
-    /// Adds rows.
-    fn insert(&self, rows: &[Row]) -> Result<(), QueryError> {
-        self.held.take(rows.iter().map(|row| size(row) as u64).sum())?;
-        Ok(self.database.dbms().apply(&Target::table(TABLE), &self.columns, rows, &[])?)
-    }
-
-    /// Runs the last statement over the rows.
-    fn last(&self, last: &str, sink: &mut dyn Sink) -> Result<(), QueryError> {
-        let sql = last.replace(MERGE_TABLE, &quoted_name(TABLE));
-        Ok(self.database.dbms().query(None, &sql, &mut |_, row| sink.row(row))?)
     }
 }

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::choose::{Candidate, Slot};
 use super::part::PartRequest;
+use super::sent::Sent;
 use super::wire::{Decoder, Frame, PartEnd, WireError};
-use crate::execute::{Held, Row, size};
+use crate::execute::Row;
 use crate::history::NodeNote;
 use crate::{QueryError, QueryService};
 
@@ -30,6 +31,8 @@ pub(super) enum Event {
     Begun(Engine),
     /// Some of its rows.
     Rows(Vec<Row>),
+    /// The node failed. Another one gives the rows from the start, or those that did not come, as [`Asking::again`] says.
+    Again,
     /// All rows came; the address of the node that answered.
     Done { address: String, end: PartEnd },
     /// None of the nodes answered for the part, or the one that did ended early.
@@ -53,8 +56,17 @@ pub(super) struct Asking {
     pub(super) timeout: Option<Duration>,
     /// When the query must be done.
     pub(super) until: Option<(Instant, Duration)>,
-    /// Keep the rows of a part until it is complete: then another node can still take it over.
-    pub(super) hold: bool,
+    /// What a node gives that takes a part over.
+    pub(super) again: Again,
+}
+
+/// What a node gives that takes over the part of one that failed.
+#[derive(Debug)]
+pub(super) enum Again {
+    /// All rows: those that came are forgotten.
+    FromTheStart,
+    /// The rows that did not come. These columns tell rows apart.
+    WithoutRowsThatCame(Vec<usize>),
 }
 
 /// A failed attempt.
@@ -62,8 +74,6 @@ struct Failed {
     error: CommandError,
     /// The node cannot be reached or is silent.
     silent: bool,
-    /// Rows were handed on: no other node may give them again.
-    passed: bool,
 }
 
 impl Failed {
@@ -119,9 +129,16 @@ async fn attempts(
     index: usize,
 ) -> Event {
     let mut missing = Missing { name: slot.name.clone(), reasons: Vec::new() };
-    for candidate in &slot.candidates {
+    let columns = match &asking.again {
+        Again::FromTheStart => Vec::new(),
+        Again::WithoutRowsThatCame(columns) => columns.clone(),
+    };
+    let mut sent = Sent::new(columns, asking.service.merger().held());
+    for (at, candidate) in slot.candidates.iter().enumerate() {
+        let is_last = at + 1 == slot.candidates.len();
         note.asked(&candidate.address);
-        let attempt = attempt(asking, candidate, request, note, out, index);
+        let way = Way { note, out, index, is_last };
+        let attempt = attempt(asking, candidate, request, &mut sent, way);
         let result = match asking.until {
             None => attempt.await,
             Some((until, after)) => match tokio::time::timeout_at(until, attempt).await {
@@ -144,8 +161,11 @@ async fn attempts(
             return Event::Failed(QueryError::Peer { address: candidate.address.clone(), error: failed.error });
         }
         missing.reasons.push((candidate.address.clone(), failed.error));
-        if failed.passed {
-            break;
+        if sent.any() && !is_last {
+            let known = matches!(asking.again, Again::FromTheStart) || sent.again();
+            if !known || out.send((index, Event::Again)).await.is_err() {
+                break;
+            }
         }
     }
     Event::Missing(missing)
@@ -158,44 +178,54 @@ fn report(asking: &Asking, candidate: &Candidate, active: bool) {
     }
 }
 
+/// Where what comes of a part goes.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    note: &'a NodeNote,
+    out: &'a mpsc::Sender<(usize, Event)>,
+    index: usize,
+    /// No other node could take over.
+    is_last: bool,
+}
+
+impl Way<'_> {
+    async fn send(&self, event: Event) -> Result<(), Failed> {
+        let gone = |_| Failed { error: CommandError::process("nobody wants the rows"), silent: false };
+        self.out.send((self.index, event)).await.map_err(gone)
+    }
+}
+
 async fn attempt(
     asking: &Asking,
     candidate: &Candidate,
     request: &PartRequest,
-    note: &NodeNote,
-    out: &mpsc::Sender<(usize, Event)>,
-    index: usize,
+    sent: &mut Sent,
+    way: Way<'_>,
 ) -> Result<PartEnd, Failed> {
     let mut pieces = pieces(asking, candidate, request).await?;
     let mut decoder = Decoder::default();
-    let mut kept = Kept { held: asking.service.merger().held(), rows: Vec::new() };
-    let mut passed = false;
     let mut last_row = Instant::now();
-    let gone = |passed| Failed { error: CommandError::process("nobody wants the rows"), silent: false, passed };
+    let streams = matches!(asking.again, Again::WithoutRowsThatCame(_));
     loop {
-        while let Some(frame) = decoder.frame().map_err(|error| broken(&error, passed))? {
+        while let Some(frame) = decoder.frame().map_err(|error| broken(&error))? {
             match frame {
                 Frame::Head { engine, .. } => {
-                    if !asking.hold {
-                        out.send((index, Event::Begun(engine))).await.map_err(|_| gone(passed))?;
+                    if streams && !sent.begins(engine) {
+                        return Err(broken(&"it has another database engine than the node that it would replace"));
                     }
+                    way.send(Event::Begun(engine)).await?;
                 }
                 Frame::Alive => {}
                 Frame::Rows(rows) => {
                     last_row = Instant::now();
-                    note.rows(rows.len() as u64);
-                    if asking.hold {
-                        kept.take(rows)?;
-                    } else {
-                        passed = true;
-                        out.send((index, Event::Rows(rows))).await.map_err(|_| gone(passed))?;
+                    way.note.rows(rows.len() as u64);
+                    let rows = sent.admit(rows, streams && !way.is_last);
+                    if !rows.is_empty() {
+                        way.send(Event::Rows(rows)).await?;
                     }
                 }
                 Frame::End(end) => {
-                    note.database(end.places, end.micros);
-                    for rows in kept.rows {
-                        out.send((index, Event::Rows(rows))).await.map_err(|_| gone(passed))?;
-                    }
+                    way.note.database(end.places, end.micros);
                     return Ok(end);
                 }
             }
@@ -203,33 +233,18 @@ async fn attempt(
         if asking.timeout.is_some_and(|timeout| last_row.elapsed() > timeout) {
             let after = asking.timeout.unwrap_or_default();
             let error = PeerError::TimeOut { address: candidate.address.clone(), after };
-            return Err(Failed { error: error.into(), silent: false, passed });
+            return Err(Failed { error: error.into(), silent: false });
         }
         match pieces.next().await {
             Some(Ok(piece)) => decoder.push(&piece),
-            Some(Err(failed)) => return Err(Failed { passed, ..failed }),
-            None => return Err(broken(&"the rows ended without an end", passed)),
+            Some(Err(failed)) => return Err(failed),
+            None => return Err(broken(&"the rows ended without an end")),
         }
     }
 }
 
-/// Rows of a part that is not complete.
-struct Kept {
-    held: Held,
-    rows: Vec<Vec<Row>>,
-}
-
-impl Kept {
-    fn take(&mut self, rows: Vec<Row>) -> Result<(), Failed> {
-        let bytes = rows.iter().map(|row| size(row) as u64).sum();
-        self.held.take(bytes).map_err(|error| Failed { error: error.into(), silent: false, passed: false })?;
-        self.rows.push(rows);
-        Ok(())
-    }
-}
-
-fn broken(error: &dyn std::fmt::Display, passed: bool) -> Failed {
-    Failed { error: CommandError::new(Status::NETWORK, error.to_string()), silent: false, passed }
+fn broken(error: &dyn std::fmt::Display) -> Failed {
+    Failed { error: CommandError::new(Status::NETWORK, error.to_string()), silent: false }
 }
 
 impl From<WireError> for CommandError {
@@ -244,7 +259,7 @@ async fn pieces(
     candidate: &Candidate,
     request: &PartRequest,
 ) -> Result<BoxStream<'static, Result<Bytes, Failed>>, Failed> {
-    let refused = |error| Failed { error, silent: false, passed: false };
+    let refused = |error| Failed { error, silent: false };
     let Some(reach) = &candidate.reach else {
         return Ok(asking.service.part(request.clone()).map(move |piece| piece.map_err(refused)).boxed());
     };
@@ -254,7 +269,6 @@ async fn pieces(
             PeerError::Refused { error, .. } => error,
             other => other.into(),
         },
-        passed: false,
     };
     let command = PeerRequest::Command { text: request.command() };
     let within =

@@ -42,6 +42,9 @@ pub(crate) struct PartRequest {
     /// Columns whose values are taken from this node: names, and what they show.
     #[serde(default)]
     pub(crate) added: Vec<(String, String)>,
+    /// Whether rows of one group may come in several pieces, from each place of this node its own.
+    #[serde(default)]
+    pub(crate) loose: bool,
 }
 
 impl PartRequest {
@@ -141,7 +144,7 @@ impl QueryService {
         let constants = self.constants(request, &schema);
         let now = Now { instant: self.node().clock.now(), zone: TimeZone::UTC };
         let scope = Scope { constants: &constants, ..Scope::new(&request.dbms, &schema) };
-        let compiled = crate::sql::on_deep_stack(|| self.compile_part(&request.sql, &dbms, &scope, &now))?;
+        let compiled = crate::sql::on_deep_stack(|| self.compile_part(request, &dbms, &scope, &now))?;
         let (select, steps) = compiled;
         let places = u32::try_from(steps.places()).unwrap_or(u32::MAX);
         record.planned(places);
@@ -251,6 +254,7 @@ mod tests {
             sql: "select \"a\" from \"t\" where (\"b\" = 'ü\"''x')".into(),
             columns: vec![("a".into(), "text".into())],
             added: vec![("host".into(), "+host".into())],
+            loose: true,
         };
         let command = request.command();
         assert_eq!(PartRequest::parse(command.strip_prefix("query part ").unwrap()), Ok(request));

@@ -1,6 +1,5 @@
 //! Runs a divided statement: asks for all parts, and puts together what comes.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +7,14 @@ use anylog_dbms::Engine;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::ask::{Asking, Event, ask};
+use super::ask::{Again, Asking, Event, ask};
 use super::part::PartRequest;
 use super::{AHEAD, Coverage, Network, Spread};
 use crate::execute::sorted::{self, Feed, Window};
 use crate::execute::{Merging, Row, Sink, size};
 use crate::history::Record;
-use crate::plan::{Divided, Key};
-use crate::sql::expr::Tongue;
+use crate::plan::{Divided, Key, Merge, Part};
+use crate::sql::expr::{Expr, Tongue};
 use crate::{QueryError, QueryService};
 
 /// How often a query that waits for nodes looks whether somebody still wants its answer.
@@ -34,47 +33,39 @@ impl QueryService {
         record: &Record,
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
-        let hold = matches!(spread.divided, Divided::Merge(_));
         let until = network.max_time.map(|limit| (tokio::time::Instant::now() + limit, limit));
-        let asking = Asking { service: Arc::clone(self), timeout: network.timeout, until, hold };
+        let again = match &spread.divided {
+            Divided::Merge(_) => Again::FromTheStart,
+            Divided::Rows { part, .. } | Divided::Sorted { part, .. } => {
+                Again::WithoutRowsThatCame(same_on_all_members(part, network))
+            }
+        };
+        let asking = Asking { service: Arc::clone(self), timeout: network.timeout, until, again };
         let run = Run { service: self, network, coverage, record, asking: Arc::new(asking), spread: &spread };
         match &spread.divided {
-            Divided::Rows { skip, limit, .. } => run.rows(*skip, *limit, sink, None),
+            Divided::Rows { skip, limit, .. } => run.rows(*skip, *limit, sink),
             Divided::Sorted { keys, width, skip, limit, .. } => {
                 run.sorted(Window { keys, width: *width, skip: *skip, limit: *limit }, sink)
             }
-            Divided::Merge(merge) => {
-                let mut insert = Insert { merging: Merging::new(self.merger(), merge)?, failed: None };
-                run.rows(0, None, &mut insert, Some(&*sink))?;
-                match insert.failed {
-                    Some(error) => Err(error),
-                    None => insert.merging.finish(sink),
-                }
-            }
+            Divided::Merge(merge) => run.merge(merge, sink),
         }
     }
 }
 
-/// Rows on their way to be put together.
-struct Insert<'a> {
-    merging: Merging<'a>,
-    failed: Option<QueryError>,
-}
+/// Columns that each member of a cluster fills with values of its own.
+const BOOKKEEPING: [&str; 4] = ["row_id", "insert_timestamp", "tsd_name", "tsd_id"];
 
-impl Sink for Insert<'_> {
-    fn row(&mut self, row: Row) -> ControlFlow<()> {
-        self.rows(vec![row])
-    }
-
-    fn rows(&mut self, rows: Vec<Row>) -> ControlFlow<()> {
-        match self.merging.add(rows) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                self.failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    }
+/// The columns whose values are the same on all members of a cluster. What a node adds to rows of its own differs.
+fn same_on_all_members(part: &Part, network: &Network) -> Vec<usize> {
+    let own =
+        |name: &String| BOOKKEEPING.contains(&name.as_str()) || network.extend.iter().any(|(added, _)| added == name);
+    let differs = |expr: &Expr| {
+        let mut found = false;
+        expr.visit(&mut |expr| found |= matches!(expr, Expr::Column(name) if own(name)));
+        found
+    };
+    let columns = part.items.iter().enumerate().filter(|(_, (expr, _))| !differs(expr));
+    columns.map(|(index, _)| index).collect()
 }
 
 /// Rows that come before every node has begun to answer: while none was handed over, an error can be the whole answer.
@@ -120,30 +111,52 @@ impl Run<'_> {
             sql: self.spread.part().sql(&slot.table.table, Tongue::Dialect),
             columns: self.spread.columns.clone(),
             added: self.network.extend.clone(),
+            loose: matches!(&self.spread.divided, Divided::Merge(merge) if merge.loose),
         };
         let note = self.record.node(&slot.name, &slot.table.dbms, &slot.table.table);
         let asked = ask(Arc::clone(&self.asking), slot.clone(), request, note, sender.clone(), index);
         Handle::current().spawn(asked);
     }
 
-    /// The rows of all parts as they come, until nobody wants the answer: what goes to `answer`, or to the sink itself.
-    fn rows(
-        &self,
-        skip: u64,
-        limit: Option<u64>,
-        sink: &mut dyn Sink,
-        answer: Option<&dyn Sink>,
-    ) -> Result<(), QueryError> {
+    /// Asks for all parts at once.
+    fn begin_all(&self) -> mpsc::Receiver<(usize, Event)> {
         let slots = self.spread.slots.len();
-        let (sender, mut events) = mpsc::channel(AHEAD * slots.max(1));
+        let (sender, events) = mpsc::channel(AHEAD * slots.max(1));
         (0..slots).for_each(|index| self.begin(index, &sender));
-        drop(sender);
+        events
+    }
+
+    /// The answer that comes of the rows of all parts.
+    fn merge(&self, merge: &Merge, sink: &mut dyn Sink) -> Result<(), QueryError> {
+        let mut events = self.begin_all();
+        let mut merging = Merging::new(self.service.merger(), merge)?;
+        while let Some((part, event)) = next(&mut events, &|| sink.closed()) {
+            match event {
+                Event::Rows(rows) => merging.add(part, rows)?,
+                Event::Again => merging.forget(part)?,
+                Event::Done { .. } => merging.complete(part)?,
+                missing @ Event::Missing(_) => {
+                    merging.forget(part)?;
+                    self.rows_of(missing)?;
+                }
+                other => {
+                    self.rows_of(other)?;
+                }
+            }
+        }
+        merging.finish(sink)
+    }
+
+    /// The rows of all parts as they come, until nobody wants more.
+    fn rows(&self, skip: u64, limit: Option<u64>, sink: &mut dyn Sink) -> Result<(), QueryError> {
+        let slots = self.spread.slots.len();
+        let mut events = self.begin_all();
         let (mut skip, mut left) = (skip, limit);
-        // What is put together here is handed over at the end, and a missing part of a subset is no error.
-        let waits = answer.is_none() && !self.network.subset;
+        // A missing part of a subset is no error.
+        let waits = !self.network.subset;
         let mut early = waits.then(|| Early { silent: vec![true; slots], rows: Vec::new(), bytes: 0 });
         while left != Some(0)
-            && let Some((part, event)) = next(&mut events, &|| answer.map_or_else(|| sink.closed(), Sink::closed))
+            && let Some((part, event)) = next(&mut events, &|| sink.closed())
         {
             let mut rows = self.rows_of(event)?.unwrap_or_default();
             if skip > 0 {
@@ -224,7 +237,8 @@ impl Run<'_> {
     fn rows_of(&self, event: Event) -> Result<Option<Vec<Row>>, QueryError> {
         match event {
             Event::Rows(rows) => Ok(Some(rows)),
-            Event::Begun(_) => Ok(None),
+            // What came before counts: only rows that did not come follow.
+            Event::Begun(_) | Event::Again => Ok(None),
             Event::Done { address, end } => {
                 tracing::debug!(node = %address, rows = end.rows, micros = end.micros, "A node answered its part");
                 Ok(None)

@@ -6,6 +6,7 @@
 //! | `sum(x)` `min(x)` `max(x)` | the same | the same |
 //! | `avg(x)` | `sum(x * 1.0)`, `count(x)` | sum / sum, null when none |
 //! | `range(x)` | `min(x)`, `max(x)` | max - min |
+//! | `count(distinct x)` | x, which is grouped by too | the number of its different values |
 
 use anylog_dbms::ColumnType;
 
@@ -22,6 +23,8 @@ pub(super) struct Split {
     /// What each place computes, under these names.
     partial: Vec<(Expr, String)>,
     group: Vec<Expr>,
+    /// Values that each place groups by too, as only different ones count.
+    distinct: Vec<Expr>,
     items: Vec<(Expr, String)>,
     final_group: Vec<Expr>,
     having: Option<Expr>,
@@ -41,7 +44,7 @@ pub(super) fn split(select: &Select, kind: &dyn Fn(&str) -> Option<ColumnType>) 
     } else if !aggregates && group.is_empty() {
         return None;
     }
-    let mut parts = Parts { group: &group, aggregates: Vec::new(), kind };
+    let mut parts = Parts { group: &group, distinct: Vec::new(), aggregates: Vec::new(), kind };
     let items =
         select.items.iter().map(|item| Some((parts.last(&item.expr)?, item.name.clone()))).collect::<Option<_>>()?;
     let having = match &select.having {
@@ -54,10 +57,12 @@ pub(super) fn split(select: &Select, kind: &dyn Fn(&str) -> Option<ColumnType>) 
         .map(|order| Some(Order { expr: parts.last(&order.expr)?, ..order.clone() }))
         .collect::<Option<_>>()?;
     let keys = group.iter().enumerate().map(|(index, expr)| (expr.clone(), group_name(index)));
+    let counted = parts.distinct.iter().enumerate().map(|(index, expr)| (expr.clone(), distinct_name(index)));
     let values = parts.aggregates.iter().enumerate().map(|(index, expr)| (expr.clone(), aggregate_name(index)));
-    let partial: Vec<(Expr, String)> = keys.chain(values).collect();
+    let partial: Vec<(Expr, String)> = keys.chain(counted).chain(values).collect();
+    let distinct = parts.distinct;
     let final_group = (0..group.len()).map(|index| Expr::Column(group_name(index))).collect();
-    Some(Split { partial, items, final_group, having, order, group })
+    Some(Split { partial, items, final_group, having, order, group, distinct })
 }
 
 impl Split {
@@ -77,22 +82,28 @@ impl Split {
             ..Body::EMPTY
         };
         let last = last.sql(Tongue::Sqlite);
-        let names = Names { keys: self.group.len(), partial: &self.partial };
+        let names = Names { keys: self.group.len(), distinct: self.distinct.len(), partial: &self.partial };
         let fold = names.fold(&self.items, self.having.as_ref(), &self.order, skip, limit);
+        // Different values are many: the places of a node need not put them together for each other.
+        let loose = !self.distinct.is_empty();
         let part = Part {
             items: self.partial,
             distinct: false,
             filter: select.filter.clone(),
-            group: self.group,
+            group: self.group.into_iter().chain(self.distinct).collect(),
             order: Vec::new(),
             limit: None,
         };
-        Merge { part, columns, last, fold }
+        Merge { part, columns, last, fold, loose }
     }
 }
 
 fn group_name(index: usize) -> String {
     format!("g{index}")
+}
+
+fn distinct_name(index: usize) -> String {
+    format!("d{index}")
 }
 
 fn aggregate_name(index: usize) -> String {
@@ -101,6 +112,7 @@ fn aggregate_name(index: usize) -> String {
 
 struct Parts<'a> {
     group: &'a [Expr],
+    distinct: Vec<Expr>,
     aggregates: Vec<Expr>,
     kind: &'a dyn Fn(&str) -> Option<ColumnType>,
 }
@@ -114,9 +126,29 @@ impl Parts<'_> {
         match expr {
             Expr::Column(_) => None,
             Expr::Call(call) if call.over.is_some() => None,
+            Expr::Call(call) if call.distinct && call.name == "count" => self.count_distinct(call),
+            Expr::Call(call) if call.distinct && matches!(call.name.as_str(), "min" | "max") => {
+                self.last(&Expr::Call(Call { distinct: false, ..call.clone() }))
+            }
             Expr::Call(call) if call.aggregates() => is_decomposed(call).then(|| self.aggregate(call)),
             other => other.map(&mut |child| self.last(child).ok_or(())).ok(),
         }
+    }
+
+    /// `count(distinct value)` over the values of all places.
+    fn count_distinct(&mut self, call: &Call) -> Option<Expr> {
+        let [of] = call.args.as_slice() else { return None };
+        // A place would take a number after GROUP BY for that of a column.
+        if !of.any(|expr| matches!(expr, Expr::Column(_))) {
+            return None;
+        }
+        let known = self.distinct.iter().position(|other| other == of);
+        let index = known.unwrap_or_else(|| {
+            self.distinct.push(of.clone());
+            self.distinct.len() - 1
+        });
+        let value = vec![Expr::Column(distinct_name(index))];
+        Some(Expr::Call(Call { name: "count".to_owned(), args: value, distinct: true, ..Call::default() }))
     }
 
     fn aggregate(&mut self, call: &Call) -> Expr {

@@ -28,6 +28,8 @@ pub(crate) struct Merge {
     pub(crate) last: String,
     /// The same without an engine, when it is simple enough.
     pub(crate) fold: Option<Fold>,
+    /// Whether a node may send the rows of its places as they are, without putting them together.
+    pub(crate) loose: bool,
 }
 
 /// A column of the table of intermediate rows.
@@ -160,7 +162,13 @@ pub(super) fn general(select: &Select, kind: &dyn Fn(&str) -> Option<ColumnType>
         order: if top.is_some() { select.order.clone() } else { Vec::new() },
         limit: top,
     };
-    Merge { part, columns, last: whole(select, MERGE_TABLE, None, limit, skip, Tongue::Sqlite), fold: None }
+    Merge {
+        part,
+        columns,
+        last: whole(select, MERGE_TABLE, None, limit, skip, Tongue::Sqlite),
+        fold: None,
+        loose: false,
+    }
 }
 
 /// The columns that a statement reads; those of its condition only `with_filter`.

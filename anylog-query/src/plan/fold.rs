@@ -31,6 +31,8 @@ pub(crate) enum Aggregate {
     Sum,
     Min,
     Max,
+    /// The number of different values.
+    Distinct,
 }
 
 /// An expression over the keys and aggregates of a group.
@@ -49,7 +51,9 @@ pub(crate) enum Value {
 /// The names of the columns of partial rows.
 pub(super) struct Names<'a> {
     pub(super) keys: usize,
-    /// The partial aggregates behind them.
+    /// Values behind the keys of which the different ones are counted.
+    pub(super) distinct: usize,
+    /// All columns; the partial aggregates are the last.
     pub(super) partial: &'a [(Expr, String)],
 }
 
@@ -64,7 +68,9 @@ impl Names<'_> {
             },
             _ => None,
         };
-        self.partial.iter().skip(self.keys).map(|(expr, _)| kind(expr)).collect()
+        let counted = std::iter::repeat_n(Some(Aggregate::Distinct), self.distinct);
+        let partial = self.partial.iter().skip(self.keys + self.distinct).map(|(expr, _)| kind(expr));
+        counted.chain(partial).collect()
     }
 
     fn column(&self, name: &str) -> Option<usize> {
@@ -82,7 +88,7 @@ impl Names<'_> {
             }),
             Expr::Null => Value::Constant(SqlValue::Null),
             Expr::Call(Call { name, args, .. }) => match (name.as_str(), args.as_slice()) {
-                ("sum" | "min" | "max", [Expr::Column(name)]) => {
+                ("sum" | "min" | "max" | "count", [Expr::Column(name)]) => {
                     Value::Aggregate(self.column(name)?.checked_sub(self.keys)?)
                 }
                 ("coalesce", args) => Value::Coalesce(args.iter().map(|arg| self.value(arg)).collect::<Option<_>>()?),

@@ -46,6 +46,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) shown: &'a [String],
     /// Columns that each node adds to its rows: they come first in the answer and in its groups.
     pub(crate) added: &'a [String],
+    /// What the added or shown columns show, and their names: a statement may name them by either.
+    pub(crate) origins: &'a [(String, String)],
     /// Columns whose value is the same in all rows here.
     pub(crate) constants: &'a [(String, Expr)],
 }
@@ -53,14 +55,14 @@ pub(crate) struct Scope<'a> {
 impl<'a> Scope<'a> {
     /// A table as it is.
     pub(crate) fn new(dbms: &'a str, schema: &'a TableSchema) -> Self {
-        Self { dbms, schema, shown: &[], added: &[], constants: &[] }
+        Self { dbms, schema, shown: &[], added: &[], origins: &[], constants: &[] }
     }
 }
 
 /// Checks `statement` against a table.
 pub(crate) fn bind(statement: Statement, scope: &Scope<'_>, now: &Now) -> Result<Select, QueryError> {
-    let Scope { dbms, schema, shown: extended, added, constants } = *scope;
-    let table = Table { dbms, schema, added, constants, zone: now };
+    let Scope { dbms, schema, shown: extended, added, origins, constants } = *scope;
+    let table = Table { dbms, schema, added, origins, constants, zone: now };
     let Statement { raw, extras, increments, per, .. } = statement;
     let items = table.items(raw.items, extras, extended)?;
     let filter = raw.filter.map(|filter| table.expr(&filter)).transpose()?;
@@ -170,6 +172,7 @@ struct Table<'a> {
     dbms: &'a str,
     schema: &'a TableSchema,
     added: &'a [String],
+    origins: &'a [(String, String)],
     constants: &'a [(String, Expr)],
     zone: &'a Now,
 }
@@ -200,7 +203,7 @@ impl Table<'_> {
                     casts: Vec::new(),
                 })),
                 RawItem::One(Expr::Column(name), _)
-                    if (extended.contains(&name) || self.added.contains(&name))
+                    if (extended.contains(&name) || self.added.contains(&name) || self.origin(&name).is_some())
                         && self.schema.column(&name).is_none() => {}
                 RawItem::One(expr, alias) => {
                     let written = expr;
@@ -208,7 +211,9 @@ impl Table<'_> {
                     self.check_range(&expr)?;
                     let name = match (alias, &expr, &written) {
                         (Some(alias), ..) => alias,
-                        (None, Expr::Column(name), _) if !title.starts_with("distinct") => name.clone(),
+                        // `select distinct(column)` is named as the call that it looks like.
+                        _ if title.starts_with("distinct(") => title,
+                        (None, Expr::Column(name), _) => name.clone(),
                         // A constant stands for the column.
                         (None, _, Expr::Column(name)) => name.clone(),
                         _ => title,
@@ -237,6 +242,11 @@ impl Table<'_> {
         wrong.map_or(Ok(()), Err)
     }
 
+    /// The name of the added column that shows what a statement names.
+    fn origin(&self, name: &str) -> Option<&String> {
+        self.origins.iter().find(|(origin, _)| origin == name).map(|(_, added)| added)
+    }
+
     /// A column by its stored name, or the value that stands for it here.
     fn value(&self, name: &str) -> Result<Expr, QueryError> {
         match self.constants.iter().find(|(known, _)| known == name) {
@@ -251,7 +261,8 @@ impl Table<'_> {
         if let Some(column) = self.schema.column(name).or_else(|| self.schema.column(&lower)) {
             return Ok(column.name.clone());
         }
-        if let Some(added) = self.added.iter().find(|added| **added == name || **added == lower) {
+        let is_origin = |added: &&String| self.origin(&lower) == Some(*added);
+        if let Some(added) = self.added.iter().find(|added| **added == name || **added == lower || is_origin(added)) {
             return Ok(added.clone());
         }
         let known = self.schema.columns.iter().map(|column| column.name.as_str());

@@ -301,7 +301,7 @@ impl Names {
             Sql::Subquery(_) | Sql::InSubquery { .. } | Sql::Exists { .. } => {
                 return Err(QueryError::unsupported(
                     "a sub-select",
-                    "run the inner query first and write its values: in (v1, v2)",
+                    "write the inner query in braces, whose values are compared with: where <column> = {select <column> from ..}",
                 ));
             }
             other => {
