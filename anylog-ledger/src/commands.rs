@@ -19,6 +19,7 @@ pub mod show;
 pub mod sync;
 pub mod table;
 mod test_network;
+mod test_partitions;
 pub mod write;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
     all.extend(client::commands(ledger));
     all.extend(files::commands(ledger));
     all.extend(test_network::commands(ledger));
+    all.extend(test_partitions::commands(ledger));
     all.extend(platforms(ledger));
     all
 }
