@@ -85,6 +85,8 @@ async fn a_destination_that_names_nobody_says_so() {
         ("run client () get status", Status::NO_DESTINATION, "names no node"),
         ("run client (!unset) get status", Status::NO_DESTINATION, "!unset"),
         ("run client (operator where name = nobody) get status", Status::NO_DESTINATION, "nobody"),
+        ("run client (operatr) get status", Status::NO_DESTINATION, "did you mean 'operator'"),
+        ("run client 10.0.0.2 get status", Status::NO_DESTINATION, "10.0.0.2:32148"),
         ("run client (dbms = nothing) get status", Status::NO_DESTINATION, "dbms = nothing"),
         ("run client (a:b:c) get status", Status::DESTINATION, "a:b:c"),
         ("run client (10.0.0.2:32148, timeout = soon) get status", Status::TIMEOUT_VALUE, "soon"),
@@ -94,7 +96,7 @@ async fn a_destination_that_names_nobody_says_so() {
         ("run client 10.0.0.2:32148 frobnicate", Status::UNRECOGNIZED_COMMAND, "frobnicate"),
     ] {
         let error = here.run(call).await.unwrap_err();
-        assert!(error.status == status && error.message.contains(words), "{call}: {error:?}");
+        assert!(error.status == status && error.to_string().contains(words), "{call}: {error:?}");
     }
 }
 

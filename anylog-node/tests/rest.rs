@@ -492,6 +492,27 @@ async fn destinations_are_asked_over_the_node_service() {
     }
     let timeout = rest.request("GET /", &["command: probe text", &to(&both), "timeout: soon"], "").await;
     assert!(timeout.status == 400 && timeout.body.contains("soon"), "{}", timeout.body);
+    let part = rest.request("GET /", &["command: probe text", &to(&both), "subset: maybe"], "").await;
+    assert!(part.status == 400 && part.body.contains("'subset: maybe'"), "{}", part.body); // OPS-1
+    for endless in ["99999999999999999", "18446744073709551615"] {
+        let header = format!("timeout: {endless}");
+        let answer = rest.request("GET /", &["command: probe text", &to(&tcp.to_string()), &header], "").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_silent_is_named_when_the_time_of_the_server_is_over() {
+    let rest = Rest::start().await;
+    // Accepts, and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    assert_eq!(rest.post("set rest timeout 1 second", "").await.status, 200);
+    let destination = format!("destination: {address}");
+    for headers in [&["command: probe text", &destination][..], &["command: probe text", &destination, "timeout: 2"]] {
+        let late = rest.request("GET /", headers, "").await;
+        assert!(late.status == 504 && late.body.contains(&format!("node {address} did not answer")), "{}", late.body);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,9 @@ pub(crate) struct Until {
 impl QueryMode {
     /// The end of a query that begins now.
     pub(crate) fn until(&self) -> Option<Until> {
-        self.timeout.map(|after| Until { at: tokio::time::Instant::now() + after, after })
+        let after = self.timeout?;
+        // What is longer than clocks can count has no end.
+        Some(Until { at: tokio::time::Instant::now().checked_add(after)?, after })
     }
 }
 

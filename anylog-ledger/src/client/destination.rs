@@ -8,6 +8,9 @@ use anylog_core::{CommandError, Session, Status, time};
 use super::MOST_NODES;
 use crate::Ledger;
 
+/// Longer timeouts mean the same as this one: clocks can count so far.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// References in a destination are followed so deep.
 const MAX_DEPTH: usize = 8;
 
@@ -94,11 +97,7 @@ impl Destination {
                     Some(query) => {
                         let found = Box::pin(session.execute(&query)).await?.into_text().await?;
                         if found.trim().is_empty() {
-                            return Err(CommandError::new(
-                                Status::NO_DESTINATION,
-                                format!("No node in the ledger satisfies '{item}'"),
-                            )
-                            .hint("look at the ledger with: blockchain get operator"));
+                            return Err(unsatisfied(&item));
                         }
                         self.add_addresses(&found, &item)?;
                     }
@@ -128,7 +127,7 @@ impl Destination {
                     CommandError::new(Status::TIMEOUT_VALUE, format!("Wrong timeout: '{value}'"))
                         .hint("give seconds, or a number with a unit: 2 minutes")
                 })?;
-                self.timeout = Some(seconds);
+                self.timeout = Some(seconds.min(LONGEST));
             }
             "company" => self.company = Some(value),
             "dbms" => self.dbms = Some(value),
@@ -209,6 +208,22 @@ impl Destination {
 pub(super) fn nowhere(text: &str) -> CommandError {
     CommandError::new(Status::NO_DESTINATION, format!("'{text}' names no node"))
         .hint("name one: run client (10.0.0.1:32148) get status")
+}
+
+/// Types of policies that have an address.
+const TYPES: [&str; 4] = ["operator", "query", "master", "publisher"];
+
+/// Nobody in the ledger is meant by an item.
+fn unsatisfied(item: &str) -> CommandError {
+    let error = CommandError::new(Status::NO_DESTINATION, format!("No node in the ledger satisfies '{item}'"));
+    let first = item.split(|c: char| c.is_whitespace() || c == '(').find(|word| !word.is_empty()).unwrap_or_default();
+    if first == "localhost" || first.contains('.') {
+        return error.hint(format!("an address has a port: {first}:32148"));
+    }
+    match anylog_core::error::nearest(first, TYPES) {
+        Some(meant) if meant != first => error.hint(format!("did you mean '{meant}'?")),
+        _ => error.hint("look at the ledger with: blockchain get operator"),
+    }
 }
 
 /// The query that an item stands for: itself with `bring.ip_port` when it brings nothing; none for an address.

@@ -121,7 +121,9 @@ impl Pool {
 /// Waits for the end of a pause, and leaves half of `deadline` for the call itself.
 async fn pause(until: Option<Instant>, deadline: Duration) {
     if let Some(until) = until {
-        tokio::time::sleep_until(until.min(Instant::now() + deadline / 2)).await;
+        // A deadline may be longer than clocks can count.
+        let latest = Instant::now().checked_add(deadline / 2);
+        tokio::time::sleep_until(latest.map_or(until, |latest| until.min(latest))).await;
     }
 }
 

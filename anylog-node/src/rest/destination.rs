@@ -2,6 +2,8 @@
 //!
 //! `network` is `run client ()`, anything else the text inside `run client ( ... )`.
 
+use std::time::Duration;
+
 use anylog_core::language::expand;
 use anylog_core::{Caller, CommandError, Session, Status, time};
 use anylog_ledger::client::{calls, forward_access};
@@ -9,6 +11,9 @@ use anylog_ledger::client::{calls, forward_access};
 use super::RestServer;
 use super::asked::Asked;
 use super::failure::Failure;
+
+/// What a request may take longer than each of the nodes that it asks: one of them may be replaced by another.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Where a command is to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +48,13 @@ impl RestServer {
         // To the other nodes the request comes from this one, so the caller is judged here.
         Session::new(self.node.clone(), caller.clone()).require(forward_access(&self.node, command), command)?;
         let mut items: Vec<String> = Some(nodes).filter(|nodes| !nodes.is_empty()).into_iter().collect();
-        if asked.get("subset").is_some_and(|subset| subset.eq_ignore_ascii_case("true")) {
-            items.push("subset = true".to_owned());
+        match asked.get("subset").map(str::to_ascii_lowercase).as_deref() {
+            None | Some("false") => {}
+            Some("true") => items.push("subset = true".to_owned()),
+            Some(other) => {
+                let error = CommandError::new(Status::REST_HEADERS, format!("Wrong header 'subset: {other}'"));
+                return Err(error.hint("subset is true or false").into());
+            }
         }
         if let Some(seconds) = self.deadline_seconds(asked)? {
             items.push(format!("timeout = {seconds}"));
@@ -60,6 +70,17 @@ impl RestServer {
         let separators = |c: char| c == ',' || c.is_whitespace() || matches!(c, '[' | ']' | '(' | ')' | '"' | '\'');
         let mut named = named.split(separators).filter(|node| !node.is_empty()).peekable();
         named.peek().is_some() && named.all(|node| own.iter().any(|own| own == node))
+    }
+
+    /// How long the answer of a request may take to begin. At other nodes each has its own time, which must pass first: its end tells
+    /// which node did not answer.
+    pub(super) fn limit(&self, asked: &Asked, destination: &Destination) -> Result<Option<Duration>, CommandError> {
+        match destination {
+            Destination::Local => Ok(self.timeout()),
+            Destination::Nodes(_) => {
+                Ok(self.deadline_seconds(asked)?.map(|seconds| Duration::from_secs(seconds).saturating_add(GRACE)))
+            }
+        }
     }
 
     /// How long each node may take: the header `timeout`, else what the server allows.

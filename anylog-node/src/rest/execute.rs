@@ -1,6 +1,7 @@
 //! Commands that come by REST.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anylog_core::command::Word;
 use anylog_core::language::lexer;
@@ -64,13 +65,19 @@ impl RestServer {
                 None => command,
             });
         }
-        let (reply, printed) = self.run_all(caller, commands).await?;
+        let limit = self.limit(asked, &destination)?;
+        let (reply, printed) = self.run_all(caller, commands, limit).await?;
         Ok(answer::of_reply(reply, printed).await?)
     }
 
     /// Runs commands one after another and gives the reply of the last, and what they printed. They run to their end also
-    /// when the client goes away or the server's timeout passes.
-    pub(super) async fn run_all(&self, caller: Caller, commands: Vec<String>) -> Result<(Reply, String), Failure> {
+    /// when the client goes away or `limit` passes.
+    async fn run_all(
+        &self,
+        caller: Caller,
+        commands: Vec<String>,
+        limit: Option<Duration>,
+    ) -> Result<(Reply, String), Failure> {
         let settings = self.settings.read().clone();
         let permit = match settings.timeout {
             Some(limit) => tokio::time::timeout(limit, Arc::clone(&settings.permits).acquire_owned()).await,
@@ -89,7 +96,7 @@ impl RestServer {
             }
             Ok::<_, CommandError>((last, console.take()))
         });
-        let ended = match settings.timeout {
+        let ended = match limit {
             Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| late(limit))?,
             None => work.await,
         };
@@ -108,7 +115,7 @@ fn busy(threads: usize) -> Failure {
         .into()
 }
 
-fn late(limit: std::time::Duration) -> Failure {
+fn late(limit: Duration) -> Failure {
     let message = format!("The command did not answer within {} seconds; it goes on", limit.as_secs());
     let error = CommandError::new(Status::TIME_OUT, message)
         .hint("its outcome will be in `get event log`; more time is given by: set rest timeout 60 seconds");

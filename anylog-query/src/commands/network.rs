@@ -74,5 +74,6 @@ pub(super) fn seconds(text: &str) -> Result<Option<Duration>, CommandError> {
         CommandError::new(Status::TIMEOUT_VALUE, format!("Wrong time: '{text}'"))
             .hint("give seconds, or a number with a unit: 2 minutes")
     })?;
-    Ok(Some(limit).filter(|limit| !limit.is_zero()))
+    // Clocks can count so far.
+    Ok(Some(limit.min(Duration::from_secs(365 * 24 * 3600))).filter(|limit| !limit.is_zero()))
 }
