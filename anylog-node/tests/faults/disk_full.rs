@@ -1,5 +1,6 @@
 //! A full disk stops acknowledgements, not queries, and is recovered from without a restart.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,67 @@ fn a_nearly_full_disk_refuses_rows_and_answers_queries() {
     assert!(acknowledged(&mut publisher, &record, "steady", Duration::from_secs(10)));
     assert_eq!(put(node.rest, "other", "streaming", ROW).unwrap().status, 200);
     databases_are_whole(&node);
+}
+
+/// Rows of a kilobyte of one day.
+fn fill_day(node: &Node, day: u32) {
+    let row = |n: u32| {
+        let (minute, second, text) = (n / 60 % 60, n % 60, "x".repeat(1000));
+        format!(r#"{{"timestamp": "2026-03-{day:02}T10:{minute:02}:{second:02}Z", "n": {n}, "text": "{text}"}}"#)
+    };
+    for first in (0..4000).step_by(500) {
+        let rows: Vec<String> = (first..first + 500).map(row).collect();
+        let answer = put(node.rest, "big", "streaming", &format!("[{}]", rows.join(","))).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}
+
+// R10, R12, DUR-5: on a disk without a free byte old partitions are dropped, and their space is there when the command returns: for
+// rows again, and not for those that went, after a kill as well.
+#[test]
+fn old_partitions_make_room_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount(160) else { return };
+    let mut node = Node::running(&disk.path().join("home"), &[("PARTITION_COLUMN", "timestamp")]);
+    (1..=4).for_each(|day| fill_day(&node, day));
+    let days = |node: &Node| {
+        [1, 2, 3, 4].map(|day| {
+            let from =
+                format!("timestamp >= '2026-03-{day:02} 00:00:00' and timestamp < '2026-03-{:02} 00:00:00'", day + 1);
+            node.rows(&format!("select count(*) as n from big where {from}")).unwrap()[0]["n"].as_u64().unwrap()
+        })
+    };
+    assert_eq!(days(&node), [4000; 4]);
+    let partition = |day: u32| {
+        let name = format!("par_big_2026_03_{day:02}_d01_timestamp.dbms");
+        node_files(&node).into_iter().filter(|file| file.to_string_lossy().contains(&name)).collect::<Vec<_>>()
+    };
+    let bytes: u64 = (1..=2).flat_map(partition).map(|file| std::fs::metadata(file).unwrap().blocks() * 512).sum();
+    assert!(bytes > 8_000_000, "{bytes}");
+    disk.fill_to(0);
+    let before = disk.free();
+    node.post("drop partition where dbms=test and table=big and keep=2");
+    let back = disk.free().saturating_sub(before);
+    assert!(back >= bytes / 10 * 9, "{back} of {bytes} bytes are back");
+    assert_eq!(days(&node), [0, 0, 4000, 4000]);
+    // All that may go goes, and it is said that this is not enough.
+    disk.fill_to(0);
+    assert_eq!(put(node.rest, "big", "streaming", ROW).unwrap().status, 507);
+    let command = "drop partition where dbms=test and table=* and min_free=10GB";
+    let failed = node.request("POST", &[("command", command)], "").unwrap();
+    assert!(failed.status != 200 && failed.body.contains("only active partitions are left"), "{}", failed.body);
+    assert_eq!(days(&node), [0, 0, 0, 4000]);
+    let events = node.get("get event log where format=json").body;
+    assert!(events.contains("par_big_2026_03_01_d01_timestamp") && events.contains("keep=2"), "{events}");
+    node.kill();
+    disk.free_space();
+    node.launch();
+    assert_eq!(days(&node), [0, 0, 0, 4000], "what was dropped stays dropped");
+    assert_eq!(put(node.rest, "big", "streaming", ROW).unwrap().status, 200);
+    databases_are_whole(&node);
+}
+
+fn node_files(node: &Node) -> Vec<std::path::PathBuf> {
+    files_below(&node.root().join("data/dbms"))
 }
 
 // R12, DUR-5: the last byte is used up by somebody else, under load: whatever was acknowledged is there, once; no file is
