@@ -3,6 +3,8 @@
 use anylog_core::{CommandError, Status};
 use anylog_dbms::DbmsError;
 
+use crate::Policy;
+
 /// Why a policy was not taken, found or delivered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -69,6 +71,14 @@ pub enum LedgerError {
         /// The id.
         id: String,
     },
+    /// The id is taken by a policy with another content.
+    #[error("policy {id} is in the ledger already, with another {names}")]
+    OtherContent {
+        /// The id.
+        id: String,
+        /// The attributes that differ: `'dbms' and 'status'`.
+        names: String,
+    },
     /// No policy has this id or satisfies this condition.
     #[error("no policy {wanted} in the ledger")]
     NotFound {
@@ -134,6 +144,15 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// A policy whose id is that of another one.
+    pub(crate) fn other_content(policy: &Policy, known: &Policy) -> Self {
+        if policy.kind() != known.kind() {
+            return Self::DuplicateId { id: known.id().to_owned() };
+        }
+        let names: Vec<String> = policy.differences(known).iter().map(|name| format!("'{name}'")).collect();
+        Self::OtherContent { id: known.id().to_owned(), names: names.join(" and ") }
+    }
+
     /// The documented status of the error.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -144,7 +163,7 @@ impl LedgerError {
             Self::NonUnique { .. } => Status::NON_UNIQUE_VALUES,
             Self::NonUniqueAddress { .. } => Status::NON_UNIQUE_ADDRESS,
             Self::NoCluster { .. } => Status::NO_CLUSTER_POLICY,
-            Self::DuplicateId { .. } => Status::DUPLICATE_OBJECT_ID,
+            Self::DuplicateId { .. } | Self::OtherContent { .. } => Status::DUPLICATE_OBJECT_ID,
             Self::NotFound { .. } => Status::NO_POLICY,
             Self::Ambiguous { .. } => Status::NON_UNIQUE_POLICY,
             Self::NoDestination => Status::COMMAND_STRUCTURE,
@@ -173,7 +192,9 @@ impl LedgerError {
                 "insert the cluster policy first; find clusters with: blockchain get cluster".to_owned()
             }
             Self::NoParent { .. } => "insert the parent first, or leave 'parent' away".to_owned(),
-            Self::DuplicateId { id } => format!("look at it with: blockchain get * where id = {id}"),
+            Self::DuplicateId { id } | Self::OtherContent { id, .. } => {
+                format!("look at it with: blockchain get * where id = {id}")
+            }
             Self::NotFound { .. } => "look at the ledger with: blockchain get *".to_owned(),
             Self::NoDestination => "name one: local = true, or master = ip:port".to_owned(),
             Self::NoVerdict { .. } => {

@@ -1,11 +1,13 @@
 //! The ledger of a node: reading it, writing to it.
 
+mod copy;
 mod master;
 mod write;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use anylog_core::Node;
 use anylog_dbms::{Catalog, TableSource};
@@ -15,12 +17,12 @@ use tokio::time::Instant;
 
 use crate::address::OwnAddresses;
 use crate::snapshot::{Contents, Snapshot};
-use crate::store::file::LedgerFile;
 use crate::store::master as table;
 use crate::sync::exchange::Synchronizer;
 use crate::{LedgerError, OperatorNode, Policy, View};
 
-pub use master::Pushed;
+pub(crate) use copy::LocalCopy;
+pub use master::{PushHow, Pushed};
 pub use write::{Destinations, VERDICT_DEADLINE, Written};
 pub(crate) use write::{dropping, replacement};
 
@@ -33,25 +35,23 @@ pub struct NodeStatus {
     pub since: jiff::Timestamp,
 }
 
-struct State {
-    file: LedgerFile,
-    contents: Contents,
-    // Set when the copy could not be read: then nothing may be written over it.
-    unreadable: Option<LedgerError>,
-}
-
 /// The ledger of a node. See the [`crate`] for what it guarantees.
 pub struct Ledger {
     me: Weak<Ledger>,
     node: Arc<Node>,
     catalog: Arc<Catalog>,
     pub(crate) peers: Arc<dyn Peers>,
-    state: Mutex<Option<State>>,
+    copy: Mutex<Option<LocalCopy>>,
+    // Changed with the copy locked.
     snapshot: RwLock<Option<(PathBuf, Arc<Snapshot>)>>,
-    // One write at a time, across the master's verdict.
+    // How long the next change of the copy waits until its file is given what it lacks; none while that is on its way.
+    flushing: Mutex<Option<Duration>>,
+    // One replacement or deletion at a time, across the master's verdict.
     gate: tokio::sync::Mutex<()>,
     // One change of the master's table at a time.
     published: Mutex<master::Published>,
+    // Policies that wait for the master's verdict.
+    pushes: Mutex<std::collections::VecDeque<master::Push>>,
     // Counts changes of what this node tells those that follow it.
     notices: tokio::sync::watch::Sender<u64>,
     silent_masters: Mutex<HashMap<String, Instant>>,
@@ -79,10 +79,12 @@ impl Ledger {
             node: Arc::clone(&node),
             catalog: Arc::clone(&catalog),
             peers,
-            state: Mutex::default(),
+            copy: Mutex::default(),
             snapshot: RwLock::default(),
+            flushing: Mutex::new(Some(Duration::ZERO)),
             gate: tokio::sync::Mutex::default(),
             published: Mutex::default(),
+            pushes: Mutex::default(),
             notices: tokio::sync::watch::Sender::default(),
             silent_masters: Mutex::default(),
             own_operator: RwLock::default(),
@@ -138,9 +140,9 @@ impl Ledger {
         {
             return Arc::clone(snapshot);
         }
-        let mut state = self.state.lock();
-        let state = self.loaded(&mut state);
-        let snapshot = Arc::new(Snapshot::new(state.contents.policies.clone()));
+        let mut copy = self.copy.lock();
+        let copy = self.loaded(&mut copy);
+        let snapshot = Arc::new(Snapshot::new(copy.contents.policies.clone()));
         *self.snapshot.write() = Some((path, Arc::clone(&snapshot)));
         snapshot
     }
@@ -149,7 +151,7 @@ impl Ledger {
     #[must_use]
     pub fn policies(&self, kind: &str) -> Vec<Arc<Policy>> {
         let snapshot = self.snapshot();
-        if kind == "*" { snapshot.policies().to_vec() } else { snapshot.of_kind(kind).cloned().collect() }
+        snapshot.of_kind(kind).cloned().collect()
     }
 
     /// The policy of this id.
@@ -225,34 +227,6 @@ impl Ledger {
         self.node_status(address).is_none_or(|status| status.active)
     }
 
-    /// Changes the local copy on a blocking thread; readers see the change when it is on stable storage.
-    pub(crate) async fn change<T: Send + 'static>(
-        &self,
-        change: impl FnOnce(&LedgerFile, &mut Contents) -> Result<T, LedgerError> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        let ledger = self.shared();
-        blocking(move || {
-            let mut state = ledger.state.lock();
-            if state.as_ref().is_some_and(|state| state.unreadable.is_some()) {
-                // What the system refused once it may grant now.
-                *state = None;
-            }
-            let state = ledger.loaded(&mut state);
-            if let Some(error) = &state.unreadable {
-                return Err(error.clone());
-            }
-            let result = change(&state.file, &mut state.contents);
-            let mut snapshot = ledger.snapshot.write();
-            let same = snapshot.as_ref().is_some_and(|(_, snapshot)| snapshot.is_of(&state.contents.policies));
-            if !same {
-                *snapshot = None;
-                ledger.notices.send_modify(|count| *count = count.wrapping_add(1));
-            }
-            result
-        })
-        .await
-    }
-
     /// Reads the local copy again: `blockchain reload metadata`.
     ///
     /// # Errors
@@ -260,48 +234,39 @@ impl Ledger {
     pub async fn reload(&self) -> Result<(), LedgerError> {
         let ledger = self.shared();
         blocking(move || {
-            let mut state = ledger.state.lock();
-            *state = None;
-            let unreadable = ledger.loaded(&mut state).unreadable.clone();
+            let mut copy = ledger.copy.lock();
+            *copy = None;
+            let unreadable = ledger.loaded(&mut copy).unreadable.clone();
             *ledger.snapshot.write() = None;
             unreadable.map_or(Ok(()), Err)
         })
-        .await
+        .await?;
+        // What the file lacked comes from the master again.
+        self.wake_sync();
+        Ok(())
     }
 
-    /// The state of the copy at the present path, read when it was not yet, or when the path changed.
-    fn loaded<'a>(&self, state: &'a mut Option<State>) -> &'a mut State {
+    /// The copy at the present path, read when it was not yet, or when the path changed.
+    fn loaded<'a>(&self, copy: &'a mut Option<LocalCopy>) -> &'a mut LocalCopy {
         let path = self.path();
-        if state.as_ref().is_some_and(|state| state.file.path() != path) {
-            *state = None;
+        if copy.as_ref().is_some_and(|copy| copy.file.path() != path) {
+            *copy = None;
         }
-        state.get_or_insert_with(|| {
-            let file = LedgerFile::new(path);
-            let (contents, unreadable) = match file.load() {
-                Ok(loaded) => {
-                    for damage in &loaded.damage {
-                        tracing::error!(%damage, "The local copy of the ledger was damaged");
-                        self.node.errors.add(self.node.clock.now(), "ledger", "Blockchain", damage.clone());
-                    }
-                    let mut contents = loaded.contents;
-                    contents.arrange();
-                    (contents, None)
-                }
-                Err(error) => {
-                    tracing::error!(%error, "The local copy of the ledger cannot be read");
-                    self.node.errors.add(self.node.clock.now(), "ledger", "Blockchain", error.to_string());
-                    (Contents::default(), Some(error))
-                }
-            };
-            State { file, contents, unreadable }
+        copy.get_or_insert_with(|| {
+            let (copy, damage) = LocalCopy::load(path);
+            for damage in damage {
+                tracing::error!(%damage, "The local copy of the ledger was damaged, or cannot be read");
+                self.node.errors.add(self.node.clock.now(), "ledger", "Blockchain", damage);
+            }
+            copy
         })
     }
 
     /// What the local copy holds, with its notes.
     #[must_use]
     pub fn contents(&self) -> Contents {
-        let mut state = self.state.lock();
-        self.loaded(&mut state).contents.clone()
+        let mut copy = self.copy.lock();
+        self.loaded(&mut copy).contents.clone()
     }
 
     /// Lets the synchroniser exchange with its source now. Does nothing when none runs.

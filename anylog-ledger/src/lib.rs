@@ -56,7 +56,6 @@
 //!
 //! * Two nodes that are cut off from the master can write policies that exclude each other. The master takes the first that reaches it; the
 //!   other stays local to its node and is named in `get synchronizer`.
-//! * A master database that several masters share is protected against conflicting writes only as far as one SQL statement is atomic there.
 //! * Policies are not signed and not encrypted; who may reach a master's port may push.
 //!
 //! # The rooms
@@ -66,6 +65,7 @@
 //! | [`policy`] | a policy, its id, the textual form behind the id |
 //! | [`validate`] | the rules of each type |
 //! | [`store`] | the local copy in a file, the master's table |
+//! | [`set`] | policies in order, indexed, cheap to clone |
 //! | [`snapshot`] | one state of the ledger, indexed, with overlays applied |
 //! | [`query`] | `blockchain get`: types, filters, join, merge, bring |
 //! | [`view`] | clusters, operators and tables derived from policies |
@@ -82,6 +82,7 @@ pub mod error;
 pub mod ledger;
 pub mod policy;
 pub mod query;
+pub mod set;
 pub mod snapshot;
 pub mod store;
 pub mod sync;
@@ -89,6 +90,7 @@ pub mod validate;
 pub mod view;
 
 pub use error::LedgerError;
-pub use ledger::{Destinations, Ledger, Written};
+pub use ledger::{Destinations, Ledger, PushHow, Pushed, Written};
 pub use policy::Policy;
+pub use set::PolicySet;
 pub use view::{Cluster, OperatorNode, TableLocation, View};

@@ -174,6 +174,25 @@ impl Policy {
         self.without("ledger").with("ledger", ledger)
     }
 
+    /// The attributes in which two policies differ, as far as they are a part of what is published: `date` and `ledger` are the ledger's,
+    /// `source` says who published it. So is a member number that was drawn.
+    #[must_use]
+    pub(crate) fn differences<'a>(&'a self, other: &'a Policy) -> Vec<&'a str> {
+        let drawn = self.kind == "operator" && self.without("member").computed_id() == self.id;
+        let names = self.inner().keys().chain(other.inner().keys().filter(|name| self.get(name).is_none()));
+        let counts = |name: &&String| {
+            let name = name.as_str();
+            !matches!(name, "id" | "date" | "ledger" | "source") && (name != "member" || !drawn)
+        };
+        names.filter(counts).filter(|name| self.get(name) != other.get(name)).map(String::as_str).collect()
+    }
+
+    /// Whether this is the same policy as one that is known under its id.
+    #[must_use]
+    pub(crate) fn repeats(&self, known: &Policy) -> bool {
+        self.kind == known.kind && self.id == known.id && self.differences(known).is_empty()
+    }
+
     /// The content that makes two copies of a policy the same: all but `ledger` and `date`.
     #[must_use]
     pub(crate) fn same_content(&self, other: &Policy) -> bool {

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::address::OwnAddresses;
 use crate::snapshot::Snapshot;
-use crate::{Ledger, Policy};
+use crate::{Ledger, Policy, PolicySet};
 use filter::Filter;
 use types::Types;
 
@@ -116,13 +116,13 @@ impl Query {
             Look::Stored => snapshot.stored(),
         };
         let fits = |policy: &&Arc<Policy>| self.types.include(policy, policies) && self.filter.matches(policy, left);
-        let candidates = match (look, self.types.one(), self.filter.exact()) {
-            (Look::Overlaid, Some(kind), Some((attribute, wanted))) => snapshot.candidates(kind, attribute, wanted),
-            (Look::Overlaid, Some(kind), None) if kind != "*" => Some(snapshot.of_kind(kind).collect()),
-            _ => None,
-        };
-        Ok(match candidates {
-            Some(candidates) => candidates.into_iter().filter(fits).cloned().collect(),
+        let exact = self.filter.exact(left);
+        Ok(match self.types.one() {
+            Some(kind) if !exact.is_empty() => {
+                let wanted: Vec<(&str, &str)> = exact.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                policies.candidates(kind, &wanted).into_iter().filter(|policy| fits(&policy)).collect()
+            }
+            Some(kind) => policies.of_kind(kind).filter(fits).cloned().collect(),
             None => policies.iter().filter(fits).cloned().collect(),
         })
     }
@@ -135,14 +135,12 @@ impl Query {
         let mut found = self.matches(snapshot, look, None)?;
         if let Some(bring) = &self.bring {
             if bring.children() {
-                found = relatives(&found, snapshot.policies(), |policy, other| {
-                    other.text("parent").is_some_and(|parent| parent == policy.id())
-                });
+                found = children(&found, snapshot.policies());
             }
             if bring.parents() {
-                found = relatives(&found, snapshot.policies(), |policy, other| {
-                    policy.text("parent").is_some_and(|parent| parent == other.id())
-                });
+                let parents = found.iter().filter_map(|policy| snapshot.policy(policy.text("parent")?));
+                let parents: PolicySet = parents.cloned().collect();
+                found = parents.iter().cloned().collect();
             }
             if bring.ip_port() {
                 return Ok(addresses(&found, own));
@@ -188,12 +186,16 @@ fn other_query(word: &Word) -> Result<&str, CommandError> {
     inner.ok_or_else(|| CommandError::structure(format!("Expected (blockchain get ...) and found '{}'", word.text)))
 }
 
-fn relatives(
-    found: &[Arc<Policy>],
-    all: &[Arc<Policy>],
-    related: impl Fn(&Policy, &Policy) -> bool,
-) -> Vec<Arc<Policy>> {
-    all.iter().filter(|other| found.iter().any(|policy| related(policy, other))).cloned().collect()
+/// The policies that name one of these as parent, in ledger order.
+fn children(found: &[Arc<Policy>], all: &PolicySet) -> Vec<Arc<Policy>> {
+    let children = found.iter().flat_map(|policy| children_of(policy, all));
+    let children: PolicySet = children.collect();
+    children.iter().cloned().collect()
+}
+
+fn children_of<'a>(policy: &'a Policy, all: &PolicySet) -> impl Iterator<Item = Arc<Policy>> + 'a {
+    let candidates = all.candidates("*", &[("parent", policy.id())]);
+    candidates.into_iter().filter(|other| other.text("parent") == Some(policy.id()))
 }
 
 fn addresses(found: &[Arc<Policy>], own: &OwnAddresses) -> Reply {

@@ -4,7 +4,7 @@
 //! and a default; then come the sets of attributes that no other policy of the type may share. Operators, clusters, mappings and the
 //! like have rules of their own on top.
 //!
-//! Validation sees a list of policies, and so is the same at the node that inserts (against its copy) and at the master (against its
+//! Validation sees a set of policies, and so is the same at the node that inserts (against its copy) and at the master (against its
 //! table).
 
 mod mapping;
@@ -17,7 +17,7 @@ use rand::Rng;
 use serde_json::{Map, Value};
 
 use crate::policy::shown;
-use crate::{LedgerError, Policy};
+use crate::{LedgerError, Policy, PolicySet};
 
 /// The JSON type that an attribute must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,15 +231,17 @@ impl std::fmt::Debug for Members {
 /// What the rules are checked against.
 struct Check<'a> {
     policy: &'a Policy,
-    others: &'a [Arc<Policy>],
+    others: &'a PolicySet,
 }
 
 /// Checks a policy against the rules of its type and the other policies, and fills in defaults and the member number. A
 /// policy with the same id is the same policy in an older form and is no conflict.
 ///
+/// A member number that was drawn and is taken meanwhile is drawn again. It was drawn when the id does not depend on it.
+///
 /// # Errors
 /// The first rule that is broken.
-pub fn validate(policy: &Policy, others: &[Arc<Policy>], members: &Members) -> Result<Policy, LedgerError> {
+pub fn validate(policy: &Policy, others: &PolicySet, members: &Members) -> Result<Policy, LedgerError> {
     let Some(rules) = RULES.iter().find(|rules| rules.kind == policy.kind()) else {
         return Ok(policy.clone());
     };
@@ -247,7 +249,7 @@ pub fn validate(policy: &Policy, others: &[Arc<Policy>], members: &Members) -> R
     if policy.kind() == "operator" {
         let check = Check { policy: &policy, others };
         check.operator_address()?;
-        if policy.get("member").is_none() {
+        if policy.get("member").is_none() || (check.member_was_drawn() && check.member_is_taken()) {
             policy = policy.with("member", check.free_member(members)?);
         }
     }
@@ -299,10 +301,12 @@ impl Check<'_> {
         LedgerError::Attribute { kind: self.policy.kind().to_owned(), problem: problem.into() }
     }
 
-    /// The other policies of a type; never an older form of this one.
-    fn of_kind<'b>(&'b self, kind: &'b str) -> impl Iterator<Item = &'b Arc<Policy>> + 'b {
+    /// Policies of a type, among them all others that have these values; never an older form of this one.
+    fn with(&self, kind: &str, values: &[(&str, &Value)]) -> Vec<Arc<Policy>> {
         let id = self.policy.id();
-        self.others.iter().filter(move |other| other.kind() == kind && (id.is_empty() || other.id() != id))
+        let mut found = self.others.with_values(kind, values);
+        found.retain(|other| id.is_empty() || other.id() != id);
+        found
     }
 
     /// Fails when another policy of the type has the same values of these attributes, as far as this policy has them.
@@ -312,7 +316,7 @@ impl Check<'_> {
         if present.is_empty() {
             return Ok(());
         }
-        let clash = self.of_kind(self.policy.kind()).find(|other| {
+        let clash = self.with(self.policy.kind(), &present).into_iter().find(|other| {
             let same = |(name, value): &(&str, &Value)| other.get(name).is_some_and(|theirs| equal(theirs, value));
             present.iter().all(same)
         });
@@ -334,7 +338,8 @@ impl Check<'_> {
         if self.policy.text("type") != Some("root") {
             return Ok(());
         }
-        match self.of_kind("member").find(|other| other.text("type") == Some("root")) {
+        let roots = self.with("member", &[("type", &Value::from("root"))]);
+        match roots.iter().find(|other| other.text("type") == Some("root")) {
             None => Ok(()),
             Some(other) => Err(LedgerError::NonUnique {
                 kind: "member".to_owned(),
@@ -353,11 +358,10 @@ impl Check<'_> {
     }
 
     fn uns(&self) -> Result<(), LedgerError> {
-        if let Some(parent) = self.policy.text("parent") {
-            let count = self.others.iter().filter(|other| other.id() == parent).count();
-            if count != 1 {
-                return Err(self.wrong(format!("the parent {parent} must be in the ledger once, and is {count} times")));
-            }
+        if let Some(parent) = self.policy.text("parent")
+            && self.others.get(parent).is_none()
+        {
+            return Err(self.wrong(format!("the parent {parent} is not in the ledger")));
         }
         if self.policy.get("dbms").is_some() || self.policy.get("table").is_some() {
             self.unique(&["dbms", "table", "name"])?;
@@ -368,14 +372,19 @@ impl Check<'_> {
 
 /// What is wrong with the policies of a ledger: each is checked against those before it.
 #[must_use]
-pub fn problems(policies: &[Arc<Policy>]) -> Vec<String> {
-    // Member numbers are there already; none is drawn.
+pub fn problems(policies: &PolicySet) -> Vec<String> {
     let members = Members::from_source(|| 1);
     let mut problems = Vec::new();
-    for policy in policies {
+    for policy in policies.iter() {
         // A cluster may stand behind the operator that names it, so all policies count.
-        if let Err(error) = validate(policy, policies, &members) {
-            problems.push(format!("{} {}: {error}", policy.kind(), policy.id()));
+        match validate(policy, policies, &members) {
+            // Member numbers are there already; one that would be drawn again is taken.
+            Ok(valid) if policy.get("member").is_some() && valid.get("member") != policy.get("member") => {
+                let member = policy.shown("member").unwrap_or_default();
+                problems.push(format!("operator {}: another one of its cluster is member {member}", policy.id()));
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(format!("{} {}: {error}", policy.kind(), policy.id())),
         }
     }
     problems

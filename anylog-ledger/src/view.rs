@@ -4,12 +4,12 @@
 //! (those with a `parent`) add tables to it. A policy that does not fit is left out and named in [`View::problems`]; it
 //! never makes the rest unusable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::Policy;
+use crate::{Policy, PolicySet};
 
 /// The company of a cluster that names none.
 pub const NO_COMPANY: &str = "none";
@@ -109,6 +109,10 @@ pub struct View {
     operators: Vec<OperatorNode>,
     tables: Vec<TableLocation>,
     table_policies: HashMap<(String, String), Arc<Policy>>,
+    // Positions in `clusters` by id, in `operators` by id and by address.
+    cluster_index: HashMap<String, usize>,
+    operator_index: HashMap<String, usize>,
+    address_index: HashMap<String, usize>,
     // Position in `tables` by company, database and table.
     table_index: HashMap<(String, String, String), usize>,
     // Positions in `tables` by lower-case database and table.
@@ -119,11 +123,11 @@ pub struct View {
 impl View {
     /// The view of these policies.
     #[must_use]
-    pub fn build(policies: &[Arc<Policy>]) -> Self {
+    pub fn build(policies: &PolicySet) -> Self {
         let mut view = View::default();
         view.add_clusters(policies);
         view.add_operators(policies);
-        for policy in policies.iter().filter(|policy| policy.kind() == "table") {
+        for policy in policies.of_kind("table") {
             if let (Some(dbms), Some(table)) = (policy.text("dbms"), policy.text("name")) {
                 view.table_policies
                     .entry((dbms.to_lowercase(), table.to_lowercase()))
@@ -133,8 +137,8 @@ impl View {
         view
     }
 
-    fn add_clusters(&mut self, policies: &[Arc<Policy>]) {
-        let clusters: Vec<&Arc<Policy>> = policies.iter().filter(|policy| policy.kind() == "cluster").collect();
+    fn add_clusters(&mut self, policies: &PolicySet) {
+        let clusters: Vec<&Arc<Policy>> = policies.of_kind("cluster").collect();
         for policy in clusters.iter().filter(|policy| policy.text("parent").is_none()) {
             let Some(name) = policy.text("name") else {
                 self.problems.push(format!("cluster policy {} has no name", policy.id()));
@@ -144,6 +148,7 @@ impl View {
             if status == "down" {
                 continue;
             }
+            self.cluster_index.insert(policy.id().to_owned(), self.clusters.len());
             self.clusters.push(Cluster {
                 id: policy.id().to_owned(),
                 name: name.to_owned(),
@@ -158,7 +163,7 @@ impl View {
             }
             if self.cluster(cluster).is_none() {
                 // A child whose parent is down is as silent as its parent.
-                let parent_is_down = policies.iter().any(|other| other.id() == cluster);
+                let parent_is_down = policies.get(cluster).is_some();
                 if !parent_is_down {
                     self.problems.push(format!("cluster policy {} names the unknown parent {cluster}", policy.id()));
                 }
@@ -196,8 +201,9 @@ impl View {
         }
     }
 
-    fn add_operators(&mut self, policies: &[Arc<Policy>]) {
-        for policy in policies.iter().filter(|policy| policy.kind() == "operator") {
+    fn add_operators(&mut self, policies: &PolicySet) {
+        let mut mains: HashSet<String> = HashSet::new();
+        for policy in policies.of_kind("operator") {
             let operator = match OperatorNode::from_policy(policy) {
                 Ok(operator) => operator,
                 Err(problem) => {
@@ -210,15 +216,17 @@ impl View {
                 self.problems.push(text);
                 continue;
             }
-            if let Some(other) = self.operators.iter().find(|other| other.address() == operator.address()) {
-                let text =
-                    format!("operators {} and {} have the same address {}", other.id, operator.id, operator.address());
+            let address = operator.address();
+            if let Some(other) = self.operator_at(&address) {
+                let text = format!("operators {} and {} have the same address {address}", other.id, operator.id);
                 self.problems.push(text);
                 continue;
             }
-            if operator.main && self.operators_of(&operator.cluster).any(|other| other.main) {
+            if operator.main && !mains.insert(operator.cluster.clone()) {
                 self.problems.push(format!("cluster {} has more than one main operator", operator.cluster));
             }
+            self.operator_index.insert(operator.id.clone(), self.operators.len());
+            self.address_index.insert(address, self.operators.len());
             self.operators.push(operator);
         }
     }
@@ -232,7 +240,7 @@ impl View {
     /// The cluster of this id.
     #[must_use]
     pub fn cluster(&self, id: &str) -> Option<&Cluster> {
-        self.clusters.iter().find(|cluster| cluster.id == id)
+        self.cluster_index.get(id).and_then(|at| self.clusters.get(*at))
     }
 
     /// All operators in ledger order.
@@ -244,13 +252,13 @@ impl View {
     /// The operator whose policy has this id.
     #[must_use]
     pub fn operator(&self, id: &str) -> Option<&OperatorNode> {
-        self.operators.iter().find(|operator| operator.id == id)
+        self.operator_index.get(id).and_then(|at| self.operators.get(*at))
     }
 
     /// The operator published under this `ip:port`.
     #[must_use]
     pub fn operator_at(&self, address: &str) -> Option<&OperatorNode> {
-        self.operators.iter().find(|operator| operator.address() == address)
+        self.address_index.get(address).and_then(|at| self.operators.get(*at))
     }
 
     /// The members of a cluster in ledger order.
@@ -313,7 +321,7 @@ mod tests {
 
     use super::*;
 
-    fn policies(values: &[Value]) -> Vec<Arc<Policy>> {
+    fn policies(values: &[Value]) -> PolicySet {
         values.iter().map(|value| Arc::new(Policy::from_value(value.clone()).unwrap())).collect()
     }
 

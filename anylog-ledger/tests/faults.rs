@@ -307,7 +307,7 @@ fn judge(seed: u64, told: &Told, master: &Member, members: &[Member]) {
         assert!(known.contains(id), "LEDGER_SEED={seed}: {id} was accepted and is not at the master");
     }
     // LED-2
-    let problems = anylog_ledger::validate::problems(&there);
+    let problems = anylog_ledger::validate::problems(&there.iter().cloned().collect());
     assert!(problems.is_empty(), "LEDGER_SEED={seed}: {problems:?}");
     // LED-3
     for id in told.kept.difference(&told.deleted) {

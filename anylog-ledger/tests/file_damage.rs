@@ -26,7 +26,7 @@ fn ids(contents: &Contents) -> Vec<String> {
 fn sample(directory: &std::path::Path) -> LedgerFile {
     let file = LedgerFile::new(directory.join("blockchain").join("blockchain.json"));
     file.rewrite(&contents(&["a", "b"])).unwrap();
-    file.append(&policy("c")).unwrap();
+    file.append(&[Arc::new(policy("c"))]).unwrap();
     file
 }
 
@@ -69,9 +69,9 @@ fn a_policy_that_was_deleted_and_written_again_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let file = sample(directory.path());
     file.append_deleted(&Deletion { id: "b".to_owned(), date: "2026-01-01T00:00:00.000000Z".to_owned() }).unwrap();
-    file.append(&policy("b")).unwrap();
+    file.append(&[Arc::new(policy("b"))]).unwrap();
     let loaded = file.load().unwrap();
-    assert_eq!(ids(&loaded.contents), ["a", "c", "b"]);
+    assert_eq!(ids(&loaded.contents), ["a", "b", "c"]);
     assert!(loaded.contents.deleted.is_empty() && loaded.damage.is_empty(), "{:?}", loaded.damage);
 }
 
@@ -88,7 +88,7 @@ fn every_truncation_is_named_and_costs_only_what_is_cut() {
         let whole_lines = bytes[..length].iter().filter(|byte| **byte == b'\n').count();
         assert!(loaded.contents.policies.len() >= whole_lines, "cut at {length}: {:?}", loaded.damage);
         // The repaired copy is sound, and can be appended to.
-        file.append(&policy("d")).unwrap();
+        file.append(&[Arc::new(policy("d"))]).unwrap();
         let again = file.load().unwrap();
         assert!(again.damage.is_empty(), "cut at {length}: {:?}", again.damage);
         assert_eq!(again.contents.policies.len(), loaded.contents.policies.len() + 1);
@@ -111,7 +111,7 @@ fn every_flipped_byte_is_named_and_costs_at_most_its_lines() {
             // A damaged line end joins two lines; anything else concerns one.
             let lost = 3 - loaded.contents.policies.len();
             assert!(lost <= if bytes[position] == b'\n' { 2 } else { 1 }, "byte {position}: {:?}", loaded.damage);
-            for policy in &loaded.contents.policies {
+            for policy in loaded.contents.policies.iter() {
                 assert!(["a", "b", "c"].contains(&policy.id()), "byte {position}: a changed policy was taken");
             }
             assert!(file.load().unwrap().damage.is_empty(), "byte {position}: the copy was not repaired");
@@ -158,6 +158,30 @@ fn a_crash_between_the_renames_of_a_rewrite_leaves_one_generation() {
     assert_eq!(ids(&loaded.contents), ["a", "b", "c"]);
     assert!(!loaded.damage.is_empty());
     assert_eq!(ids(&file.load().unwrap().contents), ["a", "b", "c"]);
+}
+
+#[test]
+fn lines_that_were_appended_just_before_a_crash_need_no_checks() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = sample(directory.path());
+    let checks = directory.path().join("blockchain").join("blockchain.json.check");
+    let before = std::fs::read(&checks).unwrap();
+    file.append(&["d", "e", "f"].map(|id| Arc::new(policy(id)))).unwrap();
+    // The crash fell between the lines and their checks, or into the checks.
+    let after = std::fs::read(&checks).unwrap();
+    for length in before.len()..after.len() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = damaged(&file, directory.path(), "blockchain.json.check", &after[..length]);
+        let loaded = file.load().unwrap();
+        assert_eq!(ids(&loaded.contents), ["a", "b", "c", "d", "e", "f"], "{length}: {:?}", loaded.damage);
+        assert!(file.load().unwrap().damage.is_empty());
+    }
+    // A line without check in the middle is none of them.
+    let directory = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let text = text.replacen("näme b", "näme x", 1);
+    let file = damaged(&file, directory.path(), "blockchain.json", text.as_bytes());
+    assert_eq!(ids(&file.load().unwrap().contents), ["a", "c", "d", "e", "f"]);
 }
 
 #[test]

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use anylog_ledger::Policy;
 use anylog_ledger::snapshot::{Contents, Deletion};
-use anylog_ledger::sync::merge::{Incoming, Outgoing, Trust, merge, pending};
+use anylog_ledger::sync::merge::{Incoming, Outgoing, Trust, merge, merge_touched, pending};
+use anylog_ledger::{Policy, PolicySet};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -15,6 +15,10 @@ fn policy(id: u8, date: u32, text: u8, ledger: &str) -> Policy {
     let date = format!("2026-01-01T00:00:00.{date:06}Z");
     let inner = json!({"name": text, "id": format!("p{id}"), "date": date, "ledger": ledger});
     Policy::from_value(json!({"site": inner})).unwrap()
+}
+
+fn set<const N: usize>(policies: [Policy; N]) -> PolicySet {
+    policies.into_iter().map(Arc::new).collect()
 }
 
 /// A master as the merge sees it: what it is told takes effect at once.
@@ -54,11 +58,7 @@ impl Master {
     fn answer(&self) -> Incoming {
         let there = |id: &str| self.policies.iter().any(|policy| policy.id() == id);
         let deleted = self.deleted.iter().filter(|note| !there(&note.id)).cloned().collect();
-        Incoming {
-            policies: Arc::new(self.policies.iter().cloned().map(Arc::new).collect()),
-            deleted,
-            ..Incoming::default()
-        }
+        Incoming { policies: self.policies.iter().cloned().map(Arc::new).collect(), deleted, ..Incoming::default() }
     }
 }
 
@@ -83,16 +83,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One exchange of which only the first `reaches` messages arrive.
-fn exchange(node: &mut Contents, master: &mut Master, reaches: usize) -> bool {
-    let merged = merge(node, &master.answer(), Trust::Same);
+/// One exchange of which only the first `reaches` messages arrive. `seen` is what the node merged last.
+fn exchange(node: &mut Contents, seen: &mut PolicySet, master: &mut Master, reaches: usize) -> bool {
+    let answer = master.answer();
+    let merged = merge(node, &answer, Trust::Same);
+    // Who looks only at what the master changed comes to the same.
+    let ids = answer.policies.iter().chain(seen.iter()).map(|policy| policy.id().to_owned());
+    let touched = ids.filter(|id| answer.policies.get(id) != seen.get(id));
+    assert_eq!(merge_touched(node, &answer, touched), merged);
+    *seen = answer.policies;
     // What has to be written follows from what changed.
-    let by_id = |contents: &Contents| {
-        let mut contents = contents.clone();
-        contents.policies.sort_by(|a, b| a.id().cmp(b.id()));
-        contents
-    };
-    assert_eq!(merged.is_changed(), by_id(&merged.contents) != by_id(node));
+    assert_eq!(merged.is_changed(), merged.contents != *node);
     *node = merged.contents;
     for outgoing in merged.outgoing.iter().take(reaches) {
         master.take(outgoing);
@@ -108,6 +109,7 @@ proptest! {
     #[test]
     fn nodes_converge_and_nothing_is_lost(steps in proptest::collection::vec(step(), 1..60)) {
         let mut nodes = vec![Contents::default(); 3];
+        let mut seen = vec![PolicySet::default(); 3];
         let mut master = Master::default();
         let mut written: std::collections::BTreeSet<String> = Default::default();
         let mut deleted: std::collections::BTreeSet<String> = Default::default();
@@ -119,24 +121,24 @@ proptest! {
                     if nodes[*node].policy(policy.id()).is_none() {
                         written.insert(policy.id().to_owned());
                         nodes[*node].deleted.retain(|note| note.id != policy.id());
-                        nodes[*node].policies.push(Arc::new(policy));
+                        nodes[*node].policies.insert(Arc::new(policy));
                     }
                 }
                 Step::Replace { node, id } => {
                     let new = policy(*id, time, 1, "local");
                     let contents = &mut nodes[*node];
-                    if let Some(slot) = contents.policies.iter_mut().find(|known| known.id() == new.id()) {
+                    if contents.policy(new.id()).is_some() {
                         if !contents.replaced.contains(&new.id().to_owned()) {
                             contents.replaced.push(new.id().to_owned());
                         }
-                        *slot = Arc::new(new);
+                        contents.policies.insert(Arc::new(new));
                     }
                 }
                 Step::Delete { node, id } => {
                     let id = format!("p{id}");
                     let contents = &mut nodes[*node];
                     if contents.policy(&id).is_some() {
-                        contents.policies.retain(|policy| policy.id() != id);
+                        contents.policies.remove(&id);
                         contents.replaced.retain(|known| *known != id);
                         contents.deleted.retain(|note| note.id != id);
                         let date = format!("2026-01-01T00:00:00.{time:06}Z");
@@ -152,7 +154,7 @@ proptest! {
                     }
                 }
                 Step::Exchange { node, reaches } => {
-                    exchange(&mut nodes[*node], &mut master, *reaches);
+                    exchange(&mut nodes[*node], &mut seen[*node], &mut master, *reaches);
                 }
                 Step::LoseMaster { keep } => {
                     // What no node has seen yet is only at the master: losing it is beyond any merge.
@@ -167,17 +169,18 @@ proptest! {
         }
         master.clock = 999_999;
         for _ in 0..6 {
-            for node in &mut nodes {
-                exchange(node, &mut master, usize::MAX);
+            for (node, seen) in nodes.iter_mut().zip(&mut seen) {
+                exchange(node, seen, &mut master, usize::MAX);
             }
         }
-        let at_master: Vec<&str> = master.policies.iter().map(Policy::id).collect();
+        let answer = master.answer();
+        let at_master: Vec<&str> = answer.policies.iter().map(|policy| policy.id()).collect();
         for node in &nodes {
             let here: Vec<&str> = node.policies.iter().map(|policy| policy.id()).collect();
             prop_assert_eq!(&here, &at_master);
             prop_assert!(node.policies.iter().all(|policy| !policy.is_local()));
             prop_assert!(pending(node).is_empty());
-            for (here, there) in node.policies.iter().zip(&master.policies) {
+            for (here, there) in node.policies.iter().zip(answer.policies.iter()) {
                 prop_assert_eq!(here.value(), there.value());
             }
         }
@@ -196,12 +199,11 @@ proptest! {
         for (id, date, text, local) in mine {
             let policy = policy(id, date, text, if local { "local" } else { "global" });
             if contents.policy(policy.id()).is_none() {
-                contents.policies.push(Arc::new(policy));
+                contents.policies.insert(Arc::new(policy));
             }
         }
         let policies = theirs.into_iter().map(|(id, date, text)| Arc::new(policy(id, date, text, "global")));
-        let policies = Arc::new(policies.collect());
-        let incoming = Incoming { policies, ..Incoming::default() };
+        let incoming = Incoming { policies: policies.collect(), ..Incoming::default() };
         let once = merge(&contents, &incoming, Trust::Same);
         let twice = merge(&once.contents, &incoming, Trust::Same);
         prop_assert_eq!(once.contents, twice.contents);
@@ -213,22 +215,20 @@ proptest! {
 fn a_policy_stays_local_until_the_master_shows_it() {
     // LED-3
     let own = Arc::new(policy(1, 1, 0, "local"));
-    let contents = Contents { policies: vec![Arc::clone(&own)], ..Contents::default() };
+    let contents = Contents { policies: set([own.as_ref().clone()]), ..Contents::default() };
     let merged = merge(&contents, &Incoming::default(), Trust::New);
     assert_eq!(merged.outgoing, [Outgoing::Push(own)]);
-    assert!(merged.contents.policies[0].is_local());
-    let incoming = Incoming { policies: Arc::new(vec![Arc::new(policy(1, 1, 0, "global"))]), ..Incoming::default() };
+    assert!(merged.contents.policy("p1").unwrap().is_local());
+    let incoming = Incoming { policies: set([policy(1, 1, 0, "global")]), ..Incoming::default() };
     let merged = merge(&merged.contents, &incoming, Trust::Same);
-    assert!(merged.outgoing.is_empty() && !merged.contents.policies[0].is_local());
+    assert!(merged.outgoing.is_empty() && !merged.contents.policy("p1").unwrap().is_local());
 }
 
 #[test]
 fn the_policies_of_another_network_do_not_follow_a_node() {
-    let contents = Contents {
-        policies: vec![Arc::new(policy(1, 1, 0, "global")), Arc::new(policy(2, 1, 0, "local"))],
-        ..Contents::default()
-    };
-    let incoming = Incoming { policies: Arc::new(vec![Arc::new(policy(3, 1, 0, "global"))]), ..Incoming::default() };
+    let contents =
+        Contents { policies: set([policy(1, 1, 0, "global"), policy(2, 1, 0, "local")]), ..Contents::default() };
+    let incoming = Incoming { policies: set([policy(3, 1, 0, "global")]), ..Incoming::default() };
     let merged = merge(&contents, &incoming, Trust::New);
     let ids: Vec<&str> = merged.contents.policies.iter().map(|policy| policy.id()).collect();
     assert_eq!(ids, ["p3", "p2"]);
@@ -237,16 +237,17 @@ fn the_policies_of_another_network_do_not_follow_a_node() {
 
 #[test]
 fn a_policy_deleted_at_the_master_is_not_brought_back_by_a_node_that_held_it() {
-    let contents = Contents { policies: vec![Arc::new(policy(1, 1, 0, "local"))], ..Contents::default() };
+    let contents = Contents { policies: set([policy(1, 1, 0, "local")]), ..Contents::default() };
     let deleted = vec![Deletion { id: "p1".to_owned(), date: "2026-01-01T00:00:00.000002Z".to_owned() }];
     let merged = merge(
         &contents,
-        &Incoming { policies: Arc::default(), deleted: deleted.clone(), ..Incoming::default() },
+        &Incoming { policies: PolicySet::default(), deleted: deleted.clone(), ..Incoming::default() },
         Trust::Same,
     );
     assert!(merged.contents.policies.is_empty() && merged.outgoing.is_empty());
     // One that was made again after the deletion is.
-    let contents = Contents { policies: vec![Arc::new(policy(1, 3, 0, "local"))], ..Contents::default() };
-    let merged = merge(&contents, &Incoming { policies: Arc::default(), deleted, ..Incoming::default() }, Trust::Same);
+    let contents = Contents { policies: set([policy(1, 3, 0, "local")]), ..Contents::default() };
+    let merged =
+        merge(&contents, &Incoming { policies: PolicySet::default(), deleted, ..Incoming::default() }, Trust::Same);
     assert_eq!(merged.outgoing.len(), 1);
 }

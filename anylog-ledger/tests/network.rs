@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anylog_core::Status;
 use anylog_ledger::sync::source::MasterSource;
-use anylog_ledger::{Destinations, LedgerError};
+use anylog_ledger::{Destinations, LedgerError, PushHow};
 use anylog_net::{PeerReply, Peers};
 use serde_json::json;
 use support::{TestNode, Wires, policy, until};
@@ -127,6 +127,108 @@ async fn of_many_operators_with_one_address_exactly_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_insert_the_same_at_once_get_the_same() {
+    // LED-2
+    let (_, master, nodes) = network(3).await;
+    for round in 0..20 {
+        let name = format!("c{round}");
+        let attempts: Vec<_> = (0..6)
+            .map(|i| {
+                let (ledger, policy) = (Arc::clone(&nodes[i % 3].ledger), cluster(&name));
+                tokio::spawn(async move { ledger.insert(policy, &Destinations::with_master(MASTER)).await })
+            })
+            .collect();
+        let mut ids = std::collections::HashSet::new();
+        for attempt in attempts {
+            ids.insert(attempt.await.unwrap().unwrap().id().to_owned());
+        }
+        assert_eq!((ids.len(), at_master(&master).len()), (1, round + 1));
+    }
+    master.ledger.wake_sync();
+    until("versions are equal", || nodes.iter().all(|node| node.ledger.version() == master.ledger.version())).await;
+    // Again, later, and only here: nothing changes.
+    let version = master.ledger.version();
+    for to in [Destinations::with_master(MASTER), Destinations::local()] {
+        let known = nodes[1].ledger.insert(cluster("c3"), &to).await.unwrap();
+        assert!(!known.is_local());
+    }
+    assert_eq!(nodes[1].ledger.version(), version);
+    // An id of one's own says nothing about the content.
+    let own = policy(json!({"site": {"id": "mine", "name": "s"}}));
+    nodes[0].ledger.insert(own.clone(), &Destinations::with_master(MASTER)).await.unwrap();
+    let error = nodes[0].ledger.insert(own, &Destinations::with_master(MASTER)).await.unwrap_err();
+    assert_eq!(error.status(), Status::DUPLICATE_OBJECT_ID);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_different_policies_with_one_name_one_wins_and_the_others_are_told_which() {
+    let (_, master, nodes) = network(3).await;
+    for round in 0..10 {
+        let attempts: Vec<_> = (0..3)
+            .map(|i| {
+                let ledger = Arc::clone(&nodes[i].ledger);
+                let policy = policy(json!({"cluster": {"company": format!("co{i}"), "name": format!("c{round}")}}));
+                tokio::spawn(async move { ledger.insert(policy, &Destinations::with_master(MASTER)).await })
+            })
+            .collect();
+        let (mut won, mut told) = (Vec::new(), Vec::new());
+        for attempt in attempts {
+            match attempt.await.unwrap() {
+                Ok(policy) => won.push(policy.id().to_owned()),
+                Err(error) => told.push(error.to_string()),
+            }
+        }
+        assert!(won.len() == 1 && told.iter().all(|text| text.contains(&won[0])), "{won:?} {told:?}");
+    }
+    assert_eq!(at_master(&master).len(), 10);
+}
+
+/// The member numbers of a cluster's operators.
+fn members(node: &TestNode) -> Vec<i64> {
+    let numbers = node.ledger.policies("operator").into_iter();
+    let mut numbers: Vec<i64> = numbers.map(|policy| policy.get("member").unwrap().as_i64().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_member_numbers_that_were_drawn_at_once_are_drawn_again() {
+    let (wires, master, nodes) = network(2).await;
+    let to = Destinations::with_master(MASTER);
+    let cluster = nodes[0].ledger.insert(cluster("c"), &to).await.unwrap();
+    nodes[1].ledger.wake_sync();
+    until("the cluster is known", || nodes[1].ledger.policy(cluster.id()).is_some()).await;
+    // Of 255 numbers each node draws 60 without knowing of the other, first at once, then while the master is away.
+    for (first, offline) in [(1_u16, false), (101, true)] {
+        wires.cut(MASTER, offline);
+        let attempts: Vec<_> = (0..60_u16)
+            .map(|i| {
+                let ledger = Arc::clone(&nodes[usize::from(i % 2)].ledger);
+                let (policy, to) = (operator(&format!("op{}", first + i), cluster.id(), first + i), to.clone());
+                tokio::spawn(async move { ledger.insert(policy, &to).await })
+            })
+            .collect();
+        for attempt in attempts {
+            attempt.await.unwrap().unwrap();
+        }
+    }
+    wires.cut(MASTER, false);
+    nodes.iter().for_each(|node| node.ledger.wake_sync());
+    until("the master has all", || at_master(&master).len() == 121).await;
+    master.ledger.wake_sync();
+    for node in nodes.iter().chain([&master]) {
+        until("all are known", || node.ledger.version() == master.ledger.version() && members(node).len() == 120).await;
+        assert!(node.ledger.sync_state().unwrap().stats.refused.is_empty());
+    }
+    // A number that somebody asked for is nobody else's.
+    let taken = members(&master)[0];
+    let policy = operator("own", cluster.id(), 999).with("member", taken);
+    let error = nodes[0].ledger.insert(policy, &to).await.unwrap_err();
+    assert_eq!(error.status(), Status::NON_UNIQUE_VALUES, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn concurrent_local_inserts_of_one_address_have_one_winner() {
     let wires = Arc::new(Wires::default());
     let node = TestNode::new(&wires, "10.0.0.2:32148", false);
@@ -178,9 +280,11 @@ async fn a_refused_policy_is_not_written_anywhere() {
     let error = nodes[1].ledger.insert(other, &to).await.unwrap_err();
     assert_eq!(error.status(), Status::NON_UNIQUE_VALUES, "{error}");
     assert_eq!(at_master(&master).len(), 1);
-    // The same definition has the same id.
-    let error = nodes[1].ledger.insert(cluster("c"), &to).await.unwrap_err();
-    assert!(matches!(error.status(), Status::DUPLICATE_OBJECT_ID | Status::NON_UNIQUE_VALUES), "{error}");
+    // Another content under the id that the definition gives it is told apart.
+    let other = policy(json!({"cluster": {"company": "co", "name": "c", "dbms": "d"}}));
+    let error = nodes[1].ledger.insert(other, &to).await.unwrap_err();
+    assert_eq!(error.status(), Status::DUPLICATE_OBJECT_ID, "{error}");
+    assert!(error.to_string().contains("'dbms'"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +374,7 @@ async fn a_source_that_is_not_there_yet_is_waited_for() {
     let (ledger, source) = (Arc::clone(&node.ledger), source(&wires));
     let start = tokio::spawn(async move { ledger.start_sync(source, Duration::from_secs(3600), false).await });
     until("a first try failed", || node.ledger.sync_state().is_some_and(|state| state.stats.failed > 0)).await;
-    master.ledger.push(&cluster("c"), "10.0.0.9", false).unwrap();
+    master.ledger.push(&cluster("c"), "10.0.0.9", PushHow::New).unwrap();
     wires.cut(MASTER, false);
     // R19: the retry comes by itself.
     assert_eq!(start.await.unwrap().unwrap(), None);
@@ -344,7 +448,7 @@ async fn followers_may_keep_the_ledger_in_a_database_and_seed_from_each_other() 
     assert_eq!(third.ledger.version(), second.ledger.version());
     // A ledger taken from the node's own database.
     second.ledger.stop_sync().unwrap();
-    second.ledger.push(&cluster("c"), "10.0.0.99", false).unwrap();
+    second.ledger.push(&cluster("c"), "10.0.0.99", PushHow::New).unwrap();
     second.run("run blockchain sync where source = dbms and time = 1 hour and dest = file").await.unwrap();
     assert_eq!(second.ledger.policies("cluster").len(), 3);
     drop(master);
@@ -356,7 +460,7 @@ async fn a_node_that_switches_network_leaves_the_old_one_behind() {
     nodes[0].ledger.insert(cluster("old"), &Destinations::with_master(MASTER)).await.unwrap();
     until("it is global", || nodes[0].ledger.policies("*").iter().all(|policy| !policy.is_local())).await;
     let other = TestNode::new(&wires, "10.7.7.7:32048", true);
-    other.ledger.push(&cluster("new"), "10.7.7.7", false).unwrap();
+    other.ledger.push(&cluster("new"), "10.7.7.7", PushHow::New).unwrap();
     nodes[0].run("blockchain switch network where master = 10.7.7.7:32048").await.unwrap();
     until("only the new network is there", || {
         let names: Vec<_> = nodes[0].ledger.policies("*").iter().map(|policy| policy.shown("name")).collect();

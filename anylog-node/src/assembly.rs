@@ -125,6 +125,9 @@ impl NodeApp {
         let draining = async {
             self.listeners.stop_all().await;
             self.operator.drain().await;
+            if let Err(error) = self.ledger.flush().await {
+                tracing::error!(%error, "The local copy of the ledger cannot be written");
+            }
         };
         if tokio::time::timeout(DRAIN_DEADLINE, draining).await.is_err() {
             tracing::warn!("The node did not drain in time; what is left is taken up at the next start");

@@ -11,7 +11,7 @@ use anylog_core::{
 use serde_json::Value;
 
 use super::{done, host, policies_argument, policy_argument};
-use crate::ledger::{Pushed, blocking};
+use crate::ledger::{PushHow, Pushed, blocking};
 use crate::store::file::LedgerFile;
 use crate::{Ledger, LedgerError, Policy};
 
@@ -26,9 +26,13 @@ fn policies(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new("blockchain push", "Takes a policy into the ledger database of this node, a master.")
                 .adds_data()
-                .grammar("[ignore|update] <policy>")
-                .returns("nothing, or 'deleted' for a policy that is sent again and was deleted meanwhile; an error when the policy is refused")
+                .grammar("[ignore|insert|update] <policy>")
+                .returns(
+                    "nothing; with insert the policy as the ledger holds it; 'deleted' for a policy that is sent again (ignore) and was \
+                     deleted meanwhile; an error when the policy is refused",
+                )
                 .example("blockchain push !new_policy")
+                .example("blockchain push insert !new_policy")
                 .example("blockchain push ignore !new_policy"),
             Arc::clone(ledger),
             |ledger, session, call| Box::pin(push(ledger, session, call)),
@@ -117,30 +121,50 @@ fn tables(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
 }
 
 async fn push(ledger: &Ledger, session: &mut Session, call: Invocation) -> CommandResult {
-    let how = call.rest().first().map(|word| word.text.as_str()).filter(|word| matches!(*word, "ignore" | "update"));
+    let how = match call.rest().first().filter(|word| !word.quoted).map(|word| word.text.as_str()) {
+        Some("ignore") => Some(How::Push(PushHow::Again)),
+        Some("insert") => Some(How::Push(PushHow::Insert)),
+        Some("update") => Some(How::Update),
+        _ => None,
+    };
     let text = if how.is_some() { call.text_from(call.key_words + 1) } else { call.rest_text() };
     let policies = policies_argument(session, text)?;
-    let how = how.map(str::to_owned);
-    if how.as_deref() == Some("update") && policies.iter().any(|policy| policy.kind() != "table") {
+    let how = how.unwrap_or(How::Push(PushHow::New));
+    if how == How::Update && policies.iter().any(|policy| policy.kind() != "table") {
         // Nodes widen the tables that they share; any other change is an administrator's.
         session.require(Access::Admin, "blockchain push update")?;
     }
     let (ledger, host) = (ledger.shared(), host(session));
-    let deleted = blocking(move || {
-        let mut deleted = false;
+    let pushed = blocking(move || {
+        let mut pushed = Vec::new();
         for policy in &policies {
-            match how.as_deref() {
-                Some("update") => drop(ledger.replace_at_master(policy, &host)?),
-                how => deleted |= ledger.push(policy, &host, how == Some("ignore"))? == Pushed::Deleted,
+            match how {
+                How::Update => drop(ledger.replace_at_master(policy, &host)?),
+                How::Push(how) => pushed.push(ledger.push(policy, &host, how)?),
             }
         }
-        Ok(deleted)
+        Ok(pushed)
     })
     .await?;
-    if deleted && call.assign_to.is_none() {
+    if call.assign_to.is_some() {
+        return Ok(done(true, &[]));
+    }
+    if pushed.contains(&Pushed::Deleted) {
         return Ok(Reply::Text(crate::sync::source::DELETED.to_owned()));
     }
-    Ok(done(call.assign_to.is_some(), &[]))
+    match (how, pushed.as_slice()) {
+        (How::Push(PushHow::Insert), [Pushed::Added(policy) | Pushed::Known(policy)]) => {
+            Ok(Reply::Text(policy.to_json_text()))
+        }
+        _ => Ok(Reply::Empty),
+    }
+}
+
+/// What `blockchain push` is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Push(PushHow),
+    Update,
 }
 
 async fn replace(ledger: &Ledger, session: &mut Session, call: Invocation) -> CommandResult {

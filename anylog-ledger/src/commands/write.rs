@@ -248,13 +248,7 @@ async fn update_file(ledger: &Ledger, session: &mut Session, call: Invocation) -
 }
 
 async fn replace_copy(ledger: &Ledger, contents: Contents) -> CommandResult {
-    ledger
-        .change(move |file, current| {
-            file.rewrite(&contents)?;
-            *current = contents;
-            Ok(())
-        })
-        .await?;
+    ledger.change(move |copy| copy.rewrite(contents)).await?;
     Ok(Reply::Empty)
 }
 
@@ -271,12 +265,10 @@ async fn seed_from(ledger: &Ledger, session: &mut Session, call: Invocation) -> 
         return Err(CommandError::new(Status::EMPTY_LEDGER_FILE, format!("The ledger of node {address} is empty")));
     }
     ledger
-        .change(move |file, current| {
+        .change(move |copy| {
             // What only this node knows stays until a master has it.
-            let merged = crate::sync::merge::merge(current, &incoming, crate::sync::merge::Trust::New);
-            file.rewrite(&merged.contents)?;
-            *current = merged.contents;
-            Ok(())
+            let merged = crate::sync::merge::merge(&copy.contents, &incoming, crate::sync::merge::Trust::New);
+            copy.rewrite(merged.contents)
         })
         .await?;
     session.console.print(&format!("{count} policies from {address}"));

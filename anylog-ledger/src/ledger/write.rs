@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Ledger;
 use crate::snapshot::Deletion;
 use crate::validate::{Members, validate};
-use crate::{LedgerError, Policy};
+use crate::{LedgerError, Policy, PolicySet};
 
 /// How long a master may take for its verdict.
 pub const VERDICT_DEADLINE: Duration = Duration::from_secs(10);
@@ -56,11 +56,12 @@ impl Ledger {
     /// Writes a policy: adds id and date, validates it, asks each master for its verdict, appends it to the local copy.
     ///
     /// A policy that a master accepted is in its database (LED-1). A master that does not answer leaves the policy local, to be sent again by
-    /// the synchroniser; without a local destination that is an error.
+    /// the synchroniser; without a local destination that is an error. Whoever inserts a policy that the ledger holds already, under the
+    /// id that follows from its content, gets the one that is there.
     ///
     /// # Errors
-    /// What the validation found here or at a master; nothing is written then. [`LedgerError::DuplicateId`] also when only the
-    /// master has the policy already.
+    /// What the validation found here or at a master; nothing is written then. [`LedgerError::DuplicateId`] or
+    /// [`LedgerError::OtherContent`] when another policy has the id.
     pub async fn insert(&self, policy: Policy, to: &Destinations) -> Result<Arc<Policy>, LedgerError> {
         Ok(self.write(policy, to).await?.policy)
     }
@@ -73,42 +74,52 @@ impl Ledger {
         if !to.local && to.masters.is_empty() {
             return Err(LedgerError::NoDestination);
         }
-        let _gate = self.gate.lock().await;
-        let snapshot = self.snapshot();
         let policy = policy.without("ledger").prepare(self.node.clock.as_ref());
-        let policy = validate(&policy, snapshot.policies(), &Members::random())?;
-        if to.local && snapshot.policy(policy.id()).is_some() {
-            return Err(LedgerError::DuplicateId { id: policy.id().to_owned() });
-        }
-        let text = format!("blockchain push {}", policy.marked("global").to_json_text());
+        let mut valid = match checked(&policy, self.snapshot().stored())? {
+            Checked::Repeats(known) if to.masters.iter().all(|master| !known.is_local() && self.follows(master)) => {
+                return Ok(Written { policy: known, warnings: Vec::new() });
+            }
+            Checked::Repeats(policy) | Checked::New(policy) => policy,
+        };
+        // A number that is drawn is drawn by the master, who knows all that are taken.
+        let sent = if policy.get("member").is_none() { valid.without("member") } else { valid.as_ref().clone() };
+        let text = format!("blockchain push insert {}", sent.marked("global").to_json_text());
         let mut warnings = Vec::new();
         let mut accepted = false;
         for master in &to.masters {
             match self.ask_master(master, &text, to.local).await {
-                Ok(_) => accepted |= self.follows(master),
-                Err(LedgerError::Refused { error, .. }) if error.status == Status::DUPLICATE_OBJECT_ID => {
-                    self.wake_sync();
-                    return Err(LedgerError::DuplicateId { id: policy.id().to_owned() });
+                Ok(answer) => {
+                    accepted |= self.follows(master);
+                    if let Some(there) = policy_of(&answer, valid.id()) {
+                        valid = Arc::new(there);
+                    }
                 }
                 // The master will know the cluster once the synchroniser has sent it.
                 Err(LedgerError::Refused { error, .. })
-                    if error.status == Status::NO_CLUSTER_POLICY && to.local && self.cluster_is_local(&policy) =>
+                    if error.status == Status::NO_CLUSTER_POLICY && to.local && self.cluster_is_local(&valid) =>
                 {
                     warnings.push(format!("the master {master} does not know the operator's cluster yet"));
                 }
                 Err(error @ LedgerError::NoVerdict { .. }) if to.local => warnings.push(error.to_string()),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // What stands against it is to be seen here too.
+                    self.wake_sync();
+                    return Err(error);
+                }
             }
         }
-        let policy = if to.local { self.append(policy, accepted).await? } else { Arc::new(policy.marked("global")) };
+        let policy = if to.local { self.append(valid, accepted).await? } else { Arc::new(valid.marked("global")) };
         self.wake_sync();
         self.warn(&warnings);
         Ok(Written { policy, warnings })
     }
 
-    /// Whether the synchroniser has merged the ledger of this master.
+    /// Whether what this master accepted is sure to be seen here: the synchroniser has merged its ledger before.
     fn follows(&self, master: &str) -> bool {
-        self.sync_state().is_some_and(|state| state.source.connection() == master && state.stats.succeeded > 0)
+        self.sync_state().is_some_and(|state| {
+            let own = state.source.kind() == "dbms" && self.node.address() == master;
+            (own || state.source.connection() == master) && state.stats.succeeded > 0
+        })
     }
 
     fn cluster_is_local(&self, policy: &Policy) -> bool {
@@ -153,25 +164,34 @@ impl Ledger {
     /// Adds a policy to the local copy, marked `local`, without asking a master: `blockchain add`.
     ///
     /// # Errors
-    /// What the validation found, or what the operating system refuses.
+    /// [`LedgerError::DuplicateId`] when the id is there, what the validation found, or what the operating system refuses.
     pub async fn add(&self, policy: Policy) -> Result<Arc<Policy>, LedgerError> {
+        let policy = policy.prepare(self.node.clock.as_ref());
+        if self.policy(policy.id()).is_some() {
+            return Err(LedgerError::DuplicateId { id: policy.id().to_owned() });
+        }
         self.insert(policy, &Destinations::local()).await
     }
 
     /// Appends a validated policy to the local copy, as `global` when the master that this node follows has accepted it. One that
     /// synchronisation brought meanwhile is taken as it is.
-    async fn append(&self, policy: Policy, accepted: bool) -> Result<Arc<Policy>, LedgerError> {
+    async fn append(&self, policy: Arc<Policy>, accepted: bool) -> Result<Arc<Policy>, LedgerError> {
         if accepted {
             self.sync.accepted(policy.id());
         }
-        let policy = Arc::new(policy.marked(if accepted { "global" } else { "local" }));
-        self.change(move |file, contents| {
-            if let Some(known) = contents.policy(policy.id()) {
-                return Ok(Arc::clone(known));
+        self.change(move |copy| {
+            if let Some(known) = copy.contents.policy(policy.id()) {
+                return if policy.repeats(known) {
+                    Ok(Arc::clone(known))
+                } else {
+                    Err(LedgerError::other_content(&policy, known))
+                };
             }
-            file.append(&policy)?;
-            contents.deleted.retain(|note| note.id != policy.id());
-            contents.place(Arc::clone(&policy));
+            let mark = if accepted { "global" } else { "local" };
+            // Others may have been written here since it was validated. The master's verdict counts more.
+            let valid = if accepted { policy.as_ref().clone() } else { valid(&policy, &copy.contents.policies)? };
+            let policy = Arc::new(valid.marked(mark));
+            copy.add(Arc::clone(&policy))?;
             Ok(policy)
         })
         .await
@@ -198,7 +218,7 @@ impl Ledger {
             }
             _ => {}
         }
-        let policy = validate(&policy, snapshot.policies(), &Members::random())?;
+        let policy = validate(&policy, snapshot.stored(), &Members::random())?;
         let text = replacement(&policy);
         let mut warnings = Vec::new();
         for master in &to.masters {
@@ -215,18 +235,15 @@ impl Ledger {
         }
         let policy = Arc::new(policy.marked("local"));
         let replaced = Arc::clone(&policy);
-        self.change(move |file, contents| {
-            let mut new = contents.clone();
-            let Some(slot) = new.policies.iter_mut().find(|known| known.id() == replaced.id()) else {
+        self.change(move |copy| {
+            let mut new = copy.contents.clone();
+            if new.policies.insert(Arc::clone(&replaced)).is_none() {
                 return Err(LedgerError::NotFound { wanted: format!("with id {}", replaced.id()) });
-            };
-            *slot = Arc::clone(&replaced);
+            }
             if !new.replaced.iter().any(|id| id == replaced.id()) {
                 new.replaced.push(replaced.id().to_owned());
             }
-            file.rewrite(&new)?;
-            *contents = new;
-            Ok(())
+            copy.rewrite(new)
         })
         .await?;
         self.wake_sync();
@@ -259,21 +276,44 @@ impl Ledger {
         }
         if to.local {
             let deletion = Deletion { id: id.to_owned(), date: policy_date(self.node.clock.now()) };
-            self.change(move |file, contents| {
-                // Only an append: the copy stays readable at every instant, and the note removes the policy when it is read.
-                file.append_deleted(&deletion)?;
-                contents.policies.retain(|policy| policy.id() != deletion.id);
-                contents.replaced.retain(|id| *id != deletion.id);
-                contents.deleted.retain(|note| note.id != deletion.id);
-                contents.deleted.push(deletion);
-                Ok(())
-            })
-            .await?;
+            self.change(move |copy| copy.delete(deletion)).await?;
         }
         self.wake_sync();
         self.warn(&warnings);
         Ok(warnings)
     }
+}
+
+/// What the validation says to a policy.
+enum Checked {
+    /// It may be written.
+    New(Arc<Policy>),
+    /// It is there, as this.
+    Repeats(Arc<Policy>),
+}
+
+/// Validates a prepared policy against those that are known.
+fn checked(policy: &Policy, policies: &PolicySet) -> Result<Checked, LedgerError> {
+    let known = policies.get(policy.id());
+    // Only an id that follows from the content says that the same was meant.
+    if known.is_some() && policy.computed_id() != policy.id() {
+        return Err(LedgerError::DuplicateId { id: policy.id().to_owned() });
+    }
+    let valid = valid(policy, policies)?;
+    match known {
+        None => Ok(Checked::New(Arc::new(valid))),
+        Some(known) if valid.repeats(known) => Ok(Checked::Repeats(Arc::clone(known))),
+        Some(known) => Err(LedgerError::other_content(&valid, known)),
+    }
+}
+
+fn valid(policy: &Policy, policies: &PolicySet) -> Result<Policy, LedgerError> {
+    validate(policy, policies, &Members::random())
+}
+
+/// The policy that a master answers with: how the ledger holds what it was sent.
+fn policy_of(answer: &str, id: &str) -> Option<Policy> {
+    Policy::from_json_text(answer).ok().filter(|policy| policy.id() == id)
 }
 
 /// The command that brings the new content of a policy to a master. Tables are widened by the nodes that share them, so

@@ -88,13 +88,23 @@ impl Filter {
         Ok(Self::Pairs(object.into_iter().map(pair).collect()))
     }
 
-    /// An attribute and the value that every match has, when there is one.
-    pub(super) fn exact(&self) -> Option<(&str, &Value)> {
-        let Self::Pairs(pairs) = self else { return None };
-        pairs.iter().find_map(|pair| match (pair.path.as_slice(), &pair.test) {
-            ([attribute], Test::Equals(Operand::Value(wanted))) => Some((attribute.as_str(), wanted)),
+    /// Attributes, each with a value that every match has. `left` is the policy on the left of a join.
+    pub(super) fn exact(&self, left: Option<&Policy>) -> Vec<(&str, String)> {
+        let Self::Pairs(pairs) = self else { return Vec::new() };
+        let exact = |pair: &'_ Pair| match &pair.test {
+            Test::Equals(Operand::Value(wanted)) => Some(wanted.to_string()),
+            Test::Equals(Operand::Left(path)) => match left.map(|left| values(left, path))?.as_slice() {
+                [one] if !one.is_array() && !one.is_object() => Some(from_json(one).to_string()),
+                _ => None,
+            },
+            Test::Json(wanted) if !wanted.is_array() && !wanted.is_object() => Some(from_json(wanted).to_string()),
+            Test::Json(_) | Test::ContainsOne(_) => None,
+        };
+        let named = pairs.iter().filter_map(|pair| match pair.path.as_slice() {
+            [attribute] => Some((attribute.as_str(), exact(pair)?)),
             _ => None,
-        })
+        });
+        named.collect()
     }
 
     pub(super) fn matches(&self, policy: &Policy, left: Option<&Policy>) -> bool {

@@ -1,13 +1,11 @@
 //! Which types of policies a query looks at.
 
-use std::sync::Arc;
-
 use anylog_core::command::Word;
 use anylog_core::language::expand::value_of;
 use anylog_core::language::lexer::lex;
 use anylog_core::{CommandError, Node};
 
-use crate::Policy;
+use crate::{Policy, PolicySet};
 
 /// The first part of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +75,7 @@ impl Types {
         }
     }
 
-    pub(super) fn include(&self, policy: &Policy, all: &[Arc<Policy>]) -> bool {
+    pub(super) fn include(&self, policy: &Policy, all: &PolicySet) -> bool {
         match self {
             Self::All => true,
             Self::Named(names) => names.iter().any(|name| name == policy.kind()),
@@ -86,7 +84,7 @@ impl Types {
                 include.as_ref().is_none_or(|names| names.contains(&kind))
                     && !exclude.contains(&kind)
                     && policy.get("parent").is_none()
-                    && all.iter().any(|other| other.text("parent") == Some(policy.id()))
+                    && super::children_of(policy, all).next().is_some()
             }
         }
     }

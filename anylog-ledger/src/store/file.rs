@@ -12,16 +12,17 @@
 //!
 //! # Writing
 //!
-//! A policy is appended and synced, then its check. A rewrite makes a complete new file: temporary name, sync, the present copy becomes `.old`,
+//! Policies are appended, then their checks; [`LedgerFile::sync`] brings both to stable storage. A rewrite makes a complete new file: temporary name, sync, the present copy becomes `.old`,
 //! rename, sync of the directory. The checks of the new generation lie in `.check.new` until then, so whichever file a crash leaves
 //! behind finds its own checks.
 //!
 //! # Reading
 //!
+//! Lines at the end that have no check yet are whole when they are policies and every check found its line: a crash fell between the two.
 //! Damage never prevents a start: damaged lines go to `blockchain.json.damaged`, and a lost line that is found intact in the previous
 //! generation (`.old`) is taken from there. [`Loaded::damage`] says what happened.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -93,15 +94,21 @@ impl LedgerFile {
         if checks.damaged {
             loaded.damage.push(format!("the checks beside {} are damaged and made anew", self.path.display()));
         }
+        let (text_lines, torn) = lines(&bytes);
+        let known: Vec<bool> = text_lines
+            .iter()
+            .map(|(_, line)| std::str::from_utf8(line).is_ok_and(|text| checks.take(&md5_hex(text))))
+            .collect();
+        // Lines appended just before a crash have no checks yet.
+        let appended = known.iter().rposition(|known| *known).map_or(0, |last| last + 1);
+        let complete = checks.lines.is_empty();
         let mut unchecked = false;
         let mut damaged = Vec::new();
-        let (text_lines, torn) = lines(&bytes);
-        for (number, line) in text_lines {
+        for (at, (number, line)) in text_lines.into_iter().enumerate() {
             let verdict = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned()).and_then(|text| {
-                if !checks.take(&md5_hex(text)) && checked {
-                    // A line appended just before a crash has no check yet; it is whole when it ends like one.
-                    let appended_last = line.as_ptr_range().end == bytes.as_ptr_range().end.wrapping_sub(1);
-                    if !(appended_last && Policy::from_json_text(text).is_ok() && checks.lines.is_empty()) {
+                if !known[at] && checked {
+                    let is_torn = line.as_ptr_range().end == bytes.as_ptr_range().end;
+                    if at < appended || !complete || is_torn || Policy::from_json_text(text).is_err() {
                         return Err("its checksum is not the recorded one".to_owned());
                     }
                     unchecked = true;
@@ -118,7 +125,7 @@ impl LedgerFile {
             loaded.damage.push(format!("the last line of {} was not ended", self.path.display()));
         }
         self.restore(checks.lines, &mut reader, &mut loaded.damage)?;
-        loaded.contents = reader.contents;
+        loaded.contents = reader.finish();
         if !damaged.is_empty() {
             append(&self.beside(".damaged"), &damaged).map_err(|error| self.failed(&error))?;
         }
@@ -194,24 +201,27 @@ impl LedgerFile {
         Ok(())
     }
 
-    /// Appends a policy and returns when it is on stable storage.
+    /// Appends policies, each with its check. [`Self::sync`] brings them to stable storage.
     ///
     /// # Errors
-    /// What the operating system refuses. The file may then end in a part of the line, which the next load cuts off.
-    pub fn append(&self, policy: &Policy) -> Result<(), LedgerError> {
-        self.append_line(&policy.to_json_text(), policy.id())
+    /// What the operating system refuses. The file is then as it was.
+    pub fn append(&self, policies: &[Arc<Policy>]) -> Result<(), LedgerError> {
+        self.append_lines(policies.iter().map(|policy| (policy.to_json_text(), policy.id())))
     }
 
-    /// Appends policies and returns when all are on stable storage.
+    /// Appends the note that a policy was deleted here and returns when it is on stable storage.
     ///
     /// # Errors
-    /// What the operating system refuses; as for [`Self::append`].
-    pub fn append_all(&self, policies: &[Arc<Policy>]) -> Result<(), LedgerError> {
-        let mut text = String::new();
-        let mut checks = String::new();
-        for policy in policies {
-            let line = policy.to_json_text();
-            checks.push_str(&check_line(&line, policy.id()));
+    /// What the operating system refuses.
+    pub fn append_deleted(&self, deletion: &Deletion) -> Result<(), LedgerError> {
+        self.append_lines([(deleted_line(deletion), deletion.id.as_str())])?;
+        self.sync()
+    }
+
+    fn append_lines<'a>(&self, lines: impl IntoIterator<Item = (String, &'a str)>) -> Result<(), LedgerError> {
+        let (mut text, mut checks) = (String::new(), String::new());
+        for (line, id) in lines {
+            checks.push_str(&check_line(&line, id));
             text.push_str(&line);
             text.push('\n');
         }
@@ -220,18 +230,24 @@ impl LedgerFile {
         append(&self.beside(".check"), checks.as_bytes()).map_err(|error| self.failed(&error))
     }
 
-    /// Appends the note that a policy was deleted here.
+    /// Returns when what was appended is on stable storage. The checks follow when they can: lines at the end need none.
     ///
     /// # Errors
     /// What the operating system refuses.
-    pub fn append_deleted(&self, deletion: &Deletion) -> Result<(), LedgerError> {
-        self.append_line(&deleted_line(deletion), &deletion.id)
+    pub fn sync(&self) -> Result<(), LedgerError> {
+        match File::open(&self.path) {
+            Ok(file) => file.sync_data().map_err(|error| self.failed(&error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.failed(&error)),
+        }
     }
 
-    fn append_line(&self, line: &str, id: &str) -> Result<(), LedgerError> {
-        self.make_directory()?;
-        append(&self.path, format!("{line}\n").as_bytes()).map_err(|error| self.failed(&error))?;
-        append(&self.beside(".check"), check_line(line, id).as_bytes()).map_err(|error| self.failed(&error))
+    /// Notes beside the copy which source it follows, on stable storage.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn note_source(&self, source: &str) -> Result<(), LedgerError> {
+        Self::export(&self.sibling("source"), [source.to_owned()]).map(|_| ())
     }
 
     /// Replaces the whole copy; the present one becomes `.old`. Returns when all is on stable storage.
@@ -304,7 +320,7 @@ impl LedgerFile {
             let text = std::str::from_utf8(line).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
             reader.take(text).map_err(|error| wrong(error.to_string()))?;
         }
-        Ok(reader.contents)
+        Ok(reader.finish())
     }
 
     fn make_directory(&self) -> Result<(), LedgerError> {
@@ -348,8 +364,10 @@ fn text_lines(contents: &Contents) -> impl Iterator<Item = (String, String)> + '
 /// Collects lines into contents.
 #[derive(Default)]
 struct Reader {
-    contents: Contents,
-    ids: HashSet<String>,
+    policies: Vec<Option<Arc<Policy>>>,
+    places: HashMap<String, usize>,
+    deleted: Vec<Deletion>,
+    replaced: Vec<String>,
 }
 
 impl Reader {
@@ -357,29 +375,35 @@ impl Reader {
     fn take(&mut self, text: &str) -> Result<(), LedgerError> {
         let policy = Policy::from_json_text(text)?;
         let id = policy.id().to_owned();
-        let contents = &mut self.contents;
         match policy.kind() {
             DELETED if policy.is_local() => {
-                self.ids.remove(&id);
-                contents.policies.retain(|known| known.id() != id);
+                if let Some(place) = self.places.remove(&id) {
+                    self.policies[place] = None;
+                }
                 let date = policy.text("date").unwrap_or_default().to_owned();
-                contents.deleted.retain(|known| known.id != id);
-                contents.deleted.push(Deletion { id, date });
+                self.deleted.retain(|known| known.id != id);
+                self.deleted.push(Deletion { id, date });
             }
             REPLACED if policy.is_local() => {
-                if !contents.replaced.contains(&id) {
-                    contents.replaced.push(id);
+                if !self.replaced.contains(&id) {
+                    self.replaced.push(id);
                 }
             }
             _ if id.is_empty() => return Err(LedgerError::Structure { problem: "this one has no id".to_owned() }),
-            _ if !self.ids.insert(id.clone()) => return Err(LedgerError::DuplicateId { id }),
+            _ if self.places.contains_key(&id) => return Err(LedgerError::DuplicateId { id }),
             _ => {
                 // What was deleted and written again is there.
-                contents.deleted.retain(|known| known.id != id);
-                contents.policies.push(Arc::new(policy));
+                self.deleted.retain(|known| known.id != id);
+                self.places.insert(id, self.policies.len());
+                self.policies.push(Some(Arc::new(policy)));
             }
         }
         Ok(())
+    }
+
+    fn finish(self) -> Contents {
+        let policies = self.policies.into_iter().flatten().collect();
+        Contents { policies, deleted: self.deleted, replaced: self.replaced }
     }
 }
 
@@ -447,7 +471,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     let length = file.metadata()?.len();
-    let written = file.write_all(bytes).and_then(|()| file.sync_data());
+    let written = file.write_all(bytes);
     if written.is_err() {
         // A part of a line must not become the beginning of the next one.
         file.set_len(length)?;

@@ -9,13 +9,16 @@
 //! | `host` | the address of the node that sent it |
 //! | `policy` | the whole policy as JSON |
 //!
-//! A write is one statement that changes nothing when the table changed since the policy was validated, so validation and insert
-//! are one step although several masters may share a PostgreSQL server.
+//! Beside it, `ledger_deleted` remembers what was deleted, and `ledger_state` counts the writes.
+//!
+//! A write is one transaction that changes nothing when the table changed since the policies were validated, so validation and insert
+//! are one step although several masters may share a PostgreSQL server: the row of `ledger_state`, which counts the writes, is what
+//! they contend for.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use anylog_dbms::{Catalog, Dbms, DbmsError, Engine, SqlValue};
+use anylog_dbms::{Catalog, Checked, Dbms, DbmsError, Engine, SqlValue};
 
 use crate::snapshot::Deletion;
 use crate::{LedgerError, Policy};
@@ -29,19 +32,42 @@ pub const TABLE: &str = "ledger";
 /// master that lacks it could not tell a deletion from a loss.
 pub const DELETED: &str = "ledger_deleted";
 
-/// The state of the table that a validation looked at: how many rows, and the highest counter.
+/// The table of one row that counts the writes of masters: `counter`.
+const STATE: &str = "ledger_state";
+
+/// How many rows one INSERT adds.
+const ROWS: usize = 100;
+
+/// The state of the table that a validation looked at: the count of writes, and the highest number of a row, which also shows what was
+/// inserted by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mark {
-    rows: i64,
+    counter: i64,
     last: i64,
 }
 
 impl Mark {
-    /// Whether one row was added since, and nothing else happened. A gap in the counter counts as something else.
+    /// Whether one write added so many rows since, and nothing else happened. A gap in the numbers counts as something else.
     #[must_use]
-    pub fn is_one_more_than(self, before: Mark) -> bool {
-        self.rows == before.rows + 1 && self.last == before.last + 1
+    pub fn is_after(self, before: Mark, rows: usize) -> bool {
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        self.counter == before.counter + 1 && self.last == before.last.saturating_add(rows)
     }
+
+    /// Whether one write happened since, and no row was inserted by hand as far as can be seen.
+    #[must_use]
+    pub fn is_one_write_after(self, before: Mark) -> bool {
+        self.counter == before.counter + 1 && self.last <= before.last
+    }
+}
+
+/// A policy for the table, and who sent it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// The address of the node that sent it.
+    pub host: String,
 }
 
 /// The master's table in a connected database.
@@ -65,6 +91,12 @@ impl MasterTable {
         Self { dbms }
     }
 
+    /// Whether this is the same connected database.
+    #[must_use]
+    pub fn is_same(&self, other: &MasterTable) -> bool {
+        Arc::ptr_eq(&self.dbms, &other.dbms)
+    }
+
     /// Creates the tables unless they are there.
     ///
     /// # Errors
@@ -73,13 +105,16 @@ impl MasterTable {
         Ok(create(self.dbms.as_ref())?)
     }
 
-    /// Drops the table.
+    /// Drops the table. The count of writes goes on, so that who looked before sees the change.
     ///
     /// # Errors
     /// What the database refuses.
     pub fn drop(&self) -> Result<(), LedgerError> {
         self.dbms.execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
         self.dbms.execute(&format!("DROP TABLE IF EXISTS {DELETED}"))?;
+        if self.dbms.tables()?.iter().any(|table| table == STATE) {
+            self.dbms.execute(&format!("UPDATE {STATE} SET counter = counter + 1"))?;
+        }
         Ok(())
     }
 
@@ -97,10 +132,12 @@ impl MasterTable {
     /// What the database refuses.
     pub fn mark(&self) -> Result<Mark, LedgerError> {
         let mut mark = Mark::default();
-        let sql = format!("SELECT count(*) AS rows_count, coalesce(max(sequence_id), 0) AS last_id FROM {TABLE}");
+        let sql = format!(
+            "SELECT counter, (SELECT coalesce(max(sequence_id), 0) FROM {TABLE}) AS last_id FROM {STATE} WHERE id = 1"
+        );
         self.dbms.query(None, &sql, &mut |_, row| {
-            if let [rows, last] = row.as_slice() {
-                mark = Mark { rows: integer(rows), last: integer(last) };
+            if let [counter, last] = row.as_slice() {
+                mark = Mark { counter: integer(counter), last: integer(last) };
             }
             ControlFlow::Break(())
         })?;
@@ -128,86 +165,84 @@ impl MasterTable {
         Ok(policies)
     }
 
-    /// Adds a row when the table is still as `mark` says. Returns whether it was.
+    /// The first statement of a write: it counts it, unless the table is not as `mark` says. Other writers wait for its end.
+    fn count_after(mark: Mark) -> Checked {
+        let sql = format!(
+            "UPDATE {STATE} SET counter = counter + 1 WHERE id = 1 AND counter = {} \
+             AND (SELECT coalesce(max(sequence_id), 0) FROM {TABLE}) = {}",
+            mark.counter, mark.last
+        );
+        Checked::just(1, sql)
+    }
+
+    /// Adds rows when the table is still as `mark` says: all, or none. Returns whether it was.
     ///
     /// # Errors
-    /// What the database refuses.
-    pub fn insert_if(&self, policy: &Policy, host: &str, mark: Mark) -> Result<bool, LedgerError> {
+    /// What the database refuses; nothing is added then.
+    pub fn insert_if(&self, rows: &[Row], mark: Mark) -> Result<bool, LedgerError> {
+        let mut statements = vec![Self::count_after(mark)];
+        for rows in rows.chunks(ROWS) {
+            let values: Vec<String> = rows.iter().map(|row| self.values(row)).collect();
+            let ids: Vec<String> = rows.iter().map(|row| quoted(row.policy.id())).collect();
+            statements.push(Checked::any(format!(
+                "INSERT INTO {TABLE} (policy_type, policy_id, company_name, host, status, policy, date) VALUES {}",
+                values.join(", ")
+            )));
+            // What was deleted and is written again is there.
+            let forget = format!("DELETE FROM {DELETED} WHERE policy_id IN ({})", ids.join(", "));
+            statements.push(Checked::any(forget));
+        }
+        Ok(self.dbms.execute_all(&statements)?)
+    }
+
+    /// A row as SQL values.
+    fn values(&self, Row { policy, host }: &Row) -> String {
         let optional = |name: &str| policy.text(name).map_or_else(|| "NULL".to_owned(), quoted);
         let date = policy.text("date").filter(|date| is_instant(date));
-        let (date_column, date_value) =
-            date.map_or_else(Default::default, |date| (", date", format!(", {}", self.timestamp(date))));
-        let sql = format!(
-            "INSERT INTO {TABLE} (policy_type, policy_id, company_name, host, status, policy{date_column}) \
-             SELECT {}, {}, {}, {}, {}, {}{date_value} WHERE {}",
+        let date = date.map_or_else(|| now(self.dbms.engine()).to_owned(), |date| self.timestamp(date));
+        let values = [
             quoted(policy.kind()),
             quoted(policy.id()),
             optional("company"),
             quoted(host),
             optional("status"),
             quoted(&policy.marked("global").to_json_text()),
-            unchanged(mark),
-        );
-        let added = self.dbms.execute(&sql)? == 1;
-        if added {
-            self.forget_deleted(policy.id())?;
-        }
-        Ok(added)
+            date,
+        ];
+        format!("({})", values.join(", "))
     }
 
-    /// Writes the new content of a policy into its row when the table is still as `mark` says. Returns whether it was.
+    /// Writes the new content of a policy into its row when the table is still as `mark` says. Returns whether it was, and the row there.
     ///
     /// # Errors
     /// What the database refuses.
-    pub fn replace_if(&self, policy: &Policy, host: &str, mark: Mark) -> Result<bool, LedgerError> {
-        // The counter moves with the content, so that a reader that compares marks sees the change.
+    pub fn replace_if(&self, Row { policy, host }: &Row, mark: Mark) -> Result<bool, LedgerError> {
         let optional = |name: &str| policy.text(name).map_or_else(|| "NULL".to_owned(), quoted);
         let sql = format!(
-            "UPDATE {TABLE} SET company_name = {}, host = {}, status = {}, policy = {}, sequence_id = {} \
-             WHERE policy_id = {} AND {}",
+            "UPDATE {TABLE} SET company_name = {}, host = {}, status = {}, policy = {} WHERE policy_id = {}",
             optional("company"),
             quoted(host),
             optional("status"),
             quoted(&policy.marked("global").to_json_text()),
-            mark.last + 1,
             quoted(policy.id()),
-            unchanged(mark),
         );
-        if self.dbms.execute(&sql)? != 1 {
-            return Ok(false);
-        }
-        if self.dbms.engine() == Engine::Postgres {
-            self.dbms.execute(&format!(
-                "SELECT setval(pg_get_serial_sequence('{TABLE}', 'sequence_id'), (SELECT max(sequence_id) FROM {TABLE}))"
-            ))?;
-        }
-        Ok(true)
+        Ok(self.dbms.execute_all(&[Self::count_after(mark), Checked::just(1, sql)])?)
     }
 
-    /// Deletes the row of an id and remembers that it was deleted at `date`. Returns whether there was one.
+    /// Deletes the rows of ids, and remembers that they were deleted at `date`: all of them when each is there and the table is still
+    /// as `mark` says, else none. Returns whether it was so.
     ///
     /// # Errors
     /// What the database refuses.
-    pub fn delete(&self, id: &str, date: &str) -> Result<bool, LedgerError> {
-        // The note first: a row that is there counts more than a note, so a crash in between deletes nothing.
-        self.note_deleted(id, date)?;
-        Ok(self.dbms.execute(&format!("DELETE FROM {TABLE} WHERE policy_id = {}", quoted(id)))? > 0)
-    }
-
-    fn note_deleted(&self, id: &str, date: &str) -> Result<(), LedgerError> {
-        self.forget_deleted(id)?;
-        let sql = format!("INSERT INTO {DELETED} (policy_id, date) VALUES ({}, {})", quoted(id), quoted(date));
-        self.dbms.execute(&sql)?;
-        Ok(())
-    }
-
-    /// Forgets that an id was deleted: it is there again.
-    ///
-    /// # Errors
-    /// What the database refuses.
-    pub fn forget_deleted(&self, id: &str) -> Result<(), LedgerError> {
-        self.dbms.execute(&format!("DELETE FROM {DELETED} WHERE policy_id = {}", quoted(id)))?;
-        Ok(())
+    pub fn delete_if(&self, ids: &[String], date: &str, mark: Mark) -> Result<bool, LedgerError> {
+        let mut statements = vec![Self::count_after(mark)];
+        for id in ids {
+            let (id, date) = (quoted(id), quoted(date));
+            statements.push(Checked::any(format!("DELETE FROM {DELETED} WHERE policy_id = {id}")));
+            statements.push(Checked::any(format!("INSERT INTO {DELETED} (policy_id, date) VALUES ({id}, {date})")));
+            statements.push(Checked::just(1, format!("DELETE FROM {TABLE} WHERE policy_id = {id}")));
+        }
+        Ok(self.dbms.execute_all(&statements)?)
     }
 
     /// The policies that were deleted and are not there again.
@@ -226,22 +261,6 @@ impl MasterTable {
             ControlFlow::Continue(())
         })?;
         Ok(deletions)
-    }
-
-    /// When the policy of an id was deleted; none when it was not, or is there again.
-    ///
-    /// # Errors
-    /// What the database refuses.
-    pub fn deleted_at(&self, id: &str) -> Result<Option<String>, LedgerError> {
-        let mut date = None;
-        let sql = format!("SELECT date FROM {DELETED} WHERE policy_id = {}", quoted(id));
-        self.dbms.query(None, &sql, &mut |_, row| {
-            if let [SqlValue::Text(text)] = row.as_slice() {
-                date = Some(text.clone());
-            }
-            ControlFlow::Break(())
-        })?;
-        Ok(date)
     }
 
     /// The ids that came from a host.
@@ -294,13 +313,6 @@ fn is_instant(date: &str) -> bool {
     date.parse::<jiff::Timestamp>().is_ok() || date.parse::<jiff::civil::DateTime>().is_ok()
 }
 
-fn unchanged(mark: Mark) -> String {
-    format!(
-        "(SELECT count(*) FROM {TABLE}) = {} AND (SELECT coalesce(max(sequence_id), 0) FROM {TABLE}) = {}",
-        mark.rows, mark.last
-    )
-}
-
 fn integer(value: &SqlValue) -> i64 {
     match value {
         SqlValue::Int(value) => *value,
@@ -329,10 +341,11 @@ fn quoted(text: &str) -> String {
 /// # Errors
 /// What the database refuses.
 pub fn create(dbms: &dyn Dbms) -> Result<(), DbmsError> {
-    let (key, now) = match dbms.engine() {
-        Engine::Sqlite => ("integer primary key autoincrement", "current_timestamp"),
-        Engine::Postgres => ("serial primary key", "now()"),
+    let key = match dbms.engine() {
+        Engine::Sqlite => "integer primary key autoincrement",
+        Engine::Postgres => "serial primary key",
     };
+    let now = now(dbms.engine());
     dbms.execute(&format!(
         "CREATE TABLE IF NOT EXISTS {TABLE} (sequence_id {key}, policy_type varchar not null, policy_id varchar not null, \
          company_name varchar, date timestamp not null default {now}, host varchar not null, status varchar, policy varchar)"
@@ -342,5 +355,17 @@ pub fn create(dbms: &dyn Dbms) -> Result<(), DbmsError> {
     dbms.execute(&format!(
         "CREATE TABLE IF NOT EXISTS {DELETED} (policy_id varchar not null primary key, date varchar not null)"
     ))?;
+    dbms.execute(&format!(
+        "CREATE TABLE IF NOT EXISTS {STATE} (id integer not null primary key, counter bigint not null)"
+    ))?;
+    dbms.execute(&format!("INSERT INTO {STATE} (id, counter) VALUES (1, 0) ON CONFLICT DO NOTHING"))?;
     Ok(())
+}
+
+/// The present time in SQL.
+fn now(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Sqlite => "current_timestamp",
+        Engine::Postgres => "now()",
+    }
 }

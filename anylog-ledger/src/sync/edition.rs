@@ -11,8 +11,7 @@ use std::sync::Arc;
 use anylog_net::{LedgerBasis, LedgerDifference, LedgerQuestion};
 use md5::{Digest, Md5};
 
-use crate::Policy;
-use crate::snapshot::Deletion;
+use crate::{Policy, PolicySet};
 
 /// Changes that a master remembers, and policies in them.
 const CHANGES: usize = 4096;
@@ -23,11 +22,11 @@ const POLICIES_IN_A_PART: usize = 8;
 const FEWEST_PARTS: usize = 16;
 const MOST_PARTS: usize = 8192;
 
-/// One state of a master's ledger: its policies, all `global`, in the order of the ledger.
+/// One state of a master's ledger: its policies, all `global`.
 #[derive(Debug, Clone, Default)]
 pub struct Edition {
     /// The policies.
-    pub policies: Arc<Vec<Arc<Policy>>>,
+    pub policies: PolicySet,
     /// The version; empty when nothing is known.
     pub version: String,
 }
@@ -35,18 +34,9 @@ pub struct Edition {
 impl Edition {
     /// The edition of these policies.
     #[must_use]
-    pub fn new(mut policies: Vec<Arc<Policy>>) -> Self {
-        policies.sort_by(|a, b| a.order(b));
-        let version = version_of(&policies);
-        Self { policies: Arc::new(policies), version }
-    }
-
-    /// The edition with one policy more.
-    pub(crate) fn add(&mut self, policy: Arc<Policy>) {
-        let policies = Arc::make_mut(&mut self.policies);
-        let at = policies.partition_point(|known| known.order(&policy).is_lt());
-        policies.insert(at, policy);
-        self.version = version_of(policies);
+    pub fn new(policies: PolicySet) -> Self {
+        let version = policies.version();
+        Self { policies, version }
     }
 
     /// Digests of the parts of the edition.
@@ -57,18 +47,9 @@ impl Edition {
     }
 }
 
-/// MD5 over the digests of policies in their order. Two nodes with equal versions have equal ledgers.
-pub(crate) fn version_of(policies: &[Arc<Policy>]) -> String {
-    let mut hash = Md5::new();
-    for policy in policies {
-        hash.update(policy.digest());
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn digests(policies: &[Arc<Policy>], parts: usize) -> Vec<u64> {
+fn digests(policies: &PolicySet, parts: usize) -> Vec<u64> {
     let mut digests = vec![0_u64; parts];
-    for policy in policies {
+    for policy in policies.iter() {
         if let Some(digest) = digests.get_mut(part_of(policy.id(), parts)) {
             *digest = digest.wrapping_add(first_eight(policy.digest()));
         }
@@ -102,22 +83,24 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Remembers that a policy was added to the edition of this version.
-    pub(crate) fn added(&mut self, from: String, policy: Arc<Policy>) {
-        self.push(Change { from, written: vec![policy], gone: Vec::new() });
+    /// Remembers that policies were added to the edition of this version.
+    pub(crate) fn added(&mut self, from: String, written: Vec<Arc<Policy>>) {
+        self.push(Change { from, written, gone: Vec::new() });
+    }
+
+    /// Remembers that policies were deleted from the edition of this version, with the dates of the deletions.
+    pub(crate) fn deleted(&mut self, from: String, gone: Vec<(String, String)>) {
+        self.push(Change { from, written: Vec::new(), gone });
     }
 
     /// Remembers what happened between two editions. `deletions` holds at least those that happened in between.
-    pub(crate) fn changed(&mut self, before: &Edition, after: &Edition, deletions: &[Deletion]) {
-        let known: HashMap<&str, &Arc<Policy>> = before.policies.iter().map(|policy| (policy.id(), policy)).collect();
-        let is_new =
-            |policy: &&Arc<Policy>| known.get(policy.id()).is_none_or(|known| known.digest() != policy.digest());
+    pub(crate) fn changed(&mut self, before: &Edition, after: &Edition, deletions: &HashMap<String, String>) {
+        let is_new = |policy: &&Arc<Policy>| {
+            before.policies.get(policy.id()).is_none_or(|known| known.digest() != policy.digest())
+        };
         let written = after.policies.iter().filter(is_new).cloned().collect();
-        let there: HashSet<&str> = after.policies.iter().map(|policy| policy.id()).collect();
-        let dates: HashMap<&str, &str> =
-            deletions.iter().map(|deletion| (deletion.id.as_str(), deletion.date.as_str())).collect();
-        let gone = before.policies.iter().map(|policy| policy.id()).filter(|id| !there.contains(id));
-        let gone = gone.map(|id| (id.to_owned(), dates.get(id).copied().unwrap_or_default().to_owned())).collect();
+        let gone = before.policies.iter().map(|policy| policy.id()).filter(|id| after.policies.get(id).is_none());
+        let gone = gone.map(|id| (id.to_owned(), deletions.get(id).cloned().unwrap_or_default())).collect();
         self.push(Change { from: before.version.clone(), written, gone });
     }
 
@@ -136,29 +119,38 @@ impl History {
     }
 
     /// What was written and what went since a version; none when it is not remembered.
-    fn since(&self, version: &str) -> Option<LedgerChanges> {
+    pub(crate) fn since(&self, version: &str) -> Option<LedgerChanges> {
         // A version may come back, when what was written was deleted; the youngest is the shortest way.
         let begin = self.changes.iter().rposition(|change| change.from == version)?;
-        let mut changes = LedgerChanges::default();
+        let mut last: HashMap<&str, Last<'_>> = HashMap::new();
         for change in self.changes.iter().skip(begin) {
-            for policy in &change.written {
-                changes.gone.retain(|(id, _)| id != policy.id());
-                changes.written.retain(|known: &Arc<Policy>| known.id() != policy.id());
-                changes.written.push(Arc::clone(policy));
-            }
-            for (id, date) in &change.gone {
-                changes.written.retain(|known| known.id() != id);
-                changes.gone.push((id.clone(), date.clone()));
+            last.extend(change.written.iter().map(|policy| (policy.id(), Last::Written(policy))));
+            last.extend(change.gone.iter().map(|(id, date)| (id.as_str(), Last::Gone(date))));
+        }
+        let mut changes = LedgerChanges::default();
+        for (id, last) in last {
+            match last {
+                Last::Written(policy) => changes.written.push(Arc::clone(policy)),
+                Last::Gone(date) => changes.gone.push((id.to_owned(), date.to_owned())),
             }
         }
         Some(changes)
     }
 }
 
+/// What happened to a policy last.
+enum Last<'a> {
+    Written(&'a Arc<Policy>),
+    Gone(&'a str),
+}
+
+/// What came of several changes.
 #[derive(Debug, Default)]
-struct LedgerChanges {
-    written: Vec<Arc<Policy>>,
-    gone: Vec<(String, String)>,
+pub(crate) struct LedgerChanges {
+    /// The policies that were written and are there.
+    pub(crate) written: Vec<Arc<Policy>>,
+    /// Ids that went, with the dates of their deletions.
+    pub(crate) gone: Vec<(String, String)>,
 }
 
 /// What a master answers. `deletions` are those that are remembered, of policies that are not there.
@@ -166,11 +158,11 @@ pub(crate) fn answer(
     question: &LedgerQuestion,
     now: &Edition,
     history: &History,
-    deletions: &[Deletion],
+    deletions: &HashMap<String, String>,
 ) -> LedgerDifference {
     let lines =
         |policies: &mut dyn Iterator<Item = &Arc<Policy>>| policies.map(|policy| policy.to_json_text()).collect();
-    let pair = |deletion: &Deletion| (deletion.id.clone(), deletion.date.clone());
+    let pair = |(id, date): (&String, &String)| (id.clone(), date.clone());
     let version = now.version.clone();
     if question.whole || (question.known_version.is_empty() && question.digests.is_empty()) {
         let policies = lines(&mut now.policies.iter());
@@ -192,47 +184,73 @@ pub(crate) fn answer(
     let differ: Vec<bool> = mine.iter().zip(&question.digests).map(|(mine, theirs)| mine != theirs).collect();
     let differs = |id: &str| differ.get(part_of(id, count)).copied().unwrap_or(true);
     let policies = lines(&mut now.policies.iter().filter(|policy| differs(policy.id())));
-    let deleted = deletions.iter().filter(|deletion| differs(&deletion.id)).map(pair).collect();
+    let deleted = deletions.iter().filter(|(id, _)| differs(id)).map(pair).collect();
     let parts = differ.iter().zip(0_u32..).filter(|(differs, _)| **differs).map(|(_, part)| part).collect();
     LedgerDifference { version, basis: LedgerBasis::Parts(parts), policies, deleted }
 }
 
+/// The master's edition after a difference, and the ids that it touched; none when that is many, or all.
+pub(crate) type Applied = (Edition, Option<Vec<String>>);
+
 /// The master's edition, made of the one that was known and a difference; `parts` is how many digests were sent. None when it is not
 /// the edition that the master has: then the whole ledger has to be asked for.
-pub(crate) fn apply(known: &Edition, difference: &LedgerDifference, parts: usize) -> Option<Edition> {
-    let mut new: HashMap<String, Arc<Policy>> = HashMap::new();
-    for line in &difference.policies {
-        match Policy::from_json_text(line) {
-            Ok(policy) if !policy.id().is_empty() => {
-                new.insert(policy.id().to_owned(), Arc::new(policy));
+pub(crate) fn apply(known: &Edition, difference: &LedgerDifference, parts: usize) -> Option<Applied> {
+    let written = difference.policies.iter().filter_map(|line| match Policy::from_json_text(line) {
+        Ok(policy) if !policy.id().is_empty() => Some(Arc::new(policy)),
+        Ok(_) => {
+            tracing::warn!("The master sent a policy without id");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "The master sent what is no policy");
+            None
+        }
+    });
+    let (policies, touched) = match &difference.basis {
+        LedgerBasis::Whole => (kept(known, &mut written.into_iter()).collect(), None),
+        LedgerBasis::Parts(exchanged) => {
+            let exchanged: HashSet<usize> = exchanged.iter().filter_map(|part| usize::try_from(*part).ok()).collect();
+            let mut policies: PolicySet = known
+                .policies
+                .iter()
+                .filter(|policy| !exchanged.contains(&part_of(policy.id(), parts)))
+                .cloned()
+                .collect();
+            policies.extend(kept(known, &mut written.into_iter()));
+            (policies, None)
+        }
+        LedgerBasis::Known | LedgerBasis::Unknown => {
+            let mut policies = known.policies.clone();
+            let mut touched: Vec<String> = Vec::new();
+            for (id, _) in &difference.deleted {
+                policies.remove(id);
+                touched.push(id.clone());
             }
-            Ok(_) => tracing::warn!("The master sent a policy without id"),
-            Err(error) => tracing::warn!(%error, "The master sent what is no policy"),
+            for policy in kept(known, &mut written.into_iter()) {
+                touched.push(policy.id().to_owned());
+                policies.insert(policy);
+            }
+            (policies, Some(touched))
         }
-    }
-    let whole = difference.basis == LedgerBasis::Whole;
-    let gone: HashSet<&str> = difference.deleted.iter().map(|(id, _)| id.as_str()).collect();
-    let exchanged: HashSet<usize> = match &difference.basis {
-        LedgerBasis::Parts(parts) => parts.iter().filter_map(|part| usize::try_from(*part).ok()).collect(),
-        _ => HashSet::new(),
     };
-    let mut policies = Vec::with_capacity(known.policies.len() + new.len());
-    for policy in known.policies.iter().filter(|_| !whole) {
-        let id = policy.id();
-        if let Some(written) = new.remove(id) {
-            // The same text is kept, not copied, so that what holds it need not change.
-            policies.push(if written.digest() == policy.digest() { Arc::clone(policy) } else { written });
-        } else if !gone.contains(id) && (exchanged.is_empty() || !exchanged.contains(&part_of(id, parts))) {
-            policies.push(Arc::clone(policy));
-        }
-    }
-    policies.extend(new.into_values());
     let edition = Edition::new(policies);
     if edition.version == difference.version {
-        return Some(edition);
+        return Some((edition, touched));
     }
     // Of a whole ledger the version is the master's, also when it counts differently: it has to be known again.
-    whole.then(|| Edition { version: difference.version.clone(), ..edition })
+    let whole = difference.basis == LedgerBasis::Whole;
+    whole.then(|| (Edition { version: difference.version.clone(), ..edition }, None))
+}
+
+/// Policies that were sent. One whose text is known is the known one, so that what holds it need not change.
+fn kept<'a>(
+    known: &'a Edition,
+    sent: &'a mut dyn Iterator<Item = Arc<Policy>>,
+) -> impl Iterator<Item = Arc<Policy>> + 'a {
+    sent.map(|policy| match known.policies.get(policy.id()) {
+        Some(same) if same.digest() == policy.digest() => Arc::clone(same),
+        _ => policy,
+    })
 }
 
 #[cfg(test)]
@@ -249,25 +267,25 @@ mod tests {
     }
 
     /// A master's past as steps: write a policy with a content, or delete one.
-    fn replay(steps: &[(u16, Option<u8>)]) -> (Vec<Edition>, History, Vec<Deletion>) {
+    fn replay(steps: &[(u16, Option<u8>)]) -> (Vec<Edition>, History, HashMap<String, String>) {
         let mut history = History::default();
-        let mut editions = vec![Edition::new(Vec::new())];
-        let mut deletions: Vec<Deletion> = Vec::new();
+        let mut editions = vec![Edition::new(PolicySet::default())];
+        let mut deletions: HashMap<String, String> = HashMap::new();
         for (id, content) in steps {
             let before = editions.last().unwrap().clone();
             let name = format!("p{id}");
-            let mut policies: Vec<_> = before.policies.iter().filter(|known| known.id() != name).cloned().collect();
-            deletions.retain(|deletion| deletion.id != name);
+            let mut policies = before.policies.clone();
+            policies.remove(&name);
+            deletions.remove(&name);
             match content {
-                Some(content) if !before.policies.iter().any(|known| known.id() == name) => {
-                    let mut after = before.clone();
-                    after.add(policy(*id, *content));
-                    history.added(before.version, policy(*id, *content));
-                    editions.push(after);
+                Some(content) if before.policies.get(&name).is_none() => {
+                    policies.insert(policy(*id, *content));
+                    history.added(before.version, vec![policy(*id, *content)]);
+                    editions.push(Edition::new(policies));
                     continue;
                 }
-                Some(content) => policies.push(policy(*id, *content)),
-                None => deletions.push(Deletion { id: name, date: "2026-02-01".to_owned() }),
+                Some(content) => drop(policies.insert(policy(*id, *content))),
+                None => drop(deletions.insert(name, "2026-02-01".to_owned())),
             }
             let after = Edition::new(policies);
             if after.version != before.version {
@@ -294,7 +312,7 @@ mod tests {
             let known = &editions[from.min(editions.len() - 1)];
             let remembered = answer(&ask(known, Vec::new()), now, &history, &deletions);
             prop_assert_eq!(&remembered.basis, &LedgerBasis::Known);
-            prop_assert_eq!(&apply(known, &remembered, 0).unwrap().version, &now.version);
+            prop_assert_eq!(&apply(known, &remembered, 0).unwrap().0.version, &now.version);
 
             let forgotten = History::default();
             let unknown = answer(&ask(known, Vec::new()), now, &forgotten, &deletions);
@@ -302,20 +320,20 @@ mod tests {
             let digests = known.digests();
             let parts = digests.len();
             let by_parts = answer(&ask(known, digests), now, &forgotten, &deletions);
-            prop_assert_eq!(&apply(known, &by_parts, parts).unwrap().version, &now.version);
+            prop_assert_eq!(&apply(known, &by_parts, parts).unwrap().0.version, &now.version);
 
             let whole = answer(&LedgerQuestion { whole: true, ..LedgerQuestion::default() }, now, &history, &deletions);
-            prop_assert_eq!(&apply(known, &whole, 0).unwrap().version, &now.version);
+            prop_assert_eq!(&apply(known, &whole, 0).unwrap().0.version, &now.version);
         }
     }
 
     #[test]
     fn catching_up_costs_what_changed() {
-        let many: Vec<_> = (0..10_000).map(|id| policy(id, 0)).collect();
-        let known = Edition::new(many.clone());
-        let mut now = known.clone();
-        now.add(policy(10_001, 1));
-        let by_parts = answer(&ask(&known, known.digests()), &now, &History::default(), &[]);
+        let known = Edition::new((0..10_000).map(|id| policy(id, 0)).collect());
+        let mut more = known.policies.clone();
+        more.insert(policy(10_001, 1));
+        let now = Edition::new(more);
+        let by_parts = answer(&ask(&known, known.digests()), &now, &History::default(), &HashMap::new());
         let bytes: usize = by_parts.policies.iter().map(String::len).sum();
         assert!(by_parts.policies.len() < 50 && bytes < 5_000, "{} policies", by_parts.policies.len());
         assert!(known.digests().len() * 8 <= 16 * 1024);
@@ -323,11 +341,12 @@ mod tests {
 
     #[test]
     fn a_wrong_basis_is_noticed() {
-        let now = Edition::new(vec![policy(1, 0), policy(2, 0)]);
+        let edition = |ids: &[u16]| Edition::new(ids.iter().map(|id| policy(*id, 0)).collect());
+        let now = edition(&[1, 2]);
         let mut history = History::default();
-        history.added(Edition::new(vec![policy(1, 0)]).version, policy(2, 0));
-        let known = Edition { version: Edition::new(vec![policy(1, 0)]).version, ..Edition::new(vec![policy(3, 0)]) };
-        let difference = answer(&ask(&known, Vec::new()), &now, &history, &[]);
+        history.added(edition(&[1]).version, vec![policy(2, 0)]);
+        let known = Edition { version: edition(&[1]).version, ..edition(&[3]) };
+        let difference = answer(&ask(&known, Vec::new()), &now, &history, &HashMap::new());
         assert!(apply(&known, &difference, 0).is_none());
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::edition::Edition;
-use super::merge::{Incoming, Merged, Outgoing, Trust, merge};
+use super::merge::{Incoming, Merged, Outgoing, Trust, merge, merge_touched};
 use super::source::{Delivered, LedgerSource};
 use crate::ledger::blocking;
 use crate::snapshot::Deletion;
@@ -110,11 +110,14 @@ impl Synchronizer {
         self.accepted.lock().insert(id.to_owned(), now);
     }
 
-    /// What the source accepted after an answer that was asked for at `began`.
-    fn accepted_since(&self, began: u64) -> HashSet<String> {
+    /// What the source accepted and an edition of it, which was asked for at `began`, does not show: all of it, and what was accepted
+    /// since, which a later edition will show.
+    fn accepted_and_missing(&self, edition: &Edition, began: u64) -> (Vec<String>, HashSet<String>) {
         let mut accepted = self.accepted.lock();
+        accepted.retain(|id, _| edition.policies.get(id).is_none());
+        let missing = accepted.keys().cloned().collect();
         accepted.retain(|_, at| *at >= began);
-        accepted.keys().cloned().collect()
+        (missing, accepted.keys().cloned().collect())
     }
 
     /// The source to follow, and what ends that.
@@ -328,31 +331,38 @@ impl Ledger {
         let to = connection.clone();
         let shared = self.shared();
         let merged = self
-            .change(move |file, contents| {
-                let followed = read_source(file).is_some_and(|followed| followed == to);
-                let trust = if followed { Trust::Same } else { Trust::New };
-                let accepted = shared.sync.accepted_since(began);
-                let incoming = Incoming { policies: Arc::clone(&fetched.edition.policies), deleted, accepted };
-                let merged = merge(contents, &incoming, trust);
-                match (merged.rewritten, merged.added.as_slice()) {
-                    (true, _) => file.rewrite(&merged.contents)?,
-                    (false, []) => {}
-                    (false, added) => file.append_all(added)?,
-                }
-                *contents = merged.contents.clone();
-                if !followed {
-                    crate::store::file::LedgerFile::export(&file.sibling("source"), [to])?;
-                }
+            .change(move |copy| {
+                let before = (to.clone(), known.version);
+                let (missing, accepted) = shared.sync.accepted_and_missing(&fetched.edition, began);
+                let Edition { policies, version } = fetched.edition;
+                let incoming = Incoming { policies, deleted, accepted };
+                // What the copy took over from this source before need not be looked at again.
+                let merged = match fetched.touched.filter(|_| copy.merged.as_ref() == Some(&before)) {
+                    Some(touched) => merge_touched(&copy.contents, &incoming, touched.into_iter().chain(missing)),
+                    None => {
+                        let followed = read_source(&copy.file).is_some_and(|followed| followed == to);
+                        let merged = merge(&copy.contents, &incoming, if followed { Trust::Same } else { Trust::New });
+                        if !followed {
+                            // What belonged to another network must not be found beside the name of this one.
+                            copy.rewrite(merged.contents.clone())?;
+                            copy.file.note_source(&to)?;
+                            copy.merged = Some((to, version));
+                            return Ok(merged);
+                        }
+                        merged
+                    }
+                };
+                copy.take(&merged)?;
+                copy.merged = Some((to, version));
                 Ok(merged)
             })
             .await?;
         self.report(&merged);
         let changed = merged.is_changed();
-        let to_dbms = self.sync_state().is_some_and(|state| state.to_dbms);
-        if changed && to_dbms {
-            let (ledger, policies) = (self.shared(), merged.contents.policies.clone());
-            let host = self.node().address();
-            blocking(move || ledger.import_to_table(&policies, &host)).await?;
+        if let Some(state) = self.sync_state().filter(|state| state.to_dbms) {
+            let first = state.stats.succeeded == 0;
+            let (ledger, host, merged) = (self.shared(), self.node().address(), merged.clone());
+            blocking(move || ledger.mirror(&merged, first, &host)).await?;
         }
         let mut running = self.sync.running.lock();
         if let Some(running) = running.as_mut().filter(|running| running.state.source.connection() == connection) {

@@ -12,7 +12,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use super::edition::{Edition, apply};
 use super::merge::{Incoming, Outgoing};
-use crate::ledger::{Pushed, blocking, dropping, replacement};
+use crate::ledger::{PushHow, Pushed, blocking, dropping, replacement};
 use crate::snapshot::Deletion;
 use crate::{Ledger, LedgerError, Policy};
 
@@ -29,6 +29,8 @@ pub struct Fetched {
     pub edition: Edition,
     /// What was deleted there, as far as it matters since the edition that was known.
     pub deleted: Vec<Deletion>,
+    /// The ids of what changed since the edition that was known; none when it may be all.
+    pub touched: Option<Vec<String>>,
 }
 
 /// What became of something that a source was told.
@@ -127,9 +129,10 @@ impl LedgerSource for MasterSource {
             difference = self.changes(LedgerQuestion { whole: true, ..LedgerQuestion::default() }).await?;
             edition = apply(&Edition::default(), &difference, 0);
         }
-        let edition = edition.ok_or_else(|| self.strange())?;
+        let (edition, touched) = edition.ok_or_else(|| self.strange())?;
         let deleted = difference.deleted.into_iter().filter(|(_, date)| !date.is_empty());
-        Ok(Fetched { edition, deleted: deleted.map(|(id, date)| Deletion { id, date }).collect() })
+        let deleted = deleted.map(|(id, date)| Deletion { id, date }).collect();
+        Ok(Fetched { edition, deleted, touched })
     }
 
     async fn deliver(&self, outgoing: &Outgoing) -> Result<Delivered, LedgerError> {
@@ -181,7 +184,7 @@ pub(crate) fn read_lines(lines: &[String]) -> Incoming {
             Err(error) => tracing::warn!(%error, "The master sent what is no policy"),
         }
     }
-    incoming.policies = Arc::new(policies);
+    incoming.policies = policies.into_iter().collect();
     incoming
 }
 
@@ -213,24 +216,23 @@ impl LedgerSource for DbmsSource {
         "local dbms".to_owned()
     }
 
-    async fn fetch(&self, _: &Edition) -> Result<Fetched, LedgerError> {
-        let ledger = self.ledger()?;
-        let (edition, deleted) = blocking(move || ledger.edition_of_table()).await?;
-        Ok(Fetched { edition, deleted })
+    async fn fetch(&self, known: &Edition) -> Result<Fetched, LedgerError> {
+        let (ledger, known) = (self.ledger()?, known.version.clone());
+        blocking(move || ledger.changes_of_table(&known)).await
     }
 
     async fn deliver(&self, outgoing: &Outgoing) -> Result<Delivered, LedgerError> {
         let (ledger, outgoing) = (self.ledger()?, outgoing.clone());
         let pushed = |pushed: Pushed| match pushed {
             Pushed::Deleted => Delivered::Deleted,
-            Pushed::Added(_) | Pushed::Known => Delivered::Taken,
+            Pushed::Added(_) | Pushed::Known(_) => Delivered::Taken,
         };
         blocking(move || {
             let host = ledger.node().address();
             match &outgoing {
-                Outgoing::Push(policy) => ledger.push(policy, &host, true).map(pushed),
+                Outgoing::Push(policy) => ledger.push(policy, &host, PushHow::Again).map(pushed),
                 Outgoing::Replace(policy) => match ledger.replace_at_master(policy, &host) {
-                    Err(LedgerError::NotFound { .. }) => ledger.push(policy, &host, true).map(pushed),
+                    Err(LedgerError::NotFound { .. }) => ledger.push(policy, &host, PushHow::Again).map(pushed),
                     result => result.map(|_| Delivered::Taken),
                 },
                 Outgoing::Drop(id) => match ledger.drop_at_master(std::slice::from_ref(id)) {

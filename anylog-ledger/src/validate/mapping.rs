@@ -41,7 +41,8 @@ impl Check<'_> {
             }
         }
         for (name, id) in object(self.policy, "import").into_iter().flatten() {
-            let known = id.as_str().is_some_and(|id| self.of_kind("mapping").any(|other| other.id() == id));
+            let imported = id.as_str().filter(|id| *id != self.policy.id()).and_then(|id| self.others.get(id));
+            let known = imported.is_some_and(|other| other.kind() == "mapping");
             if !known {
                 return Err(self.wrong(format!("the import '{name}' names no mapping policy of the ledger")));
             }

@@ -15,7 +15,8 @@ impl Check<'_> {
         };
         let same =
             |other: &Policy, name: &str, value: &Value| other.get(name).is_some_and(|theirs| equal(theirs, value));
-        match self.of_kind("operator").find(|other| same(other, "ip", ip) && same(other, "port", port)) {
+        let others = self.with("operator", &[("ip", ip), ("port", port)]);
+        match others.iter().find(|other| same(other, "ip", ip) && same(other, "port", port)) {
             None => Ok(()),
             Some(other) => Err(LedgerError::NonUniqueAddress {
                 address: format!("{}:{}", crate::policy::shown(ip), crate::policy::shown(port)),
@@ -25,17 +26,38 @@ impl Check<'_> {
         }
     }
 
-    /// A member number from 1 to 255 that no operator of the cluster has.
-    pub(super) fn free_member(&self, members: &Members) -> Result<i64, LedgerError> {
-        let cluster = self.policy.text("cluster").unwrap_or_default();
+    /// The member numbers that other operators of the cluster have.
+    fn members(&self) -> [bool; 256] {
         let mut taken = [false; 256];
-        for other in self.of_kind("operator").filter(|other| other.text("cluster") == Some(cluster)) {
-            if let Some(member) = other.get("member").and_then(crate::view::integer)
+        let Some(cluster) = self.policy.get("cluster") else { return taken };
+        for other in self.with("operator", &[("cluster", cluster)]) {
+            if other.get("cluster") == Some(cluster)
+                && let Some(member) = other.get("member").and_then(crate::view::integer)
                 && let Some(slot) = usize::try_from(member).ok().and_then(|member| taken.get_mut(member))
             {
                 *slot = true;
             }
         }
+        taken
+    }
+
+    /// Whether the member number is not a part of the definition that the id was computed of: then it was drawn for the policy, and
+    /// nobody asked for just this one.
+    pub(super) fn member_was_drawn(&self) -> bool {
+        !self.policy.id().is_empty() && self.policy.without("member").computed_id() == self.policy.id()
+    }
+
+    /// Whether another operator of the cluster has the member number.
+    pub(super) fn member_is_taken(&self) -> bool {
+        let member = self.policy.get("member").and_then(crate::view::integer);
+        let member = member.and_then(|member| usize::try_from(member).ok());
+        member.is_some_and(|member| self.members().get(member).is_some_and(|taken| *taken))
+    }
+
+    /// A member number from 1 to 255 that no operator of the cluster has.
+    pub(super) fn free_member(&self, members: &Members) -> Result<i64, LedgerError> {
+        let cluster = self.policy.text("cluster").unwrap_or_default();
+        let taken = self.members();
         // A draw that is taken moves on to the next free number, so a nearly full cluster needs no luck.
         let drawn = members.draw();
         let free = (0..=255u8)
@@ -61,7 +83,7 @@ impl Check<'_> {
             return Err(self.wrong(format!("'port' must be from 1 to 65535, and is {port}")));
         }
         let cluster = self.policy.text("cluster").unwrap_or_default();
-        if self.of_kind("cluster").filter(|other| other.id() == cluster).count() != 1 {
+        if self.others.get(cluster).is_none_or(|other| other.kind() != "cluster") {
             return Err(LedgerError::NoCluster { id: cluster.to_owned() });
         }
         self.unique(&["name"])
@@ -79,9 +101,10 @@ impl Check<'_> {
             self.unique(&["name"])?;
             return Ok(policy);
         };
-        let fits =
-            |other: &Policy| other.text("name") == name && other.id() == parent && other.text("company") == company;
-        if self.of_kind("cluster").any(|other| fits(other)) {
+        let fits = |other: &Policy| {
+            other.kind() == "cluster" && other.text("name") == name && other.text("company") == company
+        };
+        if parent != self.policy.id() && self.others.get(parent).is_some_and(|other| fits(other)) {
             return Ok(policy);
         }
         Err(LedgerError::NoParent { kind: "cluster".to_owned(), parent: parent.to_owned() })

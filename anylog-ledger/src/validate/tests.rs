@@ -9,7 +9,7 @@ fn policy(value: Value) -> Policy {
     Policy::from_value(value).unwrap()
 }
 
-fn ledger() -> Vec<Arc<Policy>> {
+fn ledger() -> PolicySet {
     let policies = [
         json!({"cluster": {"id": "c1", "name": "one", "company": "co"}}),
         json!({"cluster": {"id": "c2", "name": "two", "company": "co"}}),
@@ -152,17 +152,17 @@ fn a_policy_does_not_collide_with_its_older_form() {
 
 #[test]
 fn a_full_cluster_takes_no_more_operators() {
-    let mut policies = vec![Arc::new(policy(json!({"cluster": {"id": "c1", "name": "one", "company": "co"}})))];
+    let mut policies = PolicySet::default();
+    policies.insert(Arc::new(policy(json!({"cluster": {"id": "c1", "name": "one", "company": "co"}}))));
     for member in 1..=255 {
         let name = format!("op{member}");
-        policies
-            .push(Arc::new(policy(json!({"operator": {"id": name, "name": name, "company": "co", "ip": "10.0.0.1",
-            "port": 1000 + member, "cluster": "c1", "member": member}}))));
+        policies.insert(Arc::new(policy(json!({"operator": {"id": name, "name": name, "company": "co",
+            "ip": "10.0.0.1", "port": 1000 + member, "cluster": "c1", "member": member}}))));
     }
     let new = policy(operator(json!({"name": "new"})));
     let error = validate(&new, &policies, &Members::random()).unwrap_err();
     assert!(matches!(error, LedgerError::ClusterFull { .. }), "{error}");
-    policies.retain(|policy| policy.id() != "op200");
+    policies.remove("op200");
     let taken = validate(&new, &policies, &Members::random()).unwrap();
     assert_eq!(taken.get("member"), Some(&json!(200)));
 }
@@ -199,7 +199,26 @@ proptest::proptest! {
                 proptest::prop_assert_eq!(once, twice);
             }
             proptest::prop_assert_eq!(policy.computed_id().len(), 32);
-            drop(crate::View::build(&[Arc::new(policy)]));
+            drop(crate::View::build(&[Arc::new(policy)].into_iter().collect()));
         }
     }
+}
+
+#[test]
+fn a_number_that_was_drawn_and_is_taken_is_drawn_again() {
+    let drawn = |number: i64| {
+        policy(operator(json!({}))).with("id", policy(operator(json!({}))).computed_id()).with("member", number)
+    };
+    let members = Members::from_source(|| 7);
+    assert_eq!(validate(&drawn(7), &ledger(), &members).unwrap().get("member"), Some(&json!(8)));
+    assert_eq!(validate(&drawn(9), &ledger(), &members).unwrap().get("member"), Some(&json!(9)));
+    // One that is a part of the definition was asked for.
+    let asked = policy(operator(json!({"member": 7})));
+    let asked = asked.with("id", asked.computed_id());
+    assert_eq!(validate(&asked, &ledger(), &members).unwrap_err().status(), Status::NON_UNIQUE_VALUES);
+    // Who looks for what is wrong draws nothing.
+    let mut policies = ledger();
+    policies.insert(Arc::new(drawn(7)));
+    let found = problems(&policies);
+    assert!(found.iter().any(|text| text.contains("member 7")), "{found:?}");
 }
