@@ -36,7 +36,7 @@ use crate::tables::{TableState, Tables, blocking, zone_name};
 use crate::thresholds::Thresholds;
 
 /// Bytes that rows on their way may take at one time; further senders wait.
-pub(crate) const MEMORY_LIMIT: usize = 16 << 20;
+pub(crate) const MEMORY_LIMIT: usize = 8 << 20;
 /// What a row takes in memory beside its text: its values, and its copy for the journal.
 const ROW_BYTES: usize = 300;
 /// Bytes that the journal may hold; further senders wait for seals.

@@ -20,9 +20,9 @@ use crate::store::Shared;
 /// Rows that one transaction takes at most, save that a larger batch is stored whole.
 const TRANSACTION_ROWS: usize = 50_000;
 /// Bytes of rows that nobody waits for at which they are stored.
-const COMPANY_BYTES: usize = 2 << 20;
+const COMPANY_BYTES: usize = 3 << 19;
 /// Bytes that rows of buffered segments may take in memory behind their acknowledgement.
-pub(crate) const KEPT_LIMIT: usize = 8 << 20;
+pub(crate) const KEPT_LIMIT: usize = 5 << 20;
 /// How long a sender waits for a database that falls behind, before rows are left to the seal.
 const PATIENCE: Duration = Duration::from_millis(300);
 
