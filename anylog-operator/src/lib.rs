@@ -43,6 +43,7 @@
 //!
 //! ```text
 //! append -> convert, place -> journal (one sync for all that wait) -> receipt          buffered
+//!                                        |          '-> memory -> database, in company or at the seal
 //!                                        |-> database ------------> receipt          immediate
 //!                                        '-> time or volume: sealed -> source file, tsd_info, archive
 //! ```
