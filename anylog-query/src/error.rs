@@ -109,6 +109,14 @@ pub enum QueryError {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// None of the nodes gave an answer, so that there is no part of one either.
+    #[error("No node answered: {text}")]
+    NobodyAnswered {
+        /// The nodes that were asked, and why each gave no answer.
+        text: String,
+        /// The documented status of the last failure.
+        status: Status,
+    },
     /// A node refused the statement.
     #[error("From operator at {address}: {}", .error.message)]
     Peer {
@@ -200,7 +208,7 @@ impl QueryError {
             Self::Volume { .. } => Status::VOLUME_EXCEEDED,
             Self::Overloaded { .. } => Status::OVERLOADED,
             Self::Stalled { .. } => Status::TIME_EXCEEDED,
-            Self::MissingNode { status, .. } => *status,
+            Self::MissingNode { status, .. } | Self::NobodyAnswered { status, .. } => *status,
             Self::Peer { error, .. } => error.status,
             Self::NoOperator { .. } => Status::NO_OPERATOR,
             Self::NoLocation { .. } => Status::NO_TABLE_LOCATION,
@@ -230,6 +238,9 @@ impl QueryError {
             Self::MissingNode { hint, .. } => {
                 let subset = "for an answer without it: run client (subset = true) sql .., or the header subset: true";
                 Some(hint.as_ref().map_or_else(|| subset.to_owned(), |hint| format!("{hint}; {subset}")))
+            }
+            Self::NobodyAnswered { .. } => {
+                Some("check that the nodes run and that their TCP servers listen at these addresses".into())
             }
             Self::Peer { error, .. } => error.hint.clone(),
             Self::NoOperator { .. } => Some(

@@ -128,6 +128,13 @@ impl Coverage {
     }
 }
 
+impl Missing {
+    /// The documented status of the last failure.
+    fn status(&self) -> Status {
+        self.reasons.last().map_or(Status::NO_OPERATOR, |(_, error)| error.status)
+    }
+}
+
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.reasons.is_empty() {

@@ -101,7 +101,7 @@ pub(super) async fn ask(
 ) {
     let attempts = attempts(&asking, &slot, &request, &note, &out, index);
     let event = tokio::select! {
-        () = out.closed() => return,
+        () = out.closed() => return note.ended("Stopped"),
         event = attempts => event,
     };
     note.ended(&event_text(&event));

@@ -1,5 +1,6 @@
 //! Runs a divided statement: asks for all parts, and puts together what comes.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,8 @@ impl QueryService {
             }
         };
         let asking = Asking { service: Arc::clone(self), timeout: network.timeout, until, again };
-        let run = Run { service: self, network, coverage, record, asking: Arc::new(asking), spread: &spread };
+        let asking = Arc::new(asking);
+        let run = Run { service: self, network, coverage, record, asking, spread: &spread, missing: Cell::new(0) };
         match &spread.divided {
             Divided::Rows { skip, limit, .. } => run.rows(*skip, *limit, sink),
             Divided::Sorted { keys, width, skip, limit, .. } => {
@@ -97,6 +99,8 @@ struct Run<'a> {
     record: &'a Record,
     asking: Arc<Asking>,
     spread: &'a Spread,
+    /// Parts that nobody answered for.
+    missing: Cell<usize>,
 }
 
 impl Run<'_> {
@@ -245,7 +249,16 @@ impl Run<'_> {
             }
             Event::Missing(missing) if self.network.allows(&missing) => {
                 self.coverage.misses(&missing);
-                Ok(None)
+                let missing_now = self.missing.get() + 1;
+                self.missing.set(missing_now);
+                if missing_now < self.spread.slots.len() {
+                    return Ok(None);
+                }
+                // The answer of nobody would look like that of empty tables.
+                Err(QueryError::NobodyAnswered {
+                    text: self.coverage.get().missing.join("; "),
+                    status: missing.status(),
+                })
             }
             Event::Missing(missing) => Err(missing.into()),
             Event::Failed(error) => Err(error),

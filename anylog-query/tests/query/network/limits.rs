@@ -80,6 +80,36 @@ fn an_answer_may_lack_what_the_query_mode_allows() {
 }
 
 #[test]
+fn the_answer_of_nobody_is_an_error() {
+    // QRY-2
+    let (net, _) = three_clusters();
+    for (address, _) in &net.operators {
+        net.cut(address);
+    }
+    for sql in ["select count(*) from t", "select count from t", "select count from t order by count"] {
+        let error = net.run(&format!("run client (subset = true) sql d \"{sql}\"")).unwrap_err();
+        assert!(error.starts_with("208 No node answered: ") && error.contains("10.0.0.2:2001"), "{sql}: {error}");
+        assert!(error.contains("10.0.0.2:2022"), "{sql}: {error}");
+    }
+}
+
+#[test]
+fn a_part_that_is_given_up_is_shown_as_stopped() {
+    let (net, _) = three_clusters();
+    net.operators[0].1.mute.store(true, Ordering::Relaxed);
+    net.cut("10.0.0.2:2021");
+    net.cut("10.0.0.2:2022");
+    net.run(COUNT).unwrap_err();
+    let shows = |word: &str| net.run("query status").unwrap().contains(word);
+    // The part of the silent node ends with the query.
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while shows("Processing") && std::time::Instant::now() < end {
+        std::thread::yield_now();
+    }
+    assert!(shows("Stopped") && !shows("Processing"), "{}", net.run("query status").unwrap());
+}
+
+#[test]
 fn committed_rows_are_those_of_clusters_with_one_member() {
     let net = Net::new(&[(some_rows(), 1)]);
     let count =
