@@ -71,7 +71,7 @@ create work directories
 
 # Without a master elsewhere (LEDGER_CONN) this node is the master: it keeps the ledger in a database of its own.
 if not $LEDGER_CONN then
-do connect dbms blockchain where type=sqlite
+do connect dbms blockchain where type=!db_type and ip=!db_ip and port=!db_port and user=!db_user and password=!db_password
 do create table ledger where dbms=blockchain
 
 # ---- 2. TCP, REST and message broker ---------------------------------------------------------------------------------

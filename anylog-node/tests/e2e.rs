@@ -1,6 +1,7 @@
 //! The node as its users meet it: the real binary, mosquitto's clients and broker, curl, files, signals.
 //!
-//! Needs `curl`, `mosquitto` and `mosquitto-clients`, which `./test.sh` installs.
+//! Needs `curl`, `mosquitto`, `mosquitto-clients` and `postgresql`, which `./test.sh` installs. With `ANYLOG_TEST_DBMS=psql` every
+//! logical database of every node lies in PostgreSQL; with `mixed` those of every second operator of a network do.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail")]
 
@@ -12,6 +13,7 @@ mod e2e {
     mod exactly_once;
     mod message_client;
     mod network;
+    mod network_ledger;
     mod network_sql;
     mod postgres;
     mod quarantine;
@@ -20,9 +22,4 @@ mod e2e {
     mod values;
     mod watch_directory;
     mod wrong_input;
-
-    /// The PostgreSQL server of the database tests.
-    #[path = "../../../anylog-dbms/tests/dbms/server.rs"]
-    #[allow(dead_code, reason = "the database tests use more of it")]
-    mod server;
 }

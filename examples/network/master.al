@@ -16,18 +16,29 @@ set anylog_server_port = 32048
 set anylog_rest_port = 32049
 sync_time = 30 seconds
 
+set db_type = sqlite
+set db_ip = 127.0.0.1
+set db_port = 5432
+set db_user = anylog
+set db_password = demo
+
 if $NODE_NAME then node_name = $NODE_NAME
 if $COMPANY_NAME then company_name = $COMPANY_NAME
 if $IP then set ip = $IP
 if $EXTERNAL_IP then set external_ip = $EXTERNAL_IP
 if $ANYLOG_SERVER_PORT then anylog_server_port = $ANYLOG_SERVER_PORT
 if $ANYLOG_REST_PORT then anylog_rest_port = $ANYLOG_REST_PORT
+if $DB_TYPE then db_type = $DB_TYPE
+if $DB_IP then db_ip = $DB_IP
+if $DB_PORT then db_port = $DB_PORT
+if $DB_USER then db_user = $DB_USER
+if $DB_PASSWORD then db_password = $DB_PASSWORD
 if $SYNC_TIME then sync_time = $SYNC_TIME
 
 create work directories
 
 # ---- 2. the ledger, in a database of its own -------------------------------------------------------------------------
-connect dbms blockchain where type=sqlite
+connect dbms blockchain where type=!db_type and ip=!db_ip and port=!db_port and user=!db_user and password=!db_password
 create table ledger where dbms=blockchain
 
 # ---- 3. TCP and REST -------------------------------------------------------------------------------------------------

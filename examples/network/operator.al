@@ -73,7 +73,7 @@ create table tsd_info where dbms=almgm
 connect dbms !default_dbms where type=!db_type and ip=!db_ip and port=!db_port and user=!db_user and password=!db_password
 
 # ---- 5. system_query, in memory --------------------------------------------------------------------------------------
-connect dbms system_query where type=sqlite and memory=true
+connect dbms system_query where type=!db_type and memory=true
 
 # ---- 6. scheduler and synchronisation of the ledger ------------------------------------------------------------------
 run scheduler 1

@@ -17,6 +17,12 @@ set anylog_server_port = 32348
 set anylog_rest_port = 32349
 sync_time = 30 seconds
 
+set db_type = sqlite
+set db_ip = 127.0.0.1
+set db_port = 5432
+set db_user = anylog
+set db_password = demo
+
 if $NODE_NAME then node_name = $NODE_NAME
 if $COMPANY_NAME then company_name = $COMPANY_NAME
 if $LEDGER_CONN then ledger_conn = $LEDGER_CONN
@@ -24,6 +30,11 @@ if $IP then set ip = $IP
 if $EXTERNAL_IP then set external_ip = $EXTERNAL_IP
 if $ANYLOG_SERVER_PORT then anylog_server_port = $ANYLOG_SERVER_PORT
 if $ANYLOG_REST_PORT then anylog_rest_port = $ANYLOG_REST_PORT
+if $DB_TYPE then db_type = $DB_TYPE
+if $DB_IP then db_ip = $DB_IP
+if $DB_PORT then db_port = $DB_PORT
+if $DB_USER then db_user = $DB_USER
+if $DB_PASSWORD then db_password = $DB_PASSWORD
 if $SYNC_TIME then sync_time = $SYNC_TIME
 
 create work directories
@@ -32,8 +43,8 @@ create work directories
 run tcp server !external_ip !anylog_server_port !ip !anylog_server_port
 run rest server !ip !anylog_rest_port
 
-# ---- 3. system_query, in memory: where answers are put together ------------------------------------------------------
-connect dbms system_query where type=sqlite and memory=true
+# ---- 3. system_query, in memory with SQLite: takes the answers that are asked for as tables --------------------------
+connect dbms system_query where type=!db_type and memory=true and ip=!db_ip and port=!db_port and user=!db_user and password=!db_password
 
 # ---- 4. scheduler and synchronisation of the ledger ------------------------------------------------------------------
 run scheduler 1

@@ -218,7 +218,7 @@ impl RowConverter {
             ColumnType::Date => text.and_then(date).map(SqlValue::Text),
             ColumnType::Time => text.and_then(clock).map(SqlValue::Text),
             ColumnType::Uuid => text.and_then(uuid).map(SqlValue::Text),
-            ColumnType::Cidr => text.filter(|text| is_network(text)).map(|text| SqlValue::Text(text.to_owned())),
+            ColumnType::Cidr => text.and_then(network).map(SqlValue::Text),
             ColumnType::Varchar => stored_text(raw, quoted),
             ColumnType::Char(length) => {
                 let fits = |text: &str| u32::try_from(text.chars().count()).is_ok_and(|count| count <= length);
@@ -341,11 +341,16 @@ fn uuid(text: &str) -> Option<String> {
     Some([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
 }
 
-fn is_network(text: &str) -> bool {
+/// An address in its usual form; its bits only where they are fewer than all.
+fn network(text: &str) -> Option<String> {
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-    let Ok(address) = address.parse::<IpAddr>() else { return false };
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    bits.is_none_or(|bits| bits.parse::<u8>().is_ok_and(|bits| bits <= longest))
+    let address: IpAddr = address.parse().ok()?;
+    let all = if address.is_ipv4() { 32 } else { 128 };
+    let bits = match bits {
+        Some(bits) => bits.parse::<u8>().ok().filter(|bits| *bits <= all)?,
+        None => all,
+    };
+    Some(if bits == all { address.to_string() } else { format!("{address}/{bits}") })
 }
 
 /// Text as it is, anything else as its JSON text. PostgreSQL has no character for U+0000, so it is refused everywhere.

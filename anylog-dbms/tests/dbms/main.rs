@@ -5,6 +5,7 @@ mod catalog;
 mod commands;
 mod conformance;
 mod drops;
+mod equality;
 mod partitions;
 mod postgres;
 mod retention;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::harness::{Operator, TOPIC, eventually, messages};
+use super::harness::{Operator, TOPIC, engine, eventually, messages};
 
 #[test]
 fn every_line_of_the_script_succeeds() {
@@ -15,9 +15,11 @@ fn every_line_of_the_script_succeeds() {
     assert!(processes["Distributor"]["Details"].as_str().expect("details").contains("no peers"), "{processes}");
     let databases = node.get("get databases where format=json").json();
     for connected in ["almgm", "test", "system_query", "blockchain"] {
-        assert_eq!(databases[connected]["dbms_type"], "sqlite", "{databases}");
+        assert_eq!(databases[connected]["dbms_type"], engine(), "{databases}");
     }
-    assert_eq!(databases["system_query"]["storage"], "MEMORY");
+    // PostgreSQL has no databases in memory; the option is ignored there.
+    let storage = if engine() == "psql" { "Persistent" } else { "MEMORY" };
+    assert_eq!(databases["system_query"]["storage"], storage);
     let connections = node.get("get connections where format=json").json();
     let port = format!("127.0.0.1:{}", node.tcp);
     assert_eq!(connections["TCP"]["external"], Value::from(port.as_str()));

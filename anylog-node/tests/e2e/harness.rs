@@ -1,4 +1,12 @@
 //! A running node and the clients that talk to it.
+//!
+//! With `ANYLOG_TEST_DBMS=psql` in the environment every logical database of every node lies in PostgreSQL, in a server of the
+//! node's own; with `mixed` those of every second operator of a network do, the others' in SQLite.
+
+/// The PostgreSQL server of the database tests.
+#[path = "../../../anylog-dbms/tests/dbms/server.rs"]
+#[allow(dead_code, reason = "the database tests use more of it")]
+pub(crate) mod server;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,10 +14,13 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use server::Server;
 
 /// How long a condition may take to come true before a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -59,6 +70,23 @@ impl Answer {
     }
 }
 
+/// A server for the databases of a node that runs a script, when this run of the tests asks for one.
+pub(crate) fn server_for(script: &str) -> Option<Server> {
+    static OPERATORS: AtomicUsize = AtomicUsize::new(0);
+    let wanted = match std::env::var("ANYLOG_TEST_DBMS").as_deref() {
+        Ok("psql") => true,
+        Ok("mixed") => script == "network/operator.al" && OPERATORS.fetch_add(1, Ordering::Relaxed) % 2 == 0,
+        Ok("sqlite" | "") | Err(_) => false,
+        Ok(other) => panic!("ANYLOG_TEST_DBMS is psql, mixed or sqlite, not '{other}'"),
+    };
+    wanted.then(Server::start)
+}
+
+/// The engine of a node's databases, as the language calls it.
+pub(crate) fn engine() -> String {
+    std::env::var("ANYLOG_TEST_DBMS").ok().filter(|engine| engine == "psql").unwrap_or_else(|| "sqlite".to_owned())
+}
+
 /// A node at home in a directory of its own, run by the operator script of the examples or by another of them.
 pub(crate) struct Operator {
     pub(crate) home: TempDir,
@@ -67,6 +95,8 @@ pub(crate) struct Operator {
     script: PathBuf,
     extra: Vec<(String, String)>,
     child: Option<Child>,
+    // After the child, which is to end first.
+    _server: Option<Server>,
 }
 
 impl Operator {
@@ -83,9 +113,15 @@ impl Operator {
     /// Starts a script of the examples with environment variables and waits until it came to its end.
     pub(crate) fn start_script(script: &str, extra: &[(&str, &str)]) -> Self {
         let [tcp, rest] = free_ports();
-        let extra = extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut extra: Vec<_> = extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let server = if extra.iter().any(|(key, _)| key == "DB_TYPE") { None } else { server_for(script) };
+        if let Some(server) = &server {
+            let port = server.port.to_string();
+            let settings = [("DB_TYPE", "psql"), ("DB_IP", "127.0.0.1"), ("DB_PORT", port.as_str())];
+            extra.extend(settings.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        }
         let home = tempfile::tempdir().expect("a temporary home");
-        let mut node = Self { home, tcp, rest, script: example(script), extra, child: None };
+        let mut node = Self { home, tcp, rest, script: example(script), extra, child: None, _server: server };
         node.launch();
         node
     }
@@ -93,7 +129,9 @@ impl Operator {
     /// Starts the program again in the same home, on the same ports.
     pub(crate) fn launch(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_anylog-node"))
+        // An optimised program serves for long runs.
+        let program = std::env::var_os("ANYLOG_TEST_PROGRAM");
+        let child = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_anylog-node").into()))
             .arg("--home")
             .arg(self.home.path())
             .arg("process")

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::harness::{eventually, free_ports};
+use super::harness::server::Server;
+use super::harness::{eventually, free_ports, server_for};
 
 /// A node that a script of its own sets up.
 struct Node {
@@ -16,6 +17,8 @@ struct Node {
     rest: u16,
     script: String,
     child: Option<Child>,
+    // After the child, which is to end first.
+    _server: Option<Server>,
 }
 
 impl Node {
@@ -27,7 +30,15 @@ impl Node {
              run rest server where internal_ip = 127.0.0.1 and internal_port = {rest} and bind = true\n"
         );
         let home = tempfile::tempdir().unwrap();
-        let mut node = Self { home, tcp, rest, script: format!("{servers}{lines}\n"), child: None };
+        let server = if lines.contains("connect dbms") { server_for("") } else { None };
+        let lines = match &server {
+            Some(server) => {
+                let psql = format!("type = psql and ip = 127.0.0.1 and port = {} and user = anylog", server.port);
+                lines.replace("type = sqlite", &psql)
+            }
+            None => lines.to_owned(),
+        };
+        let mut node = Self { home, tcp, rest, script: format!("{servers}{lines}\n"), child: None, _server: server };
         node.launch();
         node
     }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::harness::server::Server;
 use super::harness::{Operator, TOPIC, eventually, messages};
-use super::server::Server;
 
 #[test]
 fn the_script_runs_on_postgresql_and_rows_survive_kill() {
