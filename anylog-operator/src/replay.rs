@@ -105,7 +105,7 @@ impl Bury {
             JournalError::Full { .. } => DbmsError::DiskFull { name: database.name().to_owned() },
             error => failed(error.to_string()),
         })?;
-        shared.tombstones.write().add(database.name(), table, partition, written.sequence);
+        shared.tombstones.write().add(database.name(), table, partition, written.sequence, &written.position);
         match partition {
             WHOLE_TABLE => shared.tables.forget_table(database.name(), table),
             partition => shared.tables.forget_partition(database.name(), table, partition),

@@ -433,3 +433,4 @@ pub(crate) fn prune(shared: &Shared) {
     }
     shared.released.notify_waiters();
 }
+        shared.tombstones.write().forget(file.number());

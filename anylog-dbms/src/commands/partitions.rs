@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{blocking, database_option, logical, shaped, stored_table};
 use crate::partition::{in_time_order, range};
-use crate::{Catalog, Partitioning};
+use crate::{Catalog, ColumnType, Partitioning};
 
 pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
     let mut commands = vec![
@@ -86,14 +86,14 @@ fn check_column(catalog: &Catalog, dbms: &str, table: &str, partitioning: &Parti
     if table == "*" {
         return Ok(());
     }
-    let schema = database.dbms().schema(table)?;
-    if schema.is_some_and(|schema| schema.column(&partitioning.column).is_none()) {
-        let message = format!("table '{dbms}.{table}' has no column '{}' to be split by", partitioning.column);
-        return Err(
-            CommandError::parameter(message).hint(format!("see: get columns where dbms={dbms} and table={table}"))
-        );
-    }
-    Ok(())
+    let Some(schema) = database.dbms().schema(table)? else { return Ok(()) };
+    let column = &partitioning.column;
+    let message = match schema.column(column).map(|known| known.kind) {
+        Some(ColumnType::Timestamp | ColumnType::Date) => return Ok(()),
+        Some(kind) => format!("column '{column}' of table '{dbms}.{table}' holds {} and no times", kind.shown()),
+        None => format!("table '{dbms}.{table}' has no column '{column}' to be split by"),
+    };
+    Err(CommandError::parameter(message).hint(format!("see: get columns where dbms={dbms} and table={table}")))
 }
 
 /// First and last day of a range, or hours when it is shorter than a day.

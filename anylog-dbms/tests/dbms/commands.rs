@@ -150,6 +150,7 @@ async fn partitions_are_declared_listed_and_dropped() {
     let database = typist.database("test");
     database.dbms().create_table(&schema).unwrap();
     assert!(typist.fail("partition test t using nothing by day").await.message.contains("no column 'nothing'"));
+    assert!(typist.fail("partition test t using v by day").await.message.contains("'v' of table 'test.t' holds"));
     let partitioning = typist.catalog.partitioning("test", "t").unwrap();
     let days = ["2026-02-05", "2026-02-12", "2026-03-01", "2026-03-04", "2026-03-08"];
     for day in days {

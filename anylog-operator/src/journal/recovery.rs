@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anylog_dbms::SegmentId;
 
-use super::record::{Entry, Frame, FrameError, MARKER, SegmentHeader, read_frame};
+use super::record::{Entry, FORM, Frame, FrameError, SegmentHeader, read_frame};
 use super::{FileUse, Position, file_name, file_number};
 use crate::deliveries::Held;
 use crate::disk::Disk;
@@ -42,15 +42,16 @@ pub struct RecoveredSegment {
     pub bytes: u64,
 }
 
-/// Partitions that were dropped, and when: rows from before are void.
+/// Partitions that were dropped, and when: rows from before are void. The number of the journal file that says so tells how long
+/// there may be such rows.
 #[derive(Debug, Clone, Default)]
-pub struct Tombstones(HashMap<(String, String, String), u64>);
+pub struct Tombstones(HashMap<(String, String, String), (u64, u32)>);
 
 impl Tombstones {
     /// Notes a dropped partition.
-    pub fn add(&mut self, dbms: &str, table: &str, partition: &str, sequence: u64) {
+    pub fn add(&mut self, dbms: &str, table: &str, partition: &str, sequence: u64, position: &Position) {
         let entry = self.0.entry((dbms.to_owned(), table.to_owned(), partition.to_owned())).or_default();
-        *entry = (*entry).max(sequence);
+        *entry = (*entry).max((sequence, position.file()));
     }
 
     /// Whether rows of a frame with this sequence, meant for this partition, are void.
@@ -60,7 +61,25 @@ impl Tombstones {
             && self
                 .0
                 .get(&(dbms.to_owned(), table.to_owned(), partition.to_owned()))
-                .is_some_and(|dropped| sequence < *dropped)
+                .is_some_and(|(dropped, _)| sequence < *dropped)
+    }
+
+    /// Forgets those of a journal file that is gone, and with it every earlier one: no row from before is left. Otherwise dropping
+    /// would take memory for as long as the node runs (R23).
+    pub fn forget(&mut self, file: u32) {
+        self.0.retain(|_, (_, known)| *known > file);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -131,7 +150,7 @@ impl Scan {
                     offset += length;
                 }
                 Err(error) => {
-                    let next = next_frame(bytes, offset + 1);
+                    let next = FORM.next(bytes, offset + 1, |bytes| read_frame(bytes).is_ok());
                     let end = next.unwrap_or(bytes.len());
                     self.damage(number, offset..end, next.is_none(), error, bytes, keep);
                     if next.is_none() {
@@ -176,7 +195,7 @@ impl Scan {
                     self.sealed.insert(id);
                 }
                 Entry::Dropped { dbms, table, partition } => {
-                    self.recovery.tombstones.add(&dbms, &table, &partition, frame.sequence);
+                    self.recovery.tombstones.add(&dbms, &table, &partition, frame.sequence, &position);
                 }
                 Entry::Delivered(client, packets) => {
                     packets.iter().for_each(|packet| self.recovery.deliveries.add(&client, *packet, position.file));
@@ -220,10 +239,4 @@ impl Scan {
         }
         self.recovery
     }
-}
-
-fn next_frame(bytes: &[u8], from: usize) -> Option<usize> {
-    (from..bytes.len().saturating_sub(MARKER.len()))
-        .filter(|at| bytes[*at] == MARKER[0] && bytes[*at..].starts_with(&MARKER))
-        .find(|at| read_frame(&bytes[*at..]).is_ok())
 }

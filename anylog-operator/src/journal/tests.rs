@@ -124,6 +124,12 @@ fn a_dropped_partition_voids_earlier_rows_only() {
     assert!(recovery.tombstones.covers("d", "t1", "par_t1_x", 1));
     assert!(!recovery.tombstones.covers("d", "t1", "par_t1_x", 2));
     assert!(!recovery.tombstones.covers("d", "t1", "par_t1_y", 1));
+    // With the files of all earlier rows it is not needed any more.
+    let mut tombstones = recovery.tombstones.clone();
+    tombstones.forget(0);
+    assert_eq!(tombstones.len(), recovery.tombstones.len());
+    tombstones.forget(u32::MAX);
+    assert!(tombstones.is_empty() && !tombstones.covers("d", "t1", "par_t1_x", 1));
 }
 
 // DUR-5: a full disk refuses rows, and takes them again when there is space.
