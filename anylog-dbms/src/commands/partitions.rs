@@ -80,7 +80,7 @@ fn declare(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
     Ok(Reply::Empty)
 }
 
-/// A table that is there already must have the column.
+/// A table that is there already must have the column, and times in it.
 fn check_column(catalog: &Catalog, dbms: &str, table: &str, partitioning: &Partitioning) -> Result<(), CommandError> {
     let Ok(database) = catalog.get(dbms) else { return Ok(()) };
     if table == "*" {
