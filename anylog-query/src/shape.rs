@@ -63,6 +63,9 @@ impl Shaper {
     }
 
     fn row(&self, row: Row) -> Result<Vec<Cell>, QueryError> {
+        if self.columns.iter().all(|(_, casts)| casts.is_empty()) {
+            return Ok(self.plain(row));
+        }
         let typed = row.into_iter().zip(&self.columns).map(|(value, (kind, _))| Cell::typed(value, *kind));
         let cells: Vec<Cell> = self.extend.iter().cloned().chain(typed).collect();
         let mut out = Vec::with_capacity(cells.len());
@@ -78,6 +81,17 @@ impl Shaper {
             });
         }
         Ok(out)
+    }
+
+    /// A row without casts.
+    fn plain(&self, row: Row) -> Vec<Cell> {
+        let mut out = Vec::with_capacity(self.extend.len() + row.len());
+        out.extend(self.extend.iter().cloned());
+        out.extend(row.into_iter().zip(&self.columns).map(|(value, (kind, _))| {
+            let cell = Cell::typed(value, *kind);
+            if *kind == Some(ColumnType::Timestamp) { cell.in_zone(&self.zone) } else { cell }
+        }));
+        out
     }
 }
 
