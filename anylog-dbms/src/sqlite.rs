@@ -30,6 +30,7 @@ mod failure;
 mod layout;
 mod reader;
 mod rows;
+mod spread;
 mod writer;
 
 use std::ops::ControlFlow;

@@ -321,6 +321,14 @@ mod tests {
         let different =
             r#"select "device" as "d0" from "par_t_2026_11_20_d01_ts" where ("value" > 3) group by "device""#;
         assert_eq!(parts[0].1, different);
+        let Steps::Merge { parts, .. } = over_parts("select stddev(value), round(variance(value)) from t") else {
+            panic!("not a merge")
+        };
+        assert!(parts[0].1.starts_with(r#"select "value" from"#), "{}", parts[0].1);
+        let Steps::Merge { parts, .. } = over_parts("select device, stddev(value) from t group by device") else {
+            panic!("not a merge")
+        };
+        assert!(parts[0].1.contains(r#"moments("value")"#), "{}", parts[0].1);
         let Steps::Merge { parts, .. } = over_parts("select sum(distinct value) from t") else { panic!("not a merge") };
         assert_eq!(parts[0].1, r#"select distinct "value" from "par_t_2026_11_20_d01_ts""#);
         let Steps::Sorted { parts, width, .. } = over_parts("select device from t order by value limit 3") else {

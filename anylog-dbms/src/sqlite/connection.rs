@@ -77,6 +77,7 @@ pub(super) fn open_reader(name: &str, place: &Place) -> Result<rusqlite::Connect
         let connection = rusqlite::Connection::open_with_flags(place.uri("ro"), flags)?;
         connection.busy_timeout(BUSY)?;
         connection.execute_batch(settings)?;
+        super::spread::add(&connection)?;
         connection.set_prepared_statement_cache_capacity(PREPARED);
         Ok(connection)
     };

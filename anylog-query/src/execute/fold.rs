@@ -44,6 +44,45 @@ enum Sum {
     Most(SqlValue),
     /// The different values, by their digests.
     Different(Digests),
+    Moments(Moments),
+}
+
+/// Number of values, their mean, and the sum of the squares of their distances from it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// Reads three numbers with blanks between.
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(' ').map(str::parse::<f64>);
+        let (count, mean, squares) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        (count > 0.0).then_some(Self { count, mean, squares })
+    }
+
+    /// Those of the values of both.
+    fn and(self, other: Self) -> Self {
+        let count = self.count + other.count;
+        let distance = other.mean - self.mean;
+        Self {
+            count,
+            mean: self.mean + distance * (other.count / count),
+            squares: self.squares + other.squares + distance * distance * (self.count * other.count / count),
+        }
+    }
+
+    /// The variance, or its root.
+    fn spread(self, sample: bool, root: bool) -> SqlValue {
+        let of = self.count - if sample { 1.0 } else { 0.0 };
+        if of <= 0.0 {
+            return SqlValue::Null;
+        }
+        let variance = self.squares / of;
+        SqlValue::Float(if root { variance.sqrt() } else { variance })
+    }
 }
 
 /// About the memory that one of many digests takes in its set.
@@ -175,6 +214,11 @@ impl Sum {
         }
         let old = std::mem::replace(self, Self::None);
         *self = match (kind, old) {
+            (Aggregate::Moments, old) => {
+                let SqlValue::Text(text) = &value else { return Err(not_moments()) };
+                let moments = Moments::parse(text).ok_or_else(not_moments)?;
+                Self::Moments(if let Self::Moments(old) = old { old.and(moments) } else { moments })
+            }
             (Aggregate::Sum | Aggregate::Distinct, old) => old.plus(&value)?,
             (Aggregate::Min, Self::Least(least)) if compare_values(&least, &value) != Ordering::Greater => {
                 Self::Least(least)
@@ -238,12 +282,17 @@ impl Sum {
         match self {
             Self::None if kind == Aggregate::Distinct => SqlValue::Int(0),
             Self::None => SqlValue::Null,
+            Self::Moments(Moments { count, mean, squares }) => SqlValue::Text(format!("{count} {mean:e} {squares:e}")),
             Self::Different(digests) => SqlValue::Int(i64::try_from(digests.len()).unwrap_or(i64::MAX)),
             Self::Int(value) => SqlValue::Int(value),
             Self::Float(sum, lost) => SqlValue::Float(sum + lost),
             Self::Least(value) | Self::Most(value) => value,
         }
     }
+}
+
+fn not_moments() -> QueryError {
+    QueryError::Worker { reason: "a node sent no moments of its values".to_owned() }
 }
 
 fn overflow() -> QueryError {
@@ -311,6 +360,12 @@ impl Values {
                     Number::Int(value) => value.checked_abs().map_or(SqlValue::Null, SqlValue::Int),
                     Number::Float(value) => SqlValue::Float(value.abs()),
                 }),
+            },
+            Value::Spread { moments, sample, root } => match self.of(moments).as_ref() {
+                SqlValue::Text(text) => {
+                    Moments::parse(text).map_or(NULL, |found| Cow::Owned(found.spread(*sample, *root)))
+                }
+                _ => NULL,
             },
             Value::Double(of) => match self.of(of).as_ref() {
                 SqlValue::Null => NULL,

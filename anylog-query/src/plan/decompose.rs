@@ -6,6 +6,7 @@
 //! | `sum(x)` `min(x)` `max(x)` | the same | the same |
 //! | `avg(x)` | `sum(x * 1.0)`, `count(x)` | sum / sum, null when none |
 //! | `range(x)` | `min(x)`, `max(x)` | max - min |
+//! | `stddev(x)` `variance(x)`, .. | `moments(x)` | from the moments of all |
 //! | `count(distinct x)` | x, which is grouped by too | the number of its different values |
 
 use anylog_dbms::ColumnType;
@@ -16,7 +17,7 @@ use super::fold::Names;
 use super::{MERGE_TABLE, counted};
 use crate::sql::bind::Select;
 use crate::sql::expr::{Call, CastType, Expr, Order, Tongue};
-use crate::sql::functions::is_decomposed;
+use crate::sql::functions::{is_decomposed, is_spread};
 
 /// A statement taken apart.
 pub(super) struct Split {
@@ -66,8 +67,9 @@ pub(super) fn split(select: &Select, kind: &dyn Fn(&str) -> Option<ColumnType>) 
 }
 
 impl Split {
-    /// The statement of each place, and the one over their rows.
-    pub(super) fn merge(self, select: &Select) -> Merge {
+    /// The statement of each place, and the one over their rows; none when no engine could run that one.
+    pub(super) fn merge(self, select: &Select) -> Option<Merge> {
+        let moments = self.partial.iter().any(|(expr, _)| matches!(expr, Expr::Call(call) if call.name == "moments"));
         let (limit, skip) = counted(select);
         // Without a declared type the values keep the type that each place gave them.
         let columns = self.partial.iter().map(|(_, name)| MergeColumn { name: name.clone(), declared: "" }).collect();
@@ -94,7 +96,8 @@ impl Split {
             order: Vec::new(),
             limit: None,
         };
-        Merge { part, columns, last, fold, loose }
+        // What moments come to is computed without an engine only.
+        (fold.is_some() || !moments).then_some(Merge { part, columns, last, fold, loose })
     }
 }
 
@@ -129,6 +132,10 @@ impl Parts<'_> {
             Expr::Call(call) if call.distinct && call.name == "count" => self.count_distinct(call),
             Expr::Call(call) if call.distinct && matches!(call.name.as_str(), "min" | "max") => {
                 self.last(&Expr::Call(Call { distinct: false, ..call.clone() }))
+            }
+            Expr::Call(call) if is_spread(call) => {
+                let moments = Call { name: "moments".to_owned(), ..call.clone() };
+                Some(self.over(&call.name, Expr::Call(moments)))
             }
             Expr::Call(call) if call.aggregates() => is_decomposed(call).then(|| self.aggregate(call)),
             other => other.map(&mut |child| self.last(child).ok_or(())).ok(),

@@ -84,9 +84,9 @@ pub(crate) fn divide(select: &Select, kind: &dyn Fn(&str) -> Option<ColumnType>)
         return if select.order.is_empty() { rows(select) } else { sorted(select, kind) };
     }
     if !has_windows(select)
-        && let Some(split) = decompose::split(select, kind)
+        && let Some(merge) = decompose::split(select, kind).and_then(|split| split.merge(select))
     {
-        return Divided::Merge(Box::new(split.merge(select)));
+        return Divided::Merge(Box::new(merge));
     }
     Divided::Merge(Box::new(general(select, kind)))
 }

@@ -7,6 +7,7 @@ use anylog_dbms::SqlValue;
 
 use super::divide::Key;
 use crate::sql::expr::{Call, CastType, Expr, Order};
+use crate::sql::functions::spread;
 
 /// How groups are put together.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,8 @@ pub(crate) enum Aggregate {
     Max,
     /// The number of different values.
     Distinct,
+    /// Number, mean and squares of distances, in a text of three numbers.
+    Moments,
 }
 
 /// An expression over the keys and aggregates of a group.
@@ -44,6 +47,12 @@ pub(crate) enum Value {
     Coalesce(Vec<Value>),
     Nullif(Box<Value>, Box<Value>),
     Abs(Box<Value>),
+    /// The variance, or its root, that moments come to: of a sample or of all there is.
+    Spread {
+        moments: Box<Value>,
+        sample: bool,
+        root: bool,
+    },
     Double(Box<Value>),
     Binary(Box<Value>, &'static str, Box<Value>),
 }
@@ -64,6 +73,7 @@ impl Names<'_> {
                 "count" | "sum" => Some(Aggregate::Sum),
                 "min" => Some(Aggregate::Min),
                 "max" => Some(Aggregate::Max),
+                "moments" => Some(Aggregate::Moments),
                 _ => None,
             },
             _ => None,
@@ -90,6 +100,11 @@ impl Names<'_> {
             Expr::Call(Call { name, args, .. }) => match (name.as_str(), args.as_slice()) {
                 ("sum" | "min" | "max" | "count", [Expr::Column(name)]) => {
                     Value::Aggregate(self.column(name)?.checked_sub(self.keys)?)
+                }
+                (name, [Expr::Column(moments)]) if spread(name).is_some() => {
+                    let (sample, root) = spread(name)?;
+                    let moments = Box::new(Value::Aggregate(self.column(moments)?.checked_sub(self.keys)?));
+                    Value::Spread { moments, sample, root }
                 }
                 ("coalesce", args) => Value::Coalesce(args.iter().map(|arg| self.value(arg)).collect::<Option<_>>()?),
                 ("nullif", [left, right]) => Value::Nullif(boxed(left)?, boxed(right)?),

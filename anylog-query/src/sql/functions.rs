@@ -10,21 +10,11 @@ use crate::QueryError;
 /// Aggregates that are taken apart over several places.
 const DECOMPOSED: &[&str] = &["count", "sum", "min", "max", "avg", "range"];
 
-/// Aggregates that need all rows in one place.
-const WHOLE: &[&str] = &[
-    "total",
-    "group_concat",
-    "string_agg",
-    "stddev",
-    "stddev_pop",
-    "stddev_samp",
-    "variance",
-    "var_pop",
-    "var_samp",
-    "bool_and",
-    "bool_or",
-    "median",
-];
+/// Aggregates that need all rows in one place. `moments` is what nodes ask each other for to compute those of [`SPREAD`].
+const WHOLE: &[&str] = &["total", "group_concat", "string_agg", "moments", "bool_and", "bool_or", "median"];
+
+/// Variance and its root, which are computed from moments.
+const SPREAD: &[&str] = &["stddev", "stddev_pop", "stddev_samp", "variance", "var_pop", "var_samp"];
 
 /// Functions of one row.
 const SCALAR: &[&str] = &[
@@ -103,7 +93,7 @@ pub(crate) fn is_aggregate(name: &str, args: usize, star: bool) -> bool {
     match name {
         "min" | "max" => args == 1,
         "count" => star || args == 1,
-        _ => DECOMPOSED.contains(&name) || WHOLE.contains(&name),
+        _ => DECOMPOSED.contains(&name) || WHOLE.contains(&name) || SPREAD.contains(&name),
     }
 }
 
@@ -112,10 +102,20 @@ pub(crate) fn is_decomposed(call: &Call) -> bool {
     DECOMPOSED.contains(&call.name.as_str()) && call.aggregates() && !call.distinct && call.over.is_none()
 }
 
+/// True for a variance or its root over all values.
+pub(crate) fn is_spread(call: &Call) -> bool {
+    SPREAD.contains(&call.name.as_str()) && !call.distinct && call.over.is_none()
+}
+
+/// Whether a spread is of a sample, and whether it is the root.
+pub(crate) fn spread(name: &str) -> Option<(bool, bool)> {
+    SPREAD.contains(&name).then(|| (!name.ends_with("_pop"), name.starts_with("stddev")))
+}
+
 /// Checks the name and the shape of a call.
 pub(crate) fn check(call: &Call) -> Result<(), QueryError> {
     let name = call.name.as_str();
-    let known = [DECOMPOSED, WHOLE, SCALAR, WINDOW];
+    let known = [DECOMPOSED, WHOLE, SPREAD, SCALAR, WINDOW];
     if !known.iter().any(|names| names.contains(&name)) {
         let names = known.iter().flat_map(|names| names.iter().copied()).chain(["increments", "period", "now"]);
         let nearest = anylog_core::error::nearest(name, names).map(str::to_owned);
@@ -130,7 +130,9 @@ pub(crate) fn check(call: &Call) -> Result<(), QueryError> {
     if call.star && name != "count" {
         return Err(QueryError::syntax(format!("{name}(*): only count takes a star")));
     }
-    let one = matches!(name, "sum" | "avg" | "range" | "floor" | "ceil") || (name == "count" && !call.star);
+    let one = matches!(name, "sum" | "avg" | "range" | "floor" | "ceil" | "total" | "moments")
+        || SPREAD.contains(&name)
+        || (name == "count" && !call.star);
     if one && call.args.len() != 1 {
         return Err(QueryError::syntax(format!("{name}() takes one argument, {} were given", call.args.len())));
     }
@@ -170,6 +172,7 @@ pub(crate) fn type_of(call: &Call, of: &dyn Fn(&Expr) -> Option<ColumnType>) -> 
         "avg" | "total" | "sqrt" | "exp" | "ln" | "log" | "log10" | "percent_rank" | "cume_dist" => {
             Some(ColumnType::Double)
         }
+        name if SPREAD.contains(&name) => Some(ColumnType::Double),
         "sum" | "range" => match first()? {
             ColumnType::Serial | ColumnType::Int => Some(ColumnType::BigInt),
             kind @ (ColumnType::BigInt | ColumnType::Double | ColumnType::Decimal) => Some(kind),
@@ -181,7 +184,7 @@ pub(crate) fn type_of(call: &Call, of: &dyn Fn(&Expr) -> Option<ColumnType>) -> 
         "date_trunc" => Some(ColumnType::Timestamp),
         "bool_and" | "bool_or" => Some(ColumnType::Boolean),
         "lower" | "upper" | "concat" | "concat_ws" | "substr" | "substring" | "trim" | "ltrim" | "rtrim"
-        | "replace" | "to_char" | "strftime" | "group_concat" | "string_agg" => Some(ColumnType::Varchar),
+        | "replace" | "to_char" | "strftime" | "group_concat" | "string_agg" | "moments" => Some(ColumnType::Varchar),
         _ => None,
     }
 }
@@ -192,6 +195,10 @@ pub(crate) fn write(call: &Call, engine: Tongue, out: &mut String) {
         ("range", [of]) if engine != Tongue::Dialect => {
             let of = of.sql(engine);
             out.push_str(&format!("abs(max({of}) - min({of}))"));
+        }
+        ("moments", [of]) if engine == Tongue::Postgres => {
+            let of = format!("cast({} as double precision)", of.sql(engine));
+            out.push_str(&format!("(count({of}) || ' ' || avg({of}) || ' ' || (var_pop({of}) * count({of})))"));
         }
         ("extract" | "date_part", [unit, of]) if engine == Tongue::Dialect => {
             out.push_str("date_part(");
