@@ -54,6 +54,7 @@
 pub mod broker;
 pub mod client;
 pub mod commands;
+pub mod frames;
 mod ingest;
 pub mod intake;
 mod json;

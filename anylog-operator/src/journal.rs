@@ -29,14 +29,15 @@ pub mod record;
 pub mod recovery;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anylog_dbms::SegmentId;
-use parking_lot::{Condvar, Mutex};
+use anylog_ingest::frames::Line;
+use parking_lot::Mutex;
 
 use crate::disk::Disk;
 use record::Entries;
@@ -167,18 +168,11 @@ struct Item {
     done: Done,
 }
 
-#[derive(Default)]
-struct Queue {
-    items: VecDeque<Item>,
-    closed: bool,
-}
-
 struct Shared {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     limits: JournalLimits,
-    queue: Mutex<Queue>,
-    arrived: Condvar,
+    waiting: Line<Item>,
     files: Mutex<BTreeMap<u32, FileUse>>,
     current: Mutex<Option<u32>>,
     rotate: AtomicBool,
@@ -228,8 +222,7 @@ impl Journal {
             disk,
             directory: directory.to_owned(),
             limits,
-            queue: Mutex::default(),
-            arrived: Condvar::new(),
+            waiting: Line::default(),
             bytes: AtomicU64::new(files.values().map(|file| file.bytes).sum()),
             files: Mutex::new(files),
             current: Mutex::new(None),
@@ -250,14 +243,9 @@ impl Journal {
 
     /// Hands a frame to the writer. Frames are written in the order of the calls.
     pub fn submit(&self, entries: Entries, done: Done) {
-        let mut queue = self.shared.queue.lock();
-        if queue.closed {
-            drop(queue);
-            return done(Err(JournalError::Closed));
+        if let Err(item) = self.shared.waiting.push(Item { entries, done }) {
+            (item.done)(Err(JournalError::Closed));
         }
-        queue.items.push_back(Item { entries, done });
-        drop(queue);
-        self.shared.arrived.notify_one();
     }
 
     /// Writes a frame and waits for it.
@@ -345,8 +333,7 @@ impl Journal {
 
     /// Writes what waits, and ends.
     pub fn close(&self) {
-        self.shared.queue.lock().closed = true;
-        self.shared.arrived.notify_one();
+        self.shared.waiting.close();
         if let Some(thread) = self.thread.lock().take()
             && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
@@ -358,8 +345,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.shared.queue.lock().closed = true;
-        self.shared.arrived.notify_one();
+        self.shared.waiting.close();
     }
 }
 

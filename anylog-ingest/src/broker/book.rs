@@ -20,20 +20,21 @@ mod files;
 pub(crate) mod record;
 pub(crate) mod state;
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 pub(crate) use files::Damage;
 use files::Generation;
 pub(crate) use record::Record;
 use record::put_frame;
 use state::State;
+
+use crate::frames::Line;
 
 /// Changes that may outweigh the copy at the beginning of a file before the next one begins.
 const LEAST_CHANGES: u64 = 8 << 20;
@@ -97,16 +98,9 @@ struct Item {
     done: Option<Done>,
 }
 
-#[derive(Default)]
-struct Queue {
-    items: VecDeque<Item>,
-    closed: bool,
-}
-
 struct Shared {
     directory: PathBuf,
-    queue: Mutex<Queue>,
-    arrived: Condvar,
+    waiting: Line<Item>,
     bytes: AtomicU64,
     syncs: AtomicU64,
 }
@@ -130,8 +124,7 @@ impl Book {
         found.damages.iter().for_each(&mut report);
         let shared = Arc::new(Shared {
             directory: directory.to_owned(),
-            queue: Mutex::default(),
-            arrived: Condvar::new(),
+            waiting: Line::default(),
             bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
         });
@@ -173,14 +166,9 @@ impl Book {
     }
 
     fn push(&self, item: Item) {
-        let mut queue = self.shared.queue.lock();
-        if queue.closed {
-            drop(queue);
-            return item.done.into_iter().for_each(|done| done(Err(BookError::Closed)));
+        if let Err(item) = self.shared.waiting.push(item) {
+            item.done.into_iter().for_each(|done| done(Err(BookError::Closed)));
         }
-        queue.items.push_back(item);
-        drop(queue);
-        self.shared.arrived.notify_one();
     }
 
     /// Bytes in its file.
@@ -195,8 +183,7 @@ impl Book {
 
     /// Writes what waits, and ends. Blocks.
     pub(crate) fn close(&self) {
-        self.shared.queue.lock().closed = true;
-        self.shared.arrived.notify_one();
+        self.shared.waiting.close();
         if let Some(thread) = self.thread.lock().take()
             && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
@@ -208,8 +195,7 @@ impl Book {
 
 impl Drop for Book {
     fn drop(&mut self) {
-        self.shared.queue.lock().closed = true;
-        self.shared.arrived.notify_one();
+        self.shared.waiting.close();
     }
 }
 
@@ -243,23 +229,7 @@ impl Writer {
 
     /// All changes that wait, up to the bytes of one write; none when the book is closed and empty.
     fn gather(&self) -> Option<Vec<Item>> {
-        let mut queue = self.shared.queue.lock();
-        while queue.items.is_empty() {
-            if queue.closed {
-                return None;
-            }
-            self.shared.arrived.wait(&mut queue);
-        }
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        while let Some(item) = queue.items.front() {
-            bytes += item.records.iter().map(Record::cost).sum::<usize>();
-            if !group.is_empty() && bytes > WRITE_BYTES {
-                break;
-            }
-            group.extend(queue.items.pop_front());
-        }
-        Some(group)
+        self.shared.waiting.gather(WRITE_BYTES, |item| item.records.iter().map(Record::cost).sum())
     }
 
     fn write(&mut self, group: &[Item]) -> Result<(), BookError> {

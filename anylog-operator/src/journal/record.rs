@@ -1,10 +1,7 @@
 //! One frame of the journal: its bytes, and what they mean.
 //!
 //! ```text
-//! frame    marker      4   FF FE 4A 52
-//!          length      4   bytes of the body, little endian, at most 256 MiB
-//!          checksum    4   CRC-32 of length and body
-//!          body            length bytes
+//! frame    as frames have it ([`anylog_ingest::frames`]), with the marker FF FE 4A 52 and bodies of at most 256 MiB
 //! body     version     1   1
 //!          sequence    8   place in the journal, counted over all files
 //!          entries         until the end of the body
@@ -29,21 +26,21 @@
 //! ```
 //!
 //! A frame is one message: its rows are there together or not at all. A rows entry names its segment in full, so that the
-//! loss of any other frame costs nothing but that frame. The marker holds bytes that no UTF-8 text holds, so that no row
-//! can look like a frame when a reader searches behind a damaged place.
+//! loss of any other frame costs nothing but that frame.
 
 use std::sync::Arc;
 
 use anylog_dbms::SegmentId;
 use anylog_ingest::Delivery;
+use anylog_ingest::frames::{Cursor, Form, HEADER_BYTES, put_bytes, put_length};
 use jiff::Timestamp;
 
-/// The first bytes of a frame.
-pub const MARKER: [u8; 4] = [0xFF, 0xFE, b'J', b'R'];
-/// Marker, length and checksum.
-pub const HEADER_BYTES: usize = 12;
+pub use anylog_ingest::frames::FrameError;
+
 /// The longest body.
 pub const MAX_BODY_BYTES: usize = 256 << 20;
+/// The journal's frames. A body holds at least its version and sequence.
+pub(crate) const FORM: Form = Form { marker: [0xFF, 0xFE, b'J', b'R'], least: 9, most: MAX_BODY_BYTES };
 const VERSION: u8 = 1;
 const KIND_ROWS: u8 = 1;
 const KIND_SEALED: u8 = 2;
@@ -129,26 +126,6 @@ pub struct Frame {
     pub sequence: u64,
     /// What it says.
     pub entries: Vec<Entry>,
-}
-
-/// Why bytes are not a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
-    /// The bytes do not begin with the marker.
-    #[error("no frame begins here")]
-    Marker,
-    /// The length cannot be right.
-    #[error("impossible length")]
-    Length,
-    /// The bytes end within the frame.
-    #[error("the file ends within a frame")]
-    Short,
-    /// The checksum does not fit.
-    #[error("wrong checksum")]
-    Checksum,
-    /// The checksum fits, but the body is not understood.
-    #[error("unknown content")]
-    Content,
 }
 
 /// What decides a row's place and content beside its text.
@@ -265,33 +242,21 @@ impl Entries {
 
     /// Appends the frame to `out`.
     pub fn frame_into(&self, sequence: u64, out: &mut Vec<u8>) {
-        let length = u32::try_from(9 + self.bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&length);
-        crc.update(&[VERSION]);
-        crc.update(&sequence.to_le_bytes());
-        crc.update(&self.bytes);
-        out.extend_from_slice(&MARKER);
-        out.extend_from_slice(&length);
-        out.extend_from_slice(&crc.finalize().to_le_bytes());
-        out.push(VERSION);
-        out.extend_from_slice(&sequence.to_le_bytes());
-        out.extend_from_slice(&self.bytes);
+        FORM.put(out, |out| {
+            out.push(VERSION);
+            out.extend_from_slice(&sequence.to_le_bytes());
+            out.extend_from_slice(&self.bytes);
+        });
     }
 }
 
-fn put_length(out: &mut Vec<u8>, length: usize) {
-    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-}
-
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_length(out, text.len());
-    out.extend_from_slice(text.as_bytes());
+    put_bytes(out, text.as_bytes());
 }
 
 /// Reads the frame at the beginning of `bytes`; also returns how many bytes it takes.
 pub fn read_frame(bytes: &[u8]) -> Result<(Frame, usize), FrameError> {
-    let body = body_of(bytes)?;
+    let body = FORM.body(bytes)?;
     let frame = read_body(body).ok_or(FrameError::Content)?;
     Ok((frame, HEADER_BYTES + body.len()))
 }
@@ -302,85 +267,31 @@ pub(crate) fn each_row<'a>(
     segment: SegmentId,
     mut row: impl FnMut(u64, &'a str),
 ) -> Result<(), FrameError> {
-    rows_in_body(body_of(bytes)?, segment, &mut row).ok_or(FrameError::Content)
+    rows_in_body(FORM.body(bytes)?, segment, &mut row).ok_or(FrameError::Content)
 }
 
-/// The body of the frame at the beginning of `bytes`, checked.
-fn body_of(bytes: &[u8]) -> Result<&[u8], FrameError> {
-    let header = bytes.get(..HEADER_BYTES);
-    if !bytes.starts_with(&MARKER[..bytes.len().min(4)]) {
-        return Err(FrameError::Marker);
-    }
-    let header = header.ok_or(FrameError::Short)?;
-    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let length = usize::try_from(word(4)).map_err(|_| FrameError::Length)?;
-    if !(9..=MAX_BODY_BYTES).contains(&length) {
-        return Err(FrameError::Length);
-    }
-    let body = bytes.get(HEADER_BYTES..HEADER_BYTES + length).ok_or(FrameError::Short)?;
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&header[4..8]);
-    crc.update(body);
-    if crc.finalize() != word(8) { Err(FrameError::Checksum) } else { Ok(body) }
+fn segment(cursor: &mut Cursor<'_>) -> Option<SegmentId> {
+    cursor.u128().map(SegmentId)
 }
 
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(count)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        Some(i64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn segment(&mut self) -> Option<SegmentId> {
-        Some(SegmentId(u128::from_le_bytes(self.take(16)?.try_into().ok()?)))
-    }
-
-    fn time(&mut self) -> Option<Timestamp> {
-        Timestamp::from_microsecond(self.i64()?).ok()
-    }
-
-    fn packets(&mut self) -> Option<(Arc<str>, Vec<u16>)> {
-        let client = Arc::from(self.text()?);
-        let count = usize::try_from(self.u32()?).ok()?;
-        let ids = self.take(count.checked_mul(2)?)?;
-        Some((client, ids.chunks_exact(2).map(|id| u16::from_le_bytes([id[0], id[1]])).collect()))
-    }
-
-    fn text(&mut self) -> Option<String> {
-        self.str().map(str::to_owned)
-    }
-
-    fn str(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(self.u32()?).ok()?;
-        std::str::from_utf8(self.take(length)?).ok()
-    }
+fn packets(cursor: &mut Cursor<'_>) -> Option<(Arc<str>, Vec<u16>)> {
+    let client = Arc::from(cursor.str()?);
+    let count = usize::try_from(cursor.u32()?).ok()?;
+    let ids = cursor.take(count.checked_mul(2)?)?;
+    Some((client, ids.chunks_exact(2).map(|id| u16::from_le_bytes([id[0], id[1]])).collect()))
 }
 
 fn read_body(body: &[u8]) -> Option<Frame> {
-    let mut cursor = Cursor(body);
+    let cursor = &mut Cursor(body);
     if cursor.take(1)? != [VERSION] {
         return None;
     }
     let sequence = cursor.u64()?;
     let mut entries = Vec::new();
-    while !cursor.0.is_empty() {
+    while !cursor.is_empty() {
         entries.push(match cursor.take(1)?[0] {
-            KIND_ROWS => Entry::Rows(read_rows(&mut cursor)?),
-            kind => read_other(kind, &mut cursor)?,
+            KIND_ROWS => Entry::Rows(read_rows(cursor)?),
+            kind => read_other(kind, cursor)?,
         });
     }
     Some(Frame { sequence, entries })
@@ -389,10 +300,10 @@ fn read_body(body: &[u8]) -> Option<Frame> {
 /// An entry without rows.
 fn read_other(kind: u8, cursor: &mut Cursor<'_>) -> Option<Entry> {
     Some(match kind {
-        KIND_SEALED => Entry::Sealed(cursor.segment()?),
+        KIND_SEALED => Entry::Sealed(segment(cursor)?),
         KIND_DROPPED => Entry::Dropped { dbms: cursor.text()?, table: cursor.text()?, partition: cursor.text()? },
-        KIND_DELIVERED => cursor.packets().map(|(client, ids)| Entry::Delivered(client, ids))?,
-        KIND_RELEASED => cursor.packets().map(|(client, ids)| Entry::Released(client, ids))?,
+        KIND_DELIVERED => packets(cursor).map(|(client, ids)| Entry::Delivered(client, ids))?,
+        KIND_RELEASED => packets(cursor).map(|(client, ids)| Entry::Released(client, ids))?,
         KIND_FORGOTTEN => Entry::Forgotten(Arc::from(cursor.text()?)),
         KIND_LEFT => Entry::Left(cursor.text()?),
         KIND_CAME => Entry::Came(cursor.text()?),
@@ -400,19 +311,19 @@ fn read_other(kind: u8, cursor: &mut Cursor<'_>) -> Option<Entry> {
     })
 }
 
-fn rows_in_body<'a>(body: &'a [u8], segment: SegmentId, row: &mut impl FnMut(u64, &'a str)) -> Option<()> {
-    let mut cursor = Cursor(body);
+fn rows_in_body<'a>(body: &'a [u8], wanted: SegmentId, row: &mut impl FnMut(u64, &'a str)) -> Option<()> {
+    let cursor = &mut Cursor(body);
     if cursor.take(1)? != [VERSION] {
         return None;
     }
     cursor.u64()?;
-    while !cursor.0.is_empty() {
+    while !cursor.is_empty() {
         let kind = cursor.take(1)?[0];
         if kind != KIND_ROWS {
-            read_other(kind, &mut cursor)?;
+            read_other(kind, cursor)?;
             continue;
         }
-        let own = cursor.segment()? == segment;
+        let own = segment(cursor)? == wanted;
         // File id, opened, received.
         cursor.take(24)?;
         let first = cursor.u64()?;
@@ -430,7 +341,7 @@ fn rows_in_body<'a>(body: &'a [u8], segment: SegmentId, row: &mut impl FnMut(u64
 }
 
 fn read_rows(cursor: &mut Cursor<'_>) -> Option<RowsEntry> {
-    let id = cursor.segment()?;
+    let id = segment(cursor)?;
     let file_id = Some(cursor.i64()?).filter(|id| *id != 0);
     let opened = cursor.time()?;
     let received = cursor.time()?;
@@ -566,7 +477,7 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(mut bytes: Vec<u8>) {
             drop(read_frame(&bytes));
-            bytes.splice(0..0, MARKER);
+            bytes.splice(0..0, FORM.marker);
             drop(read_frame(&bytes));
             drop(read_body(&bytes));
             let _ = rows_in_body(&bytes, SegmentId(1), &mut |_, _| {});

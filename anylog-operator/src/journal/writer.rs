@@ -42,23 +42,7 @@ impl Writer {
 
     /// All frames that wait, up to the bytes of one write; none when the journal is closed and empty.
     fn gather(&self) -> Option<Vec<Item>> {
-        let mut queue = self.shared.queue.lock();
-        while queue.items.is_empty() {
-            if queue.closed {
-                return None;
-            }
-            self.shared.arrived.wait(&mut queue);
-        }
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        while let Some(item) = queue.items.front() {
-            bytes += item.entries.frame_bytes();
-            if !group.is_empty() && bytes > self.shared.limits.write_bytes {
-                break;
-            }
-            group.extend(queue.items.pop_front());
-        }
-        Some(group)
+        self.shared.waiting.gather(self.shared.limits.write_bytes, |item| item.entries.frame_bytes())
     }
 
     fn write(&mut self, group: &[Item]) -> Result<Vec<Written>, JournalError> {

@@ -8,8 +8,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::record::{FrameError, MARKER, Record, read_frame};
+use super::record::{FORM, Record, read_frame};
 use super::state::State;
+use crate::frames::FrameError;
 
 /// A place in a file that holds no frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +90,7 @@ fn read_generation(directory: &Path, number: u32, damages: &mut Vec<Damage>) -> 
                 offset += length;
             }
             Err(error) => {
-                let end = next_frame(&bytes, offset + 1);
+                let end = FORM.next(&bytes, offset + 1, |bytes| read_frame(bytes).is_ok());
                 damages.push(damage(number, &bytes, offset, end, error));
                 offset = end.unwrap_or(bytes.len());
             }
@@ -107,12 +108,6 @@ fn damage(number: u32, bytes: &[u8], offset: usize, end: Option<usize>, error: F
         reason: error.to_string(),
         replaced: false,
     }
-}
-
-fn next_frame(bytes: &[u8], from: usize) -> Option<usize> {
-    (from..bytes.len().saturating_sub(MARKER.len()))
-        .filter(|at| bytes[*at] == MARKER[0] && bytes[*at..].starts_with(&MARKER))
-        .find(|at| read_frame(&bytes[*at..]).is_ok())
 }
 
 /// A generation that is open for changes.

@@ -1,10 +1,8 @@
 //! One frame of the book: its bytes, and what they mean.
 //!
 //! ```text
-//! frame    marker      4   FF FE 42 4B
-//!          length      4   bytes of the body, little endian, at most 64 MiB
-//!          checksum    4   CRC-32 of length and body
-//!          body            version 1, then records until its end
+//! frame    as frames have it ([`crate::frames`]), with the marker FF FE 42 4B and bodies of at most 64 MiB
+//! body     version 1, then records until its end
 //! record   kind        1   then as below; texts and bytes: length 4 and content
 //!  1 session      client, expiry 4 (seconds), ends 8 (microseconds since 1970, 0 while connected)
 //!  2 ended        client
@@ -32,11 +30,10 @@ use rumqttc::v5::mqttbytes::v5::PublishProperties;
 
 use crate::broker::codec::{Retained, SubscribeOptions};
 use crate::broker::message::Message;
+use crate::frames::{Cursor, Form, FrameError, HEADER_BYTES, put_bytes};
 
-/// The first bytes of a frame.
-pub(crate) const MARKER: [u8; 4] = [0xFF, 0xFE, b'B', b'K'];
-const HEADER_BYTES: usize = 12;
-const MAX_BODY_BYTES: usize = 64 << 20;
+/// The book's frames.
+pub(crate) const FORM: Form = Form { marker: [0xFF, 0xFE, b'B', b'K'], least: 1, most: 64 << 20 };
 const VERSION: u8 = 1;
 
 /// A change to what the broker keeps.
@@ -93,25 +90,17 @@ impl Record {
 
 /// Appends a frame.
 pub(crate) fn put_frame<'r>(records: impl IntoIterator<Item = &'r Record>, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(&MARKER);
-    out.extend_from_slice(&[0; 8]);
-    out.push(VERSION);
-    records.into_iter().for_each(|record| put_record(record, out));
-    let body = start + HEADER_BYTES;
-    let length = u32::try_from(out.len() - body).unwrap_or(u32::MAX).to_le_bytes();
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&length);
-    crc.update(&out[body..]);
-    out[start + 4..start + 8].copy_from_slice(&length);
-    out[start + 8..body].copy_from_slice(&crc.finalize().to_le_bytes());
+    FORM.put(out, |out| {
+        out.push(VERSION);
+        records.into_iter().for_each(|record| put_record(record, out));
+    });
 }
 
 fn put_record(record: &Record, out: &mut Vec<u8>) {
     match record {
         Record::Session { client, expiry, ends } => {
             out.push(1);
-            put(out, client.as_bytes());
+            put_bytes(out, client.as_bytes());
             out.extend_from_slice(&expiry.to_le_bytes());
             out.extend_from_slice(&ends.map_or(0, |ends| ends.as_microsecond().max(1)).to_le_bytes());
         }
@@ -149,14 +138,9 @@ fn put_record(record: &Record, out: &mut Vec<u8>) {
     }
 }
 
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
 fn put_texts(out: &mut Vec<u8>, kind: u8, texts: &[&str]) {
     out.push(kind);
-    texts.iter().for_each(|text| put(out, text.as_bytes()));
+    texts.iter().for_each(|text| put_bytes(out, text.as_bytes()));
 }
 
 fn options_byte(options: SubscribeOptions) -> u8 {
@@ -178,8 +162,8 @@ fn put_message(message: &Message, out: &mut Vec<u8>) {
     if let Some(expires) = message.expires {
         out.extend_from_slice(&expires.as_microsecond().to_le_bytes());
     }
-    put(out, message.topic.as_bytes());
-    put(out, &message.payload);
+    put_bytes(out, message.topic.as_bytes());
+    put_bytes(out, &message.payload);
     if let Some(properties) = &message.properties {
         put_properties(properties, out);
     }
@@ -200,93 +184,24 @@ fn put_properties(properties: &PublishProperties, out: &mut Vec<u8>) {
         properties.correlation_data.as_ref().map(Bytes::as_ref),
         properties.content_type.as_ref().map(String::as_bytes),
     ] {
-        text.into_iter().for_each(|text| put(out, text));
+        text.into_iter().for_each(|text| put_bytes(out, text));
     }
     out.extend_from_slice(&u32::try_from(properties.user_properties.len()).unwrap_or(u32::MAX).to_le_bytes());
     for (name, value) in &properties.user_properties {
-        put(out, name.as_bytes());
-        put(out, value.as_bytes());
+        put_bytes(out, name.as_bytes());
+        put_bytes(out, value.as_bytes());
     }
-}
-
-/// Why bytes are not a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FrameError {
-    #[error("no frame begins here")]
-    Marker,
-    #[error("impossible length")]
-    Length,
-    #[error("the file ends within a frame")]
-    Short,
-    #[error("wrong checksum")]
-    Checksum,
-    #[error("unknown content")]
-    Content,
 }
 
 /// Reads the frame at the beginning of `bytes`; also returns how many bytes it takes.
 pub(crate) fn read_frame(bytes: &[u8]) -> Result<(Vec<Record>, usize), FrameError> {
-    if !bytes.starts_with(&MARKER[..bytes.len().min(4)]) {
-        return Err(FrameError::Marker);
-    }
-    let header = bytes.get(..HEADER_BYTES).ok_or(FrameError::Short)?;
-    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let length = usize::try_from(word(4)).map_err(|_| FrameError::Length)?;
-    if !(1..=MAX_BODY_BYTES).contains(&length) {
-        return Err(FrameError::Length);
-    }
-    let body = bytes.get(HEADER_BYTES..HEADER_BYTES + length).ok_or(FrameError::Short)?;
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&header[4..8]);
-    crc.update(body);
-    if crc.finalize() != word(8) {
-        return Err(FrameError::Checksum);
-    }
+    let body = FORM.body(bytes)?;
     let records = read_body(body).ok_or(FrameError::Content)?;
-    Ok((records, HEADER_BYTES + length))
+    Ok((records, HEADER_BYTES + body.len()))
 }
 
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(count)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1).map(|bytes| bytes[0])
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        Some(u16::from_le_bytes(self.take(2)?.try_into().ok()?))
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn time(&mut self) -> Option<Timestamp> {
-        Timestamp::from_microsecond(i64::from_le_bytes(self.take(8)?.try_into().ok()?)).ok()
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.u32()?).ok()?;
-        self.take(length)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        String::from_utf8(self.bytes()?.to_vec()).ok()
-    }
-
-    fn client(&mut self) -> Option<Arc<str>> {
-        std::str::from_utf8(self.bytes()?).ok().map(Arc::from)
-    }
+fn client(cursor: &mut Cursor<'_>) -> Option<Arc<str>> {
+    cursor.str().map(Arc::from)
 }
 
 fn read_body(body: &[u8]) -> Option<Vec<Record>> {
@@ -295,7 +210,7 @@ fn read_body(body: &[u8]) -> Option<Vec<Record>> {
         return None;
     }
     let mut records = Vec::new();
-    while !cursor.0.is_empty() {
+    while !cursor.is_empty() {
         records.push(read_record(&mut cursor)?);
     }
     Some(records)
@@ -304,24 +219,24 @@ fn read_body(body: &[u8]) -> Option<Vec<Record>> {
 fn read_record(cursor: &mut Cursor<'_>) -> Option<Record> {
     Some(match cursor.u8()? {
         1 => Record::Session {
-            client: cursor.client()?,
+            client: client(cursor)?,
             expiry: cursor.u32()?,
             ends: cursor.time().map(|ends| (ends != Timestamp::UNIX_EPOCH).then_some(ends))?,
         },
-        2 => Record::Ended(cursor.client()?),
-        3 => Record::Subscribed(cursor.client()?, cursor.text()?, read_options(cursor.u8()?)?),
-        4 => Record::Unsubscribed(cursor.client()?, cursor.text()?),
+        2 => Record::Ended(client(cursor)?),
+        3 => Record::Subscribed(client(cursor)?, cursor.text()?, read_options(cursor.u8()?)?),
+        4 => Record::Unsubscribed(client(cursor)?, cursor.text()?),
         5 => Record::Message(Arc::new(read_message(cursor)?)),
         6 => {
-            let (client, sequence, options) = (cursor.client()?, cursor.u64()?, cursor.u8()?);
+            let (client, sequence, options) = (client(cursor)?, cursor.u64()?, cursor.u8()?);
             Record::Queued { client, sequence, qos: read_qos(options)?, retain: options & 4 != 0 }
         }
-        7 => Record::Done(cursor.client()?, cursor.u64()?),
-        8 => Record::Taken(cursor.client()?, cursor.u64()?),
+        7 => Record::Done(client(cursor)?, cursor.u64()?),
+        8 => Record::Taken(client(cursor)?, cursor.u64()?),
         9 => Record::Retained,
         10 => Record::Removed(cursor.text()?),
-        11 => Record::Received(cursor.client()?, cursor.u16()?),
-        12 => Record::Released(cursor.client()?, cursor.u16()?),
+        11 => Record::Received(client(cursor)?, cursor.u16()?),
+        12 => Record::Released(client(cursor)?, cursor.u16()?),
         13 => Record::Complete,
         _ => return None,
     })
