@@ -16,6 +16,8 @@ use crate::thresholds::{LARGEST_SEGMENT, LEAST_INTERVAL, Threshold};
 
 /// Bytes of settled rows that are worth writing into a source file while the segment is open.
 const AHEAD_BYTES: u64 = 1 << 20;
+/// Segments of a database that wait to be sealed, or are being sealed, beyond which none is closed for its volume.
+const BACKLOG: usize = 8;
 
 /// What the rows of a segment have in common: database, table, source, mapping.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -260,13 +262,15 @@ impl Segment {
         (state.rows, state.bytes)
     }
 
+    /// Whether the segment must be sealed now: for its age, or because it is as large as one may be.
+    pub(crate) fn overdue(&self, now: Timestamp) -> bool {
+        now.duration_since(self.header.opened).unsigned_abs() >= self.threshold.time || self.size().1 >= LARGEST_SEGMENT
+    }
+
     /// Whether a threshold is reached. `last_seal` is when a segment of the same key was sealed last.
     pub(crate) fn due(&self, now: Timestamp, last_seal: Option<Timestamp>) -> bool {
-        let elapsed = |since: Timestamp| now.duration_since(since).unsigned_abs();
-        let (_, bytes) = self.size();
-        elapsed(self.header.opened) >= self.threshold.time
-            || bytes >= LARGEST_SEGMENT
-            || (bytes > self.threshold.volume && last_seal.is_none_or(|last| elapsed(last) >= LEAST_INTERVAL))
+        let rested = |last| now.duration_since(last).unsigned_abs() >= LEAST_INTERVAL;
+        self.overdue(now) || (self.size().1 > self.threshold.volume && last_seal.is_none_or(rested))
     }
 }
 
@@ -289,14 +293,28 @@ impl Segments {
         }
     }
 
-    /// Closes every segment that reached a threshold, or all; returns what is to be sealed now.
+    /// Closes every segment that reached a threshold, or all; returns how many. While the sealer has enough to do with a database,
+    /// its segments are not closed for their volume: fewer and larger seals cost less.
     pub(crate) fn close_due(&mut self, now: Timestamp, all: bool) -> usize {
-        let due: Vec<(Key, Arc<Segment>)> = self
+        let mut due: Vec<(Key, Arc<Segment>)> = self
             .open
             .iter()
             .filter(|(key, segment)| all || segment.due(now, self.last_seal.get(*key).copied()))
             .map(|(key, segment)| (key.clone(), Arc::clone(segment)))
             .collect();
+        if !all && self.closing.len() + due.len() > BACKLOG {
+            due.sort_by_key(|(_, segment)| segment.header.opened);
+            let mut backlog: HashMap<String, usize> = HashMap::new();
+            for segment in &self.closing {
+                *backlog.entry(segment.header.dbms.clone()).or_default() += 1;
+            }
+            due.retain(|(key, segment)| {
+                let backlog = backlog.entry(key.dbms.clone()).or_default();
+                let closes = *backlog < BACKLOG || segment.overdue(now);
+                *backlog += usize::from(closes);
+                closes
+            });
+        }
         for (key, segment) in &due {
             self.close(key, segment, now);
         }
@@ -351,6 +369,40 @@ mod tests {
         assert!(segment.due(at(1), None));
         assert!(!segment.due(at(900), Some(at(0))));
         assert!(segment.due(at(1000), Some(at(0))));
+    }
+
+    #[test]
+    fn a_busy_sealer_gets_fewer_and_larger_segments() {
+        let mut segments = Segments::default();
+        let filled = |number: usize, dbms: &str, opened: i64| {
+            let mut header = SegmentHeader::clone(&segment(Threshold::default()).header);
+            (header.dbms, header.table) = (dbms.to_owned(), format!("t{number}"));
+            header.opened = Timestamp::from_second(opened).unwrap();
+            let key = Key {
+                dbms: header.dbms.clone(),
+                table: header.table.clone(),
+                source: header.source.clone(),
+                instructions: header.instructions.clone(),
+            };
+            let segment = Segment::new(header, Threshold { volume: 10, ..Threshold::default() });
+            segment.departs();
+            segment.written(crate::journal::Position::default(), 1, 11);
+            segment.landed([], true);
+            (key, segment)
+        };
+        segments.open.extend((0..BACKLOG + 4).map(|number| filled(number, "d", number as i64)));
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(segments.close_due(at(30), false), BACKLOG);
+        assert!(
+            segments.open.keys().all(|key| key.table.len() > 2 || key.table == "t8" || key.table == "t9"),
+            "the oldest first"
+        );
+        assert_eq!(segments.close_due(at(31), false), 0, "the sealer has enough to do");
+        segments.open.extend([filled(0, "e", 31)]);
+        assert_eq!(segments.close_due(at(32), false), 1, "other databases do not wait for it");
+        assert_eq!(segments.close_due(at(BACKLOG as i64 + 61), false), 2, "time is time");
+        segments.closing.clear();
+        assert_eq!(segments.close_due(at(BACKLOG as i64 + 61), false), 2, "and what waited comes");
     }
 
     #[test]
