@@ -16,8 +16,8 @@ use crate::LedgerError;
 #[derive(Debug, Clone)]
 pub struct Policy {
     root: Value,
-    kind: String,
-    id: String,
+    kind: Box<str>,
+    id: Box<str>,
     digest: OnceLock<[u8; 16]>,
 }
 
@@ -49,26 +49,19 @@ impl Policy {
         let Value::Object(inner) = inner else {
             return Err(structure(format!("'{kind}' holds {}", describe(inner))));
         };
-        let id = match inner.get("id") {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(id)) => id.clone(),
-            Some(other) => other.to_string(),
-        };
-        let kind = kind.clone();
-        Ok(Self { root, kind, id, digest: OnceLock::new() })
+        let id = id_of(inner);
+        let kind = kind.as_str().into();
+        Ok(Self { root: compact(root), kind, id, digest: OnceLock::new() })
     }
 
     /// A policy of this type with this content.
     #[must_use]
     pub fn new(kind: impl Into<String>, inner: Map<String, Value>) -> Self {
-        let kind = kind.into();
-        let id = match inner.get("id") {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(id)) => id.clone(),
-            Some(other) => other.to_string(),
-        };
-        let root = Value::Object(Map::from_iter([(kind.clone(), Value::Object(inner))]));
-        Self { root, kind, id, digest: OnceLock::new() }
+        let kind: String = kind.into();
+        let id = id_of(&inner);
+        let mut root = Map::with_capacity(1);
+        root.insert(kind.clone(), compact(Value::Object(inner)));
+        Self { root: Value::Object(root), kind: kind.into(), id, digest: OnceLock::new() }
     }
 
     /// A policy from its JSON text, strictly read.
@@ -96,7 +89,7 @@ impl Policy {
     /// The object under the type.
     #[must_use]
     pub fn inner(&self) -> &Map<String, Value> {
-        match self.root.get(self.kind.as_str()) {
+        match self.root.get(&*self.kind) {
             Some(Value::Object(inner)) => inner,
             _ => unreachable!("invariant: a policy's root holds its type and an object"),
         }
@@ -151,7 +144,7 @@ impl Policy {
     pub fn with(&self, name: &str, value: impl Into<Value>) -> Self {
         let mut inner = self.inner().clone();
         inner.insert(name.to_owned(), value.into());
-        Self::new(self.kind.clone(), inner)
+        Self::new(self.kind(), inner)
     }
 
     /// The same policy without an attribute.
@@ -159,7 +152,7 @@ impl Policy {
     pub fn without(&self, name: &str) -> Self {
         let mut inner = self.inner().clone();
         inner.shift_remove(name);
-        Self::new(self.kind.clone(), inner)
+        Self::new(self.kind(), inner)
     }
 
     /// Whether the policy is not yet in the master's ledger, as far as this node knows.
@@ -178,7 +171,7 @@ impl Policy {
     /// `source` says who published it. So is a member number that was drawn.
     #[must_use]
     pub(crate) fn differences<'a>(&'a self, other: &'a Policy) -> Vec<&'a str> {
-        let drawn = self.kind == "operator" && self.without("member").computed_id() == self.id;
+        let drawn = &*self.kind == "operator" && self.without("member").computed_id() == self.id();
         let names = self.inner().keys().chain(other.inner().keys().filter(|name| self.get(name).is_none()));
         let counts = |name: &&String| {
             let name = name.as_str();
@@ -203,6 +196,35 @@ impl Policy {
             inner
         };
         self.kind == other.kind && content(self) == content(other)
+    }
+}
+
+/// The id in a policy's content; empty when there is none.
+fn id_of(inner: &Map<String, Value>) -> Box<str> {
+    match inner.get("id") {
+        None | Some(Value::Null) => Box::default(),
+        Some(Value::String(id)) => id.as_str().into(),
+        Some(other) => other.to_string().into(),
+    }
+}
+
+/// The same value in as little memory as it needs: a map that grew entry by entry has room for as many again.
+fn compact(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut exact = Map::with_capacity(map.len());
+            for (mut name, value) in map {
+                name.shrink_to_fit();
+                exact.insert(name, compact(value));
+            }
+            Value::Object(exact)
+        }
+        Value::Array(list) => Value::Array(list.into_iter().map(compact).collect()),
+        Value::String(mut text) => {
+            text.shrink_to_fit();
+            Value::String(text)
+        }
+        other => other,
     }
 }
 

@@ -149,15 +149,13 @@ impl Ledger {
             }
             verdicts.push(verdict);
         }
-        // The set is let go of, so that it is extended in place.
-        drop(policies);
         if rows.is_empty() {
             return Ok(Some(verdicts));
         }
         if !table.insert_if(&rows, mark)? {
             return Ok(None);
         }
-        published.added(&table, rows.into_iter().map(|row| row.policy).collect(), mark)?;
+        published.added(&table, policies, rows.into_iter().map(|row| row.policy).collect(), mark)?;
         Ok(Some(verdicts))
     }
 
@@ -273,10 +271,12 @@ impl Ledger {
             if rows.is_empty() {
                 return Ok(0);
             }
-            drop(edition);
             if table.insert_if(&rows, mark)? {
                 let added = rows.len();
-                published.added(&table, rows.into_iter().map(|row| row.policy).collect(), mark)?;
+                let written: Vec<Arc<Policy>> = rows.into_iter().map(|row| row.policy).collect();
+                let mut after = edition.policies;
+                after.extend(written.iter().cloned());
+                published.added(&table, after, written, mark)?;
                 drop(published);
                 self.published_changed();
                 return Ok(added);

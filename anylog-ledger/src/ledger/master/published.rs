@@ -74,10 +74,12 @@ impl Published {
         Ok(state)
     }
 
-    /// Takes note of policies that were just inserted at `before`, so that the next push need not read the whole table.
+    /// Takes note of policies that were just inserted at `before`, so that the next push need not read the whole table. `after` are all that
+    /// are there now, if nobody else wrote meanwhile.
     pub(super) fn added(
         &mut self,
         table: &MasterTable,
+        after: PolicySet,
         written: Vec<Arc<Policy>>,
         before: Mark,
     ) -> Result<(), LedgerError> {
@@ -89,9 +91,7 @@ impl Published {
                     let deletions = Arc::make_mut(&mut state.deletions);
                     written.iter().for_each(|policy| drop(deletions.remove(policy.id())));
                 }
-                let from = std::mem::take(&mut state.edition.version);
-                state.edition.policies.extend(written.iter().cloned());
-                state.edition.version = state.edition.policies.version();
+                let from = std::mem::replace(&mut state.edition, Edition::new(after)).version;
                 self.history.added(from, written);
                 Ok(())
             }
