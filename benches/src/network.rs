@@ -64,7 +64,20 @@ impl Member {
     ///
     /// When it fails.
     pub fn get(&self, command: &str) -> io::Result<String> {
-        let answer = http::request(self.rest, "GET", &format!("command: {command}\r\n"), b"")?;
+        self.command("GET", command)
+    }
+
+    /// Runs a command that changes something.
+    ///
+    /// # Errors
+    ///
+    /// When it fails.
+    pub fn post(&self, command: &str) -> io::Result<String> {
+        self.command("POST", command)
+    }
+
+    fn command(&self, method: &str, command: &str) -> io::Result<String> {
+        let answer = http::request(self.rest, method, &format!("command: {command}\r\n"), b"")?;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         if answer.status == 200 { Ok(text) } else { Err(io::Error::other(format!("status {}: {text}", answer.status))) }
     }
@@ -124,7 +137,8 @@ impl Member {
 /// A master, operators and a query node.
 #[derive(Debug)]
 pub struct Network {
-    _master: Member,
+    /// The node that holds the ledger.
+    pub master: Member,
     /// Each in a cluster of its own.
     pub operators: Vec<Member>,
     /// The node that is asked.
@@ -159,7 +173,17 @@ impl Network {
         };
         let operators = (1..=operators).map(operator).collect::<io::Result<_>>()?;
         let query = Member::start(binary, directory, "query.al", &[("LEDGER_CONN", &ledger)])?;
-        Ok(Self { _master: master, operators, query })
+        Ok(Self { master, operators, query })
+    }
+
+    /// Starts one more query node, with a name of its own, that follows the master at this port.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub fn join(binary: &Path, directory: &Path, name: &str, master: u16) -> io::Result<Member> {
+        let ledger = format!("127.0.0.1:{master}");
+        Member::start(binary, directory, "query.al", &[("LEDGER_CONN", &ledger), ("NODE_NAME", name)])
     }
 
     /// Gives each operator as many rows by a file in its watch directory, and waits until the query node finds them all.
