@@ -21,7 +21,7 @@
 //! count rows that a query finds; `CPU s/M` is processor time of the measured process for a million rows, `gen s/M` that of
 //! the generator (for mosquitto with the subscriber), `bytes/row` what reached the disk.
 //!
-//! Debian's packages `mosquitto` and `sqlite3` are installed when they are missing. Homes and baselines lie below
+//! Debian's packages `mosquitto`, `sqlite3` and `postgresql` are installed when they are missing. Homes and baselines lie below
 //! `<target>/tmp`, or `--dir PATH`: the disk that is measured.
 
 pub mod baseline;
@@ -30,6 +30,7 @@ pub mod http;
 pub mod message;
 pub mod mqtt;
 pub mod network;
+pub mod postgres;
 pub mod process;
 pub mod question;
 pub mod relay;

@@ -147,6 +147,15 @@ impl Node {
     ///
     /// When it does not come up.
     pub fn start(binary: &Path, directory: &Path) -> io::Result<Self> {
+        Self::start_with(binary, directory, &[])
+    }
+
+    /// As [`Node::start`], with environment variables that the script reads.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub fn start_with(binary: &Path, directory: &Path, settings: &[(&str, String)]) -> io::Result<Self> {
         let home = TempDir::new_in(directory)?;
         let (broker, rest) = (free_port()?, free_port()?);
         let log = fs::File::create(home.path().join("node.log"))?;
@@ -157,6 +166,7 @@ impl Node {
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/operator.al"))
             .env("ANYLOG_SERVER_PORT", broker.to_string())
             .env("ANYLOG_REST_PORT", rest.to_string())
+            .envs(settings.iter().map(|(name, value)| (*name, value.as_str())))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

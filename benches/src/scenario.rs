@@ -10,6 +10,7 @@ use crate::histogram::Histogram;
 use crate::message;
 use crate::mqtt::publisher::{self, Load, Until};
 use crate::mqtt::subscriber::Subscriber;
+use crate::postgres::{self, Server};
 use crate::process::{DBMS, Mosquitto, Node, TABLE, TOPIC, Usage};
 use crate::rest;
 
@@ -46,6 +47,12 @@ pub enum Scenario {
     File,
     /// The same rows by `sqlite3 .import`.
     Import,
+    /// One binary COPY of the rows into PostgreSQL, in one transaction.
+    PsqlCopy,
+    /// As [`Scenario::Mqtt8x1000`], all databases in PostgreSQL.
+    MqttPsql,
+    /// As [`Scenario::Rest1000`], all databases in PostgreSQL.
+    RestPsql,
 }
 
 /// What a scenario is held against.
@@ -86,6 +93,9 @@ impl Scenario {
         Self::Rest1x64,
         Self::Import,
         Self::File,
+        Self::PsqlCopy,
+        Self::MqttPsql,
+        Self::RestPsql,
     ];
 
     /// Its name in the table and on the command line.
@@ -107,6 +117,9 @@ impl Scenario {
             Self::Rest1x64 => "rest-1x64",
             Self::File => "file",
             Self::Import => "import",
+            Self::PsqlCopy => "psql-copy",
+            Self::MqttPsql => "mqtt-psql",
+            Self::RestPsql => "rest-psql",
         }
     }
 
@@ -129,6 +142,7 @@ impl Scenario {
             Self::MqttBuffered => vec![Target::Near(Self::Mqtt8x1000)],
             Self::Rest1000 | Self::File => vec![rate(Self::Loop, 0.6)],
             Self::Rest1x64 => vec![Target::Requests(0.6)],
+            Self::MqttPsql | Self::RestPsql => vec![rate(Self::PsqlCopy, 0.7)],
             _ => Vec::new(),
         }
     }
@@ -218,26 +232,35 @@ pub fn measure(scenario: Scenario, setting: &Setting, rate_of: impl Fn(Scenario)
         Scenario::Fdatasync => Ok(baseline::fdatasync(&setting.directory, setting.slice / 4)?.into()),
         Scenario::Mosquitto8x1000 => mosquitto(setting, load(1, 8, 1000)),
         Scenario::Mosquitto1x100 => mosquitto(setting, load(1, 1, 100)),
-        Scenario::Mqtt8x1000 => node(setting, load(1, 8, 1000), true),
-        Scenario::Mqtt1x100 => node(setting, load(1, 1, 100), true),
-        Scenario::MqttBuffered => node(setting, load(1, 8, 1000), false),
-        Scenario::Qos0 => node(setting, load(0, 8, 1000), true),
-        Scenario::Qos2 => node(setting, load(2, 8, 1000), true),
+        Scenario::Mqtt8x1000 => node(setting, load(1, 8, 1000), true, None),
+        Scenario::Mqtt1x100 => node(setting, load(1, 1, 100), true, None),
+        Scenario::MqttBuffered => node(setting, load(1, 8, 1000), false, None),
+        Scenario::MqttPsql => node(setting, load(1, 8, 1000), true, Some(Server::start(&setting.directory)?)),
+        Scenario::Qos0 => node(setting, load(0, 8, 1000), true, None),
+        Scenario::Qos2 => node(setting, load(2, 8, 1000), true, None),
         Scenario::MqttHalfLoad => {
             let full = rate_of(Scenario::Mqtt8x1000).ok_or_else(|| io::Error::other("the full rate is not known"))?;
-            node(setting, Load { rate: Some(full / 2.0), ..load(1, 8, 1000) }, true)
+            node(setting, Load { rate: Some(full / 2.0), ..load(1, 8, 1000) }, true, None)
         }
-        Scenario::Rest1000 => requests(setting, rows(1000), 4),
-        Scenario::Rest1x64 => requests(setting, rows(1), 64),
-        Scenario::RestEmpty => requests(setting, rest::Ask::Path("/api/status".to_owned()), 64),
+        Scenario::Rest1000 => requests(setting, rows(1000), 4, None),
+        Scenario::RestPsql => requests(setting, rows(1000), 4, Some(Server::start(&setting.directory)?)),
+        Scenario::Rest1x64 => requests(setting, rows(1), 64, None),
+        Scenario::RestEmpty => requests(setting, rest::Ask::Path("/api/status".to_owned()), 64, None),
+        Scenario::PsqlCopy => Ok(postgres::copy(&setting.directory, setting.slice)?.into()),
         Scenario::Import => Ok(baseline::import(&setting.directory, setting.rows)?.into()),
         Scenario::File => file(setting),
     }
 }
 
+/// A node whose databases lie in SQLite, or all at a server.
+fn start(setting: &Setting, server: Option<&Server>) -> io::Result<Node> {
+    let settings = server.map(Server::settings).unwrap_or_default();
+    Node::start_with(&setting.binary, &setting.directory, &settings)
+}
+
 /// Messages through a node until a query finds them all.
-fn node(setting: &Setting, mut load: Load, immediate: bool) -> io::Result<Sample> {
-    let node = Node::start(&setting.binary, &setting.directory)?;
+fn node(setting: &Setting, mut load: Load, immediate: bool, server: Option<Server>) -> io::Result<Sample> {
+    let node = start(setting, server.as_ref())?;
     if !immediate {
         node.command("set buffer threshold where write_immediate = false")?;
     }
@@ -287,8 +310,8 @@ fn mosquitto(setting: &Setting, mut load: Load) -> io::Result<Sample> {
 }
 
 /// Requests to a node; rows until a query finds them all.
-fn requests(setting: &Setting, ask: rest::Ask, connections: u16) -> io::Result<Sample> {
-    let node = Node::start(&setting.binary, &setting.directory)?;
+fn requests(setting: &Setting, ask: rest::Ask, connections: u16, server: Option<Server>) -> io::Result<Sample> {
+    let node = start(setting, server.as_ref())?;
     let rows = match ask {
         rest::Ask::Rows { rows, .. } => rows,
         rest::Ask::Path(_) => 0,
