@@ -33,4 +33,6 @@ if [ $# -gt 0 ]; then
     exec cargo test "$@"
 fi
 cargo test --workspace --all-targets
+# The program once more with every logical database in PostgreSQL.
+ANYLOG_TEST_DBMS=psql cargo test -p anylog-node --test e2e
 cargo test --workspace --doc

@@ -41,6 +41,7 @@ mod faults {
     mod disk_full;
     mod kill;
     mod memory;
+    mod postgres;
     mod tables;
     mod terminate;
     mod trace;

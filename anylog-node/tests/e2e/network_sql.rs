@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::harness::server::Server;
 use super::harness::{Answer, Operator, eventually, publish};
 
 /// A reading of a pump; numbers are exact in binary, so that sums are equal however they are put together.
@@ -41,12 +42,20 @@ struct Network {
     operators: Vec<Operator>,
     query: Operator,
     all: Vec<Reading>,
+    // After the nodes, which are to end first.
+    _servers: Vec<Server>,
 }
 
 impl Network {
     /// A master, operators in these clusters and a query node. Each operator gets the readings of its cluster over MQTT; the
     /// first member of a cluster is the one that is asked.
     fn start(clusters: &[u32]) -> Self {
+        Self::start_with(clusters, &[])
+    }
+
+    /// The same; the databases of some operators, by their number, lie in PostgreSQL.
+    fn start_with(clusters: &[u32], in_postgres: &[usize]) -> Self {
+        let mut servers = Vec::new();
         let master = Operator::start_script("network/master.al", &[]);
         let ledger = format!("127.0.0.1:{}", master.tcp);
         let mut seen = BTreeSet::new();
@@ -56,7 +65,7 @@ impl Network {
             let first = seen.insert(cluster);
             let (node, name) = (format!("operator-{number}"), format!("cluster-{cluster}"));
             let main = first.to_string();
-            let settings = [
+            let mut settings = vec![
                 ("LEDGER_CONN", ledger.as_str()),
                 ("NODE_NAME", &node),
                 ("CLUSTER_NAME", &name),
@@ -64,6 +73,12 @@ impl Network {
                 // The master tells of changes; the period is not what the tests wait for.
                 ("SYNC_TIME", "60 seconds"),
             ];
+            let server = in_postgres.contains(&number).then(Server::start);
+            let port = server.as_ref().map(|server| server.port.to_string()).unwrap_or_default();
+            if server.is_some() {
+                settings.extend([("DB_TYPE", "psql"), ("DB_IP", "127.0.0.1"), ("DB_PORT", port.as_str())]);
+            }
+            servers.extend(server);
             let operator = Operator::start_script("network/operator.al", &settings);
             publish(operator.tcp, "plant/pumps", 1, "mqttv311", &lines(&readings(*cluster)));
             operators.push(operator);
@@ -73,7 +88,7 @@ impl Network {
         }
         let query =
             Operator::start_script("network/query.al", &[("LEDGER_CONN", &ledger), ("SYNC_TIME", "60 seconds")]);
-        let network = Self { master, operators, query, all };
+        let network = Self { master, operators, query, all, _servers: servers };
         // Acknowledged rows can be queried; that the clusters have the table travels with the ledger.
         eventually("the query node knows where the table is", || {
             let members = network.query.get("get data nodes where dbms = plant and format = json");
@@ -132,10 +147,20 @@ fn count(rows: usize) -> Vec<Value> {
 
 const COUNT: &str = "select count(*) as n from pumps";
 
+// QRY-1
 #[test]
 fn a_statement_over_three_clusters_is_that_over_all_their_rows() {
-    // QRY-1
-    let network = Network::start(&[1, 2, 3]);
+    statements_are_those_over_all_rows(&Network::start(&[1, 2, 3]));
+}
+
+// QRY-1
+#[test]
+fn a_statement_over_both_engines_is_that_over_all_their_rows() {
+    statements_are_those_over_all_rows(&Network::start_with(&[1, 2, 3], &[0, 2]));
+}
+
+/// The network holds the readings of three clusters.
+fn statements_are_those_over_all_rows(network: &Network) {
     let all = &network.all;
     let temperatures = || all.iter().map(|reading| reading.temperature);
     assert_eq!(network.rows(COUNT), count(180));
