@@ -26,6 +26,9 @@ pub struct TableRows {
     pub declared: Vec<(String, String)>,
     /// The rows. Each is a JSON object without line ends.
     pub rows: Vec<String>,
+    /// Where the rows of each request or message begin when those of several are here, so that a row is counted in its own: in
+    /// rising order, by row. Empty when all rows are of one.
+    pub starts: Vec<usize>,
 }
 
 /// The rows of one message or request, or of messages that came together: stored together or not at all, save rows that are

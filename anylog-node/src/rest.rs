@@ -57,6 +57,14 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The documented default of `threads`.
 const DEFAULT_THREADS: usize = 5;
 
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+struct Sender {
+    address: SocketAddr,
+    /// What rows are told to come from: `rest 10.0.0.7`.
+    origin: Arc<str>,
+}
+
 /// What may be changed while the server runs.
 #[derive(Debug, Clone)]
 struct Settings {
@@ -133,7 +141,8 @@ impl RestServer {
     }
 
     /// Answers one request. Every failure is a response.
-    async fn respond(&self, peer: SocketAddr, request: Request<Body>) -> Response {
+    async fn respond(&self, sender: &Sender, request: Request<Body>) -> Response {
+        let peer = sender.address;
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         let outcome = match Asked::of_request(&parts.headers, &parts.uri) {
@@ -146,9 +155,10 @@ impl RestServer {
                 let outcome = match method {
                     Method::OPTIONS => return finished(answer::preflight(&parts.headers)),
                     Method::GET | Method::HEAD if is_probe(path) => return finished(self.probe(path)),
-                    Method::GET => self.get(caller, &asked).await,
-                    Method::POST => self.post(caller, &parts.headers, asked, body).await,
-                    Method::PUT => self.put(peer, &parts.headers, &asked, body).await,
+                    Method::PUT => self.put(sender, &parts.headers, &asked, body).await,
+                    // Commands may do anything, so their futures are large; rows come often.
+                    Method::GET => Box::pin(self.get(caller, &asked)).await,
+                    Method::POST => Box::pin(self.post(caller, &parts.headers, asked, body)).await,
                     _ => Err(not_offered(&method)),
                 };
                 let outcome = outcome.map_err(|failure| if origin { explain_origin(failure) } else { failure });
@@ -239,8 +249,9 @@ fn explain_origin(mut failure: Failure) -> Failure {
 #[async_trait]
 impl ConnectionHandler for RestServer {
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+        let sender = &Sender { address: peer, origin: format!("rest {}", peer.ip()).into() };
         let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
-            Ok::<_, Infallible>(self.respond(peer, request.map(Body::new)).await)
+            Ok::<_, Infallible>(self.respond(sender, request.map(Body::new)).await)
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())

@@ -23,6 +23,7 @@ use anylog_core::time::stored;
 use anylog_dbms::{Dbms, DbmsError, RowRef, SegmentId, SqlValue, Target};
 
 use crate::journal::record::SegmentHeader;
+use crate::origin::Origin;
 use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::replay::WHOLE_TABLE;
 use crate::store::Shared;
@@ -46,7 +47,7 @@ pub(crate) struct Batch {
     pub(crate) rows: Vec<BatchRow>,
     /// The values of the data columns, row after row.
     pub(crate) values: Vec<SqlValue>,
-    pub(crate) origin: Arc<str>,
+    pub(crate) origin: Arc<Origin>,
     /// The last ordinal of the segment that is settled with this batch.
     pub(crate) mark: u64,
 }
@@ -74,7 +75,7 @@ pub(crate) fn apply(shared: &Shared, batches: Vec<Batch>) -> Vec<Result<Vec<Refu
 }
 
 /// As [`apply`]; who is not `patient` does not wait for a database that fails.
-fn store(shared: &Shared, batches: Vec<Batch>, patient: bool) -> Vec<Result<Vec<Refusal>, DbmsError>> {
+pub(crate) fn store(shared: &Shared, batches: Vec<Batch>, patient: bool) -> Vec<Result<Vec<Refusal>, DbmsError>> {
     let mut results: Vec<Result<Vec<Refusal>, DbmsError>> = batches.iter().map(|_| Ok(Vec::new())).collect();
     let mut groups: Vec<Group> = Vec::new();
     let mut known: HashMap<(usize, Option<String>), usize> = HashMap::new();
@@ -125,7 +126,7 @@ struct Piece {
     shared: Vec<SqlValue>,
     rows: Vec<BatchRow>,
     values: Vec<SqlValue>,
-    origin: Arc<str>,
+    origin: Arc<Origin>,
 }
 
 impl Piece {
@@ -285,7 +286,7 @@ impl Attempt<'_> {
         let problem = Problem::new("database", reason.as_str());
         let row =
             QuarantinedRow::of_row(key(piece.segment, tag.ordinal), stored(now), target, &problem, tag.text.clone())
-                .from(&piece.origin, tag.position);
+                .from(piece.origin.text(), piece.origin.position(tag.position));
         while let Err(error) = self.shared.quarantine.add_promised(vec![row.clone()]) {
             self.wait(&DbmsError::Statement { engine: "quarantine".into(), reason: error.to_string() })?;
         }
@@ -317,7 +318,7 @@ impl Attempt<'_> {
 
 /// Why rows cannot be stored in a database any more: it was disconnected, and perhaps another one connected by its name. What it
 /// was to hold is stored from the journal when the segment is sealed.
-fn gone(shared: &Shared, table: &TableState) -> Option<DbmsError> {
+pub(crate) fn gone(shared: &Shared, table: &TableState) -> Option<DbmsError> {
     let connected = shared.catalog.get(&table.dbms).is_ok_and(|database| Arc::ptr_eq(&database, &table.database));
     (!connected).then(|| DbmsError::NotConnected { name: table.dbms.clone() })
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ pub trait DiskFile: Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts the file to this many bytes.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
+    /// From now on there may be zeros behind the end, until the file is let go, and after a crash: a disk that syncs faster what
+    /// was overwritten than what grew puts them there.
+    fn keep_room(&mut self) {}
 }
 
 /// Stable storage.
@@ -84,19 +88,78 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FileDisk;
 
-struct RealFile(File);
+/// How far a file is filled with zeros beyond what was appended.
+const ROOM: u64 = 1 << 20;
+/// Zeros are written page by page: what is dirtied later is then a page, not a large piece of the page cache.
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// A file, with room behind its end when that is asked for. A sync of a file that grew also waits for the file system's own
+/// journal, and with it for what others wrote; one that was overwritten in place does not. So there are zeros behind the end,
+/// which go when the file is let go; after a crash they are the reader's to cut off.
+struct RealFile {
+    file: File,
+    /// What was appended.
+    length: u64,
+    /// That and the zeros behind it.
+    filled: u64,
+    roomy: bool,
+}
+
+impl RealFile {
+    /// Fills with zeros. It is no failure when there is no space for them; then what there is is left to others.
+    fn make_room(&mut self) {
+        let end = self.filled + ROOM;
+        while self.filled < end {
+            let piece = ZEROS.len() as u64 - self.filled % ZEROS.len() as u64;
+            let zeros = &ZEROS[..usize::try_from(piece).unwrap_or(ZEROS.len())];
+            if self.file.write_all_at(zeros, self.filled).is_err() {
+                if self.file.set_len(self.length).is_ok() {
+                    (self.filled, self.roomy) = (self.length, false);
+                }
+                return;
+            }
+            self.filled += piece;
+        }
+    }
+}
 
 impl DiskFile for RealFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        let end = self.length + bytes.len() as u64;
+        self.file.write_all_at(bytes, self.length)?;
+        self.length = end;
+        if end > self.filled {
+            self.filled = end;
+            if self.roomy {
+                self.make_room();
+            }
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)?;
+        (self.length, self.filled) = (length, length);
+        Ok(())
+    }
+
+    fn keep_room(&mut self) {
+        self.roomy = true;
+    }
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        // A reader takes zeros for the end as well.
+        if self.filled > self.length
+            && let Err(error) = self.file.set_len(self.length)
+        {
+            tracing::debug!(%error, "The room behind a file's end stays");
+        }
     }
 }
 
@@ -140,10 +203,9 @@ impl Disk for FileDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        // Appending mode: after a truncation the next write lands at the new end, never behind a hole.
-        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
         sync_directory(path.parent().unwrap_or(Path::new(".")))?;
-        Ok(Box::new(RealFile(file)))
+        Ok(Box::new(RealFile { file, length: 0, filled: 0, roomy: false }))
     }
 
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
@@ -326,10 +388,19 @@ mod tests {
         assert_eq!(disk.list(directory).unwrap(), ["a"]);
         assert_eq!(disk.length(&path).unwrap(), 11);
         assert_eq!(disk.read_pieces(&path, &[(6, 5), (0, 5)]).unwrap(), [b"world".to_vec(), b"hello".to_vec()]);
-        assert!(disk.read_pieces(&path, &[(6, 6)]).is_err(), "no piece beyond the end");
         file.truncate(5).unwrap();
         file.append(b"!").unwrap();
         assert_eq!(disk.read(&path).unwrap(), b"hello!");
+        assert!(disk.read_pieces(&path, &[(5, 2)]).is_err(), "no piece beyond the end");
+        file.keep_room();
+        file.append(b"?").unwrap();
+        let read = disk.read(&path).unwrap();
+        assert!(
+            read.starts_with(b"hello!?") && read[7..].iter().all(|byte| *byte == 0),
+            "zeros at most behind the end"
+        );
+        drop(file);
+        assert_eq!(disk.read(&path).unwrap(), b"hello!?");
         disk.truncate(&path, 4).unwrap();
         assert_eq!(disk.read(&path).unwrap(), b"hell");
         assert!(disk.free(directory).is_none_or(|free| free > 0));
@@ -343,6 +414,22 @@ mod tests {
         conforms(&MemoryDisk::default(), Path::new("/journal"));
         let directory = tempfile::tempdir().unwrap();
         conforms(&FileDisk, &directory.path().join("journal"));
+    }
+
+    #[test]
+    fn room_goes_on_before_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let mut file = FileDisk.create(&path).unwrap();
+        file.keep_room();
+        let pages = usize::try_from(ROOM).unwrap() / 1000;
+        for page in 0..=pages {
+            file.append(&[1; 1000]).unwrap();
+            let (written, length) = ((page as u64 + 1) * 1000, FileDisk.length(&path).unwrap());
+            assert!(length >= written && length <= written + ROOM + 4096, "{length} bytes for {written}");
+        }
+        drop(file);
+        assert_eq!(FileDisk.length(&path).unwrap(), (pages as u64 + 1) * 1000);
     }
 
     #[test]

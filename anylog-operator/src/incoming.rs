@@ -27,6 +27,7 @@ use crate::disk::{sync_directory, write_durably};
 use crate::error::file_error;
 use crate::fit::Fitted;
 use crate::journal::record::SegmentHeader;
+use crate::origin::Origin;
 use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::source_file::{ContentHash, SourceKind, SourceName, content_hash, registered};
 use crate::store::{Settings, Shared};
@@ -372,7 +373,7 @@ async fn apply_rows(
         let (shared, id) = (Arc::clone(shared), header.id);
         blocking(move || shared.quarantine.recall(id)).await?;
     }
-    let origin: Arc<str> = Arc::from(origin);
+    let origin = Arc::new(Origin::of(origin));
     let (sender, mut chunks) = mpsc::channel(1);
     let (reading, compressed) = (path.to_owned(), name.compressed);
     let archived = archive_file(settings, &header)?;
@@ -447,7 +448,7 @@ fn apply_chunk(
     header: &Arc<SegmentHeader>,
     fitted: Fitted,
     before: usize,
-    origin: &Arc<str>,
+    origin: &Arc<Origin>,
 ) -> Result<Vec<RefusedRow>, OperatorError> {
     let now = shared.now();
     let mut refused = Vec::new();
@@ -456,7 +457,7 @@ fn apply_chunk(
         let position = before + position;
         let (key, target) = (key(header.id, position as u64 + 1), (header.dbms.as_str(), header.table.as_str()));
         let record = QuarantinedRow::of_row(key, stored(now), target, &problem, row);
-        aside.push(record.mapped(&header.source, &header.instructions).from(origin, position));
+        aside.push(record.mapped(&header.source, &header.instructions).from(origin.text(), position));
         shared.stats.error(false, now, &header.dbms, &header.table, 27, &problem.reason);
         refused.push(problem.of_row(0, position));
     }

@@ -106,6 +106,7 @@ mod deliveries;
 mod fit;
 mod incoming;
 mod order;
+mod origin;
 mod orphans;
 mod publish;
 mod replay;

@@ -370,7 +370,6 @@ impl Store {
         }
         let (turn, permit) = self.admit(&group, bytes).await?;
         let received = self.shared.now();
-        let origin: Arc<str> = Arc::from(group.origin.as_str());
         let prepared = self.prepare(group, received).await?;
         let rows = prepared.rows();
         if rows == 0 {
@@ -390,7 +389,7 @@ impl Store {
             let json = serde_json::to_string(row).map_err(|error| SinkError::Failed { reason: error.to_string() })?;
             entries.came(&json);
         }
-        let shipment = Shipment { parts: prepared.parts, received, origin, deliveries: Vec::new(), entries, permit };
+        let shipment = Shipment { parts: prepared.parts, received, deliveries: Vec::new(), entries, permit };
         let late = self.ship(turn, shipment, true).await.inspect_err(|error| {
             // Of a write that failed for lack of space nothing is left; of a sync that failed, who knows.
             if matches!(error, SinkError::Failed { .. }) {

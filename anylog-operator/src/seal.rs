@@ -1,7 +1,7 @@
 //! From a closed segment to a source file.
 //!
-//! 1. Every row is applied in its target, and the databases are synced.
-//! 2. The source file is written under its final name: `<dbms>.<table>.<source>.<hash>.<instructions>.<member>.<file id>.<date>`.
+//! 1. Every row is applied in its target, and the databases are synced. Most were applied while the segment was open.
+//! 2. The source file is written ([`source`]) under its final name: `<dbms>.<table>.<source>.<hash>.<instructions>.<member>.<file id>.<date>`.
 //!    Its date is the time of the `tsd_info` row, its hash follows from the rows, so a repeated seal makes the same file.
 //! 3. The `tsd_info` row gets the hash and the number of rows, in one commit.
 //! 4. The journal says that the segment is sealed, durably.
@@ -25,9 +25,10 @@ use anylog_dbms::{Database, DbmsError, SegmentId, SqlValue, Target, TsdUpdate};
 use anylog_ingest::SinkError;
 
 use crate::OperatorError;
-use crate::apply::{Batch, BatchRow, apply};
+use crate::apply::{Batch, BatchRow, gone, store};
 use crate::journal::Position;
 use crate::journal::record::{Entries, RowsEntry, SegmentHeader};
+use crate::origin::Origin;
 use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::replay::WHOLE_TABLE;
 use crate::segments::Segment;
@@ -43,6 +44,7 @@ const PRUNE_TURNS: u32 = 10;
 /// Pauses between attempts to seal a segment.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const FAILING_PAUSE: Duration = Duration::from_secs(2);
 /// Rows of a segment that are applied together.
 const PIECE_ROWS: usize = 20_000;
 /// A segment with fewer bytes of rows is not worth threads of its own.
@@ -124,9 +126,12 @@ async fn seal_until_done(
             }
             Err(error) => tracing::error!(%error, "A seal ended unexpectedly; trying again"),
         }
+        // Senders to a database that fails are told so until a row was stored there.
+        let failing = shared.stats.failing(&segment.header.dbms).is_some();
+        let longest = if failing { FAILING_PAUSE } else { LONGEST_PAUSE };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = tokio::time::sleep(pause.min(longest)) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
 }
@@ -277,7 +282,7 @@ pub(crate) fn apply_entries(
     let (mut batches, mut refused, mut waiting) = (Vec::new(), Vec::new(), 0);
     // Rows that the engine refused before a crash: they are in the quarantine, or left it since.
     let known = shared.quarantine.ordinals(header.id);
-    let origin: Arc<str> = Arc::from("journal");
+    let origin = Arc::new(Origin::of("journal"));
     let mut converter: Option<(&str, RowConverter)> = None;
     for (sequence, entry) in entries {
         let partition = entry.partition.as_ref();
@@ -315,16 +320,22 @@ pub(crate) fn apply_entries(
         waiting += entry.rows.len();
         if waiting >= PIECE_ROWS {
             waiting = 0;
-            settle(shared, std::mem::take(&mut batches), &mut refused)?;
+            settle(shared, &table, std::mem::take(&mut batches), &mut refused)?;
         }
     }
-    settle(shared, batches, &mut refused)?;
+    settle(shared, &table, batches, &mut refused)?;
     Ok(refused)
 }
 
-fn settle(shared: &Shared, batches: Vec<Batch>, refused: &mut Vec<u64>) -> Result<(), DbmsError> {
-    for result in apply(shared, batches) {
-        refused.extend(result?.into_iter().map(|refusal| refusal.ordinal));
+/// Stores rows. A database that fails is not waited for: the seal is tried again, and others have their turn meanwhile.
+fn settle(shared: &Shared, table: &TableState, batches: Vec<Batch>, refused: &mut Vec<u64>) -> Result<(), DbmsError> {
+    for result in store(shared, batches, false) {
+        let refusals = result.inspect_err(|error| {
+            if gone(shared, table).is_none() {
+                shared.stats.database_fails(&table.dbms, error);
+            }
+        })?;
+        refused.extend(refusals.into_iter().map(|refusal| refusal.ordinal));
     }
     Ok(())
 }
@@ -430,7 +441,7 @@ pub(crate) fn prune(shared: &Shared) {
             return;
         }
         shared.journal.remove(&file);
+        shared.tombstones.write().forget(file.number());
     }
     shared.released.notify_waiters();
 }
-        shared.tombstones.write().forget(file.number());

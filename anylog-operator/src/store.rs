@@ -29,6 +29,7 @@ use crate::journal::record::{Entries, Place, SegmentHeader};
 use crate::journal::recovery::{RecoveredSegment, Tombstones};
 use crate::journal::{Journal, JournalError, Written};
 use crate::order::{Order, Turn};
+use crate::origin::Origin;
 use crate::quarantine::{KeptMessage, Problem, Quarantine, QuarantinedRow, key};
 use crate::segments::{Key, Segment, Segments};
 use crate::stats::Stats;
@@ -351,6 +352,7 @@ pub(crate) fn placeholder(segment: SegmentId) -> String {
 pub(crate) struct Part {
     index: usize,
     key: Key,
+    origin: Arc<Origin>,
     fitted: Fitted,
 }
 
@@ -412,7 +414,6 @@ impl Prepared {
 pub(crate) struct Shipment {
     pub(crate) parts: Vec<Part>,
     pub(crate) received: Timestamp,
-    pub(crate) origin: Arc<str>,
     /// The QoS 2 packets that it came in.
     pub(crate) deliveries: Vec<Delivery>,
     /// What the frame says beside the rows.
@@ -446,18 +447,20 @@ impl Store {
         let (mut refused, mut aside) = (Vec::new(), Vec::new());
         let message = SegmentId(rand::random());
         for (index, part) in group.parts.into_iter().enumerate().filter(|(_, part)| !part.rows.is_empty()) {
-            let TableRows { dbms, table, source, instructions, declared, rows } = part;
+            let TableRows { dbms, table, source, instructions, declared, rows, starts } = part;
+            let origin = Arc::new(Origin::of_several(&group.origin, starts));
             let fitted = self.shared.fit(&dbms, &table, rows, &declared, received).await?;
             for (position, problem, text) in &fitted.refused {
                 let key = key(message, aside.len() as u64 + 1);
                 let record = QuarantinedRow::of_row(key, stored(received), (&dbms, &table), problem, text.clone());
-                let mut record = record.mapped(&source, &instructions).from(&group.origin, *position);
+                let record = record.mapped(&source, &instructions);
+                let mut record = record.from(origin.text(), origin.position(*position));
                 record.message = kept(&group.messages, index, *position);
                 aside.push(record);
                 self.shared.stats.error(false, received, &dbms, &table, 27, &problem.reason);
                 refused.push(problem.clone().of_row(index, *position));
             }
-            parts.push(Part { index, key: Key { dbms, table, source, instructions }, fitted });
+            parts.push(Part { index, key: Key { dbms, table, source, instructions }, origin, fitted });
         }
         Ok(Prepared { parts, refused, aside })
     }
@@ -519,7 +522,7 @@ impl Store {
 
     /// Gives the rows their ordinals and hands the frame to the journal; the order of both is the same, and that of the turns.
     async fn send(&self, turn: Turn<'_>, shipment: Shipment) -> Result<oneshot::Receiver<Answer>, OperatorError> {
-        let Shipment { mut parts, received, origin, deliveries, mut entries, permit } = shipment;
+        let Shipment { mut parts, received, deliveries, mut entries, permit } = shipment;
         turn.comes_to_journal().await;
         loop {
             let mut targets = Vec::with_capacity(parts.len());
@@ -550,7 +553,7 @@ impl Store {
                     segment.departs();
                     let room = room.clone().filter(|_| !immediate);
                     let apply = applied.then(|| {
-                        let batch = batch(&part.fitted.table, &segment, run, first, received, Arc::clone(&origin));
+                        let batch = batch(&part.fitted.table, &segment, run, first, received, Arc::clone(&part.origin));
                         (Arc::clone(&applier), batch)
                     });
                     let segment = Arc::clone(&segment);
@@ -626,7 +629,7 @@ fn batch(
     mut run: Run,
     first: u64,
     received: Timestamp,
-    origin: Arc<str>,
+    origin: Arc<Origin>,
 ) -> Batch {
     let mark = first + (run.rows.len() as u64).saturating_sub(1);
     for (row, ordinal) in run.rows.iter_mut().zip(first..) {
@@ -725,7 +728,6 @@ impl RowSink for Store {
         }
         let (turn, permit) = self.admit(&group, bytes).await?;
         let received = self.shared.now();
-        let origin: Arc<str> = Arc::from(group.origin.as_str());
         let (patient, deliveries) = (group.patient, std::mem::take(&mut group.deliveries));
         let prepared = self.prepare(group, received).await?;
         let (rows, mut refused) = (prepared.rows(), prepared.refused);
@@ -733,8 +735,7 @@ impl RowSink for Store {
         if rows == 0 {
             return self.without_rows(deliveries, refused).await;
         }
-        let shipment =
-            Shipment { parts: prepared.parts, received, origin, deliveries, entries: Entries::default(), permit };
+        let shipment = Shipment { parts: prepared.parts, received, deliveries, entries: Entries::default(), permit };
         let late = self.ship(turn, shipment, patient).await?;
         let stored = rows - late.len().min(rows);
         refused.extend(late);

@@ -93,6 +93,7 @@ impl<'r> Run<'r> {
     fn map(&self, mapper: &Mapper, which: Vec<usize>) -> Mapped<'r> {
         let mut parts = Parts::at(self.now);
         let mut owners: Vec<Vec<(usize, usize)>> = Vec::new();
+        let mut starts: Vec<Vec<usize>> = Vec::new();
         let mut failures: Vec<(usize, Failure<'r>)> = Vec::new();
         let (mut good, mut deliveries) = (0, Vec::new());
         let mut messages: Vec<MessageRows> = Vec::with_capacity(which.len());
@@ -108,6 +109,10 @@ impl<'r> Run<'r> {
                 let (part, first, count) = (added.part, added.first, added.count);
                 if owners.len() <= part {
                     owners.resize_with(part + 1, Vec::new);
+                    starts.resize_with(part + 1, Vec::new);
+                }
+                if owners[part].last().is_none_or(|(last, _)| *last != at) {
+                    starts[part].push(first);
                 }
                 owners[part].push((at, first + count));
                 // An element that stands alone is mapped again alone.
@@ -124,7 +129,11 @@ impl<'r> Run<'r> {
             failures.extend(failed.into_iter().map(|failure| (at, failure)));
         }
         let origin = topic.map_or_else(String::new, |(topic, _)| origin(topic));
-        let group = RowGroup { parts: parts.into_tables(), origin, patient: true, deliveries, messages };
+        let mut parts = parts.into_tables();
+        for (part, starts) in parts.iter_mut().zip(starts) {
+            part.starts = starts;
+        }
+        let group = RowGroup { parts, origin, patient: true, deliveries, messages };
         Mapped { group, owners, which, failures, good }
     }
 

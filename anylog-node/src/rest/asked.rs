@@ -1,7 +1,5 @@
 //! What a request asks for: the same fields in headers, in the URL, or in a JSON body.
 
-use std::collections::BTreeMap;
-
 use anylog_core::error::nearest;
 use axum::http::{HeaderMap, Uri};
 
@@ -28,20 +26,19 @@ const FIELDS: &[&str] = &[
     "pdf",
 ];
 
-/// The fields of one request.
+/// The fields of one request: a few, each once.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Asked(BTreeMap<&'static str, String>);
+pub(super) struct Asked(Vec<(&'static str, String)>);
 
 impl Asked {
     /// The fields of headers and URL; those of the URL win, because a browser always sends a user agent.
     pub(super) fn of_request(headers: &HeaderMap, uri: &Uri) -> Result<Self, Failure> {
-        let mut asked = Self::default();
-        for field in FIELDS {
-            if let Some(value) = headers.get(*field) {
-                let text = std::str::from_utf8(value.as_bytes())
-                    .map_err(|_| Failure::headers(format!("The header '{field}' is not UTF-8")))?;
-                asked.0.insert(field, text.trim().to_owned());
-            }
+        let mut asked = Self(Vec::with_capacity(headers.len()));
+        for (name, value) in headers {
+            let Some(field) = field(name.as_str()).filter(|field| asked.place(field).is_none()) else { continue };
+            let text = std::str::from_utf8(value.as_bytes())
+                .map_err(|_| Failure::headers(format!("The header '{field}' is not UTF-8")))?;
+            asked.0.push((field, text.trim().to_owned()));
         }
         if let Some(query) = uri.query() {
             asked.read_query(query)?;
@@ -72,9 +69,20 @@ impl Asked {
         }
         for (name, value) in terms {
             let text = decoded(&value).map_err(|()| Failure::headers(format!("The URL's '{name}' is not UTF-8")))?;
-            self.0.insert(name, text.trim().to_owned());
+            self.set(name, text.trim());
         }
         Ok(())
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|(known, _)| *known == name)
+    }
+
+    fn set(&mut self, name: &'static str, value: &str) {
+        match self.place(name) {
+            Some(place) => value.clone_into(&mut self.0[place].1),
+            None => self.0.push((name, value.to_owned())),
+        }
     }
 
     /// The fields of a JSON object, over those of the request itself. None when the body is not an object.
@@ -92,9 +100,7 @@ impl Asked {
                 other => other.to_string(),
             };
             match field(&key) {
-                Some(name) => {
-                    asked.0.insert(name, text.trim().to_owned());
-                }
+                Some(name) => asked.set(name, text.trim()),
                 None if key.eq_ignore_ascii_case("sql") => sql = Some(text),
                 None => {
                     let mut message = format!("The request body has an unknown key '{key}'");
@@ -106,18 +112,21 @@ impl Asked {
             }
         }
         if let Some(sql) = sql {
-            let Some(dbms) = asked.0.remove("dbms") else {
+            let Some(place) = asked.place("dbms") else {
                 return Err(Failure::headers("The request body has 'sql' but no 'dbms'"));
             };
-            asked.0.insert("command", format!("sql {dbms} format = json {}", sql.trim()));
-            asked.0.entry("destination").or_insert_with(|| "network".to_owned());
+            let (_, dbms) = asked.0.remove(place);
+            asked.set("command", &format!("sql {dbms} format = json {}", sql.trim()));
+            if asked.place("destination").is_none() {
+                asked.set("destination", "network");
+            }
         }
         Ok(asked)
     }
 
     /// A field that is there and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
+        self.place(name).map(|place| self.0[place].1.as_str()).filter(|text| !text.is_empty())
     }
 
     /// The command, when there is one.

@@ -1,6 +1,5 @@
 //! Rows that come by REST.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anylog_core::error::nearest;
@@ -17,7 +16,7 @@ use bytes::Bytes;
 use super::asked::Asked;
 use super::body::Held;
 use super::failure::Failure;
-use super::{RestServer, answer, together};
+use super::{RestServer, Sender, answer, together};
 
 /// How rows are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +69,7 @@ impl RestServer {
     /// `PUT`: rows for one table.
     pub(super) async fn put(
         &self,
-        peer: SocketAddr,
+        sender: &Sender,
         headers: &HeaderMap,
         asked: &Asked,
         body: Body,
@@ -89,7 +88,7 @@ impl RestServer {
         }
         let source = asked.get("source").unwrap_or("0").to_owned();
         let instructions = asked.get("instructions").unwrap_or("0").to_owned();
-        let origin = format!("rest {}", peer.ip());
+        let origin = &sender.origin;
         let mut mapped = match instructions.as_str() {
             "0" => None,
             policy => Some(self.mapped_by(policy, &dbms, &table, &source, &rows)?),
@@ -97,7 +96,7 @@ impl RestServer {
         // Rows that do not map are put aside first: then the others may be acknowledged.
         let mut refused = Vec::new();
         let unmapped = mapped.as_mut().map(|mapped| std::mem::take(&mut mapped.unmapped)).unwrap_or_default();
-        let aside = unmapped.into_iter().map(|row| self.slot.set_aside(Unmapped { origin: origin.clone(), ..row }));
+        let aside = unmapped.into_iter().map(|row| self.slot.set_aside(Unmapped { origin: origin.to_string(), ..row }));
         for receipt in futures_util::future::try_join_all(aside).await.map_err(CommandError::from)? {
             refused.extend_from_slice(receipt.refused());
         }
@@ -106,8 +105,8 @@ impl RestServer {
         }
         let (hash, stored, late) = match mode {
             Mode::Streaming if mapped.is_none() && together::is_small(&rows) => {
-                let part = TableRows { dbms, table, source, instructions, rows, ..TableRows::default() };
-                let taken = self.together.append(part, origin).await.map_err(CommandError::from)?;
+                let lane = together::Lane { dbms, table, source, instructions, origin: Arc::clone(origin) };
+                let taken = self.together.append(lane, rows).await.map_err(CommandError::from)?;
                 ("0".to_owned(), taken.stored, taken.refused)
             }
             Mode::Streaming => {
@@ -116,7 +115,7 @@ impl RestServer {
                     Some(mapped) => (std::mem::take(&mut mapped.parts), mapped.messages.clone()),
                     None => (vec![whole], Vec::new()),
                 };
-                let group = RowGroup { parts, origin, messages, ..RowGroup::default() };
+                let group = RowGroup { parts, origin: origin.to_string(), messages, ..RowGroup::default() };
                 let receipt = self.slot.append(group).await.map_err(CommandError::from)?;
                 ("0".to_owned(), receipt.stored(), receipt.refused().to_vec())
             }
@@ -125,7 +124,7 @@ impl RestServer {
                     Some(mapped) => std::mem::take(&mut mapped.parts).into_iter().flat_map(|part| part.rows).collect(),
                     None => rows,
                 };
-                let file = SourceFile { dbms, table, source, instructions, rows, origin };
+                let file = SourceFile { dbms, table, source, instructions, rows, origin: origin.to_string() };
                 let stored = self.slot.store_file(file).await.map_err(CommandError::from)?;
                 (stored.hash, stored.receipt.stored(), stored.receipt.refused().to_vec())
             }

@@ -1,5 +1,6 @@
 //! Who called the REST server how often: `get rest calls`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -26,32 +27,36 @@ struct Calls {
     last_caller: SocketAddr,
 }
 
-/// Counters by agent and method.
+/// Counters by agent and method, in the order of their first calls.
 #[derive(Debug, Default)]
-pub(super) struct CallStatistics(Mutex<BTreeMap<(String, String), Calls>>);
+pub(super) struct CallStatistics(Mutex<Vec<((String, String), Calls)>>);
 
 impl CallStatistics {
     /// Counts one call.
     pub(super) fn note(&self, agent: &str, method: &str, caller: SocketAddr, now: Timestamp, error: Option<String>) {
         let mut calls = self.0.lock();
-        let mut key = (cut(agent), cut(method));
-        if !calls.contains_key(&key) && calls.len() >= MOST_AGENTS {
-            key = (OTHERS.to_owned(), "*".to_owned());
-        }
-        let entry = calls.entry(key).or_insert_with(|| Calls {
-            processed: 0,
-            errors: 0,
-            last_error: String::new(),
-            first: now,
-            last: now,
-            last_caller: caller,
+        let (agent, method) = (cut(agent), cut(method));
+        let place = |calls: &[((String, String), Calls)], agent: &str, method: &str| {
+            calls.iter().position(|((known, way), _)| known == agent && way == method)
+        };
+        let known = place(&calls, &agent, &method);
+        let known = known.or_else(|| (calls.len() >= MOST_AGENTS).then(|| place(&calls, OTHERS, "*")).flatten());
+        let place = known.unwrap_or_else(|| {
+            let key = match calls.len() >= MOST_AGENTS {
+                true => (OTHERS.to_owned(), "*".to_owned()),
+                false => (agent.into_owned(), method.into_owned()),
+            };
+            let (errors, last_error) = (0, String::new());
+            calls.push((key, Calls { processed: 0, errors, last_error, first: now, last: now, last_caller: caller }));
+            calls.len() - 1
         });
+        let entry = &mut calls[place].1;
         entry.processed += 1;
         entry.last = now;
         entry.last_caller = caller;
         if let Some(error) = error {
             entry.errors += 1;
-            entry.last_error = cut(&error);
+            entry.last_error = cut(&error).into_owned();
         }
     }
 
@@ -61,7 +66,9 @@ impl CallStatistics {
             ["Caller", "Call", "Processed", "Errors", "Last Error", "First Call", "Last Call", "Last Caller"];
         let mut table = Table::new(headings).title(title);
         let mut shown = String::new();
-        for ((agent, method), calls) in self.0.lock().iter() {
+        let calls = self.0.lock();
+        let sorted: BTreeMap<&(String, String), &Calls> = calls.iter().map(|(key, calls)| (key, calls)).collect();
+        for ((agent, method), calls) in sorted {
             let caller = if *agent == shown { "" } else { agent.as_str() };
             table.push([
                 caller.to_owned(),
@@ -83,8 +90,14 @@ fn to_seconds(time: Timestamp) -> String {
     time::stored(time).chars().take("YYYY-MM-DD HH:MM:SS".len()).collect()
 }
 
-fn cut(text: &str) -> String {
-    text.chars().take(LONGEST_TEXT).collect()
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST_TEXT {
+        return Cow::Borrowed(text);
+    }
+    match text.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => Cow::Owned(text[..end].to_owned()),
+        _ => Cow::Borrowed(text),
+    }
 }
 
 #[cfg(test)]

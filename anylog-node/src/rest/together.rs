@@ -1,10 +1,12 @@
 //! Small requests for one table that arrive while others are being stored are stored together.
 //!
 //! Each write to stable storage takes its time however little it writes. A request for a table at rest is stored at once; those
-//! that arrive meanwhile wait, and become one group: one frame of the journal and one transaction. Each keeps its own part of
-//! the group, so refused rows have the numbers that they have in their request, and its own answer, which it gets when the
-//! group's receipt is there (DUR-1). A group that the store does not take for what is in it is taken apart, so that a request
-//! fails only for itself.
+//! that arrive meanwhile wait, and become one group: one frame of the journal and one transaction. When storing is fast, a
+//! second group begins as soon as it would be as large as the one under way, so that the one's sync overlaps with the other's
+//! transaction; when it is slow, as many as possible share one sync. The rows of a group are one list; each request knows its
+//! place in it, so refused rows have the numbers that they have in their request, and gets its own answer when the group's
+//! receipt is there (DUR-1). A group that the store does not take for what is in it is taken apart, so that a request fails
+//! only for itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,8 +27,14 @@ const MOST: usize = 500;
 /// and a group of all is stored in half the time of two.
 const SHARE: f64 = 0.5;
 
-/// Storing that takes less is not worth a timer: what is ready to run runs first, that is all.
+/// Storing that takes less leaves time for two groups at a time.
 const FAST: Duration = Duration::from_millis(2);
+
+/// The shortest time that a timer takes.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// So many groups are not waited for after one that was waited for in vain: its senders do not ask again at once.
+const UNGATHERED: usize = 64;
 
 /// However long storing takes, nobody is waited for longer.
 const LONGEST: Duration = Duration::from_millis(20);
@@ -49,24 +57,41 @@ type Outcome = Result<Taken, SinkError>;
 
 /// Which requests may be stored together: those for one table from one sender, whose trouble then is their own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Lane {
-    dbms: String,
-    table: String,
-    origin: String,
+pub(super) struct Lane {
+    pub(super) dbms: String,
+    pub(super) table: String,
+    pub(super) source: String,
+    pub(super) instructions: String,
+    pub(super) origin: Arc<str>,
 }
 
 struct Waiting {
-    part: TableRows,
+    rows: Vec<String>,
     answer: oneshot::Sender<Outcome>,
 }
 
-/// A lane is there while a task stores its groups, one after the other.
+/// A lane is there while tasks store its groups.
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
+    /// Tasks at work: two at most.
+    workers: usize,
+    /// Requests in the groups that are being stored.
+    under_way: usize,
+    /// The last group took too long for two at a time.
+    slow: bool,
+    /// Groups that are not waited for.
+    alone: usize,
     /// A group that gathers ends to do so when this many wait.
     hoped: Option<usize>,
     enough: Arc<Notify>,
+}
+
+impl Queue {
+    /// Whether a second group would overlap well with the one under way.
+    fn is_worth_another(&self) -> bool {
+        !self.slow && self.under_way > 0 && self.waiting.len() >= self.under_way
+    }
 }
 
 /// The requests that wait to be stored together.
@@ -88,79 +113,106 @@ impl Together {
     }
 
     /// Stores the rows of one request, alone or with others. Requests that are dropped meanwhile are stored all the same.
-    pub(super) async fn append(&self, part: TableRows, origin: String) -> Outcome {
-        let lane = Lane { dbms: part.dbms.clone(), table: part.table.clone(), origin };
+    pub(super) async fn append(&self, lane: Lane, rows: Vec<String>) -> Outcome {
         let (answer, outcome) = oneshot::channel();
-        let begin = {
-            let mut lanes = self.lanes.lock();
-            let begin = !lanes.contains_key(&lane);
-            let queue = lanes.entry(lane.clone()).or_default();
-            queue.waiting.push_back(Waiting { part, answer });
-            if queue.hoped.is_some_and(|hoped| queue.waiting.len() >= hoped) {
-                queue.enough.notify_one();
-            }
-            begin
-        };
-        if begin {
+        if let Some(lane) = self.enqueue(lane, Waiting { rows, answer }) {
             tokio::spawn(self.clone().work(lane));
         }
         // A node that ends drops its tasks.
         outcome.await.unwrap_or(Err(SinkError::NotRunning))
     }
 
+    /// Puts a request in its lane. Gives the lane back when a task is to begin work on it.
+    fn enqueue(&self, lane: Lane, request: Waiting) -> Option<Lane> {
+        let mut lanes = self.lanes.lock();
+        let Some(queue) = lanes.get_mut(&lane) else {
+            let waiting = VecDeque::from([request]);
+            lanes.insert(lane.clone(), Queue { waiting, workers: 1, ..Queue::default() });
+            return Some(lane);
+        };
+        queue.waiting.push_back(request);
+        if queue.hoped.is_some_and(|hoped| queue.waiting.len() >= hoped) {
+            queue.enough.notify_one();
+        }
+        let begins = queue.workers == 1 && queue.is_worth_another();
+        queue.workers += usize::from(begins);
+        begins.then_some(lane)
+    }
+
     /// Stores what waits in a lane until nothing does.
     async fn work(self, lane: Lane) {
         while let Some(group) = self.take(&lane) {
             let (begun, answered) = (Instant::now(), group.len());
-            self.store(&lane.origin, group).await;
+            self.store(&lane, group).await;
+            let took = begun.elapsed();
+            if let Some(queue) = self.lanes.lock().get_mut(&lane) {
+                queue.under_way -= answered;
+                queue.slow = took >= FAST;
+            }
             if answered > 1 {
-                self.gather(&lane, answered, begun.elapsed()).await;
+                self.gather(&lane, answered, took).await;
             }
         }
     }
 
+    /// Those who just got their answers ask again at once, most of them. When storing is slow, all are waited for; when it is fast,
+    /// half of them, whose group then overlaps with that of the other half.
     async fn gather(&self, lane: &Lane, answered: usize, took: Duration) {
-        if took < FAST {
-            // A task that yields comes back after those that are ready, and after a look at the sockets.
-            tokio::task::yield_now().await;
-            return tokio::task::yield_now().await;
-        }
+        let fast = took < FAST;
         let enough = {
             let mut lanes = self.lanes.lock();
             let Some(queue) = lanes.get_mut(lane) else { return };
-            queue.hoped = Some(queue.waiting.len() + answered);
+            let crowd = queue.waiting.len() + answered;
+            let hoped = if fast { crowd / 2 } else { crowd };
+            queue.alone = queue.alone.saturating_sub(1);
+            if (fast && queue.under_way > 0) || queue.alone > 0 || queue.waiting.len() >= hoped {
+                return;
+            }
+            queue.hoped = Some(hoped);
             Arc::clone(&queue.enough)
         };
-        // Whether all came or time ran out, what is there is stored.
-        drop(tokio::time::timeout(took.mul_f64(SHARE).min(LONGEST), enough.notified()).await);
+        let patience = if fast { SHORTEST } else { took.mul_f64(SHARE).min(LONGEST) };
+        // Whether enough came or time ran out, what is there is stored.
+        let came = tokio::time::timeout(patience, enough.notified()).await.is_ok();
         if let Some(queue) = self.lanes.lock().get_mut(lane) {
             queue.hoped = None;
+            queue.alone = if came { 0 } else { UNGATHERED };
         }
     }
 
-    /// The next group; without one the lane is gone.
+    /// The next group of a task; without one the task ends. The last task takes the lane with it.
     fn take(&self, lane: &Lane) -> Option<Vec<Waiting>> {
         let mut lanes = self.lanes.lock();
         let queue = lanes.get_mut(lane)?;
-        if queue.waiting.is_empty() {
-            lanes.remove(lane);
+        // What waits is left to the other task, which is at work, unless it makes a group of its own.
+        let other = queue.workers > 1 && queue.under_way > 0;
+        if queue.waiting.is_empty() || (other && !queue.is_worth_another()) {
+            queue.workers -= 1;
+            if queue.workers == 0 {
+                lanes.remove(lane);
+            }
             return None;
         }
         let count = queue.waiting.len().min(MOST);
+        queue.under_way += count;
         Some(queue.waiting.drain(..count).collect())
     }
 
-    async fn store(&self, origin: &str, group: Vec<Waiting>) {
-        let (parts, answers): (Vec<TableRows>, Vec<_>) =
-            group.into_iter().map(|waiting| (waiting.part, waiting.answer)).unzip();
-        let alone = parts.len() == 1;
-        let again = if alone { Vec::new() } else { parts.clone() };
-        let outcomes = match self.append_parts(parts, origin).await {
-            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-            Err(SinkError::Table { .. } | SinkError::QuarantineFull { .. }) if !alone => {
-                self.one_by_one(again, origin).await
+    async fn store(&self, lane: &Lane, group: Vec<Waiting>) {
+        let mut all = Vec::with_capacity(group.len());
+        let (mut starts, mut answers) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+        for Waiting { rows, answer } in group {
+            starts.push(all.len());
+            answers.push(answer);
+            all.extend(rows);
+        }
+        let again = (answers.len() > 1).then(|| Texts::of(&all));
+        let outcomes = match (self.append_rows(lane, all, &starts).await, again) {
+            (Ok(outcomes), _) => outcomes.into_iter().map(Ok).collect(),
+            (Err(SinkError::Table { .. } | SinkError::QuarantineFull { .. }), Some(texts)) => {
+                self.one_by_one(lane, &texts, &starts).await
             }
-            Err(error) => answers.iter().map(|_| Err(error.clone())).collect(),
+            (Err(error), _) => answers.iter().map(|_| Err(error.clone())).collect(),
         };
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // The sender may have gone away; its rows are stored all the same.
@@ -168,28 +220,70 @@ impl Together {
         }
     }
 
-    async fn one_by_one(&self, parts: Vec<TableRows>, origin: &str) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(parts.len());
-        for part in parts {
-            let outcome = self.append_parts(vec![part], origin).await;
+    async fn one_by_one(&self, lane: &Lane, texts: &Texts, starts: &[usize]) -> Vec<Outcome> {
+        let ends = starts.iter().skip(1).copied().chain([texts.len()]);
+        let mut outcomes = Vec::with_capacity(starts.len());
+        for (start, end) in starts.iter().zip(ends) {
+            let outcome = self.append_rows(lane, texts.rows(*start..end), &[0]).await;
             outcomes.push(outcome.and_then(|taken| taken.into_iter().next().ok_or(SinkError::NotRunning)));
         }
         outcomes
     }
 
-    /// What became of each part.
-    async fn append_parts(&self, parts: Vec<TableRows>, origin: &str) -> Result<Vec<Taken>, SinkError> {
+    /// What became of each request; `starts` has the first row of each.
+    async fn append_rows(&self, lane: &Lane, rows: Vec<String>, starts: &[usize]) -> Result<Vec<Taken>, SinkError> {
+        let ends = starts.iter().skip(1).copied().chain([rows.len()]);
         let mut taken: Vec<Taken> =
-            parts.iter().map(|part| Taken { stored: part.rows.len(), refused: Vec::new() }).collect();
-        let group = RowGroup { parts, origin: origin.to_owned(), ..RowGroup::default() };
+            starts.iter().zip(ends).map(|(start, end)| Taken { stored: end - start, refused: Vec::new() }).collect();
+        let part = TableRows {
+            dbms: lane.dbms.clone(),
+            table: lane.table.clone(),
+            source: lane.source.clone(),
+            instructions: lane.instructions.clone(),
+            rows,
+            starts: starts.to_vec(),
+            ..TableRows::default()
+        };
+        let group = RowGroup { parts: vec![part], origin: lane.origin.as_ref().to_owned(), ..RowGroup::default() };
         let receipt = self.slot.append(group).await?;
         for row in receipt.refused() {
-            if let Some(taken) = taken.get_mut(row.part) {
+            let request = starts.partition_point(|start| *start <= row.row).saturating_sub(1);
+            if let (Some(taken), Some(start)) = (taken.get_mut(request), starts.get(request)) {
                 taken.stored = taken.stored.saturating_sub(1);
-                taken.refused.push(RefusedRow { part: 0, ..row.clone() });
+                taken.refused.push(RefusedRow { part: 0, row: row.row - start, ..row.clone() });
             }
         }
         Ok(taken)
+    }
+}
+
+/// Rows kept for another try, which is rare, in one piece.
+struct Texts {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    fn of(rows: &[String]) -> Self {
+        let mut texts = Self {
+            text: String::with_capacity(rows.iter().map(String::len).sum()),
+            ends: Vec::with_capacity(rows.len()),
+        };
+        for row in rows {
+            texts.text.push_str(row);
+            texts.ends.push(texts.text.len());
+        }
+        texts
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn rows(&self, which: std::ops::Range<usize>) -> Vec<String> {
+        let begin =
+            |row: usize| row.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or_default();
+        which.map(|row| self.text[begin(row)..begin(row + 1)].to_owned()).collect()
     }
 }
 

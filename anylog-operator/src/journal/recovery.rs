@@ -151,16 +151,23 @@ impl Scan {
                 }
                 Err(error) => {
                     let next = FORM.next(bytes, offset + 1, |bytes| read_frame(bytes).is_ok());
-                    let end = next.unwrap_or(bytes.len());
-                    self.damage(number, offset..end, next.is_none(), error, bytes, keep);
-                    if next.is_none() {
-                        // A cut that fails only means that the same place is reported again.
-                        if let Err(error) = disk.truncate(&directory.join(file_name(number)), offset as u64) {
-                            tracing::warn!(file = file_name(number), %error, "The damaged end of a journal file stays");
-                        }
-                        file.bytes = offset as u64;
+                    // Zeros behind the last frame are room that was not used, not damage.
+                    let end = next.unwrap_or_else(|| {
+                        bytes[offset..].iter().rposition(|byte| *byte != 0).map_or(offset, |last| offset + last + 1)
+                    });
+                    if end > offset {
+                        self.damage(number, offset..end, next.is_none(), error, bytes, keep);
                     }
-                    offset = end;
+                    if next.is_some() {
+                        offset = end;
+                        continue;
+                    }
+                    // A cut that fails only means that the same place is seen again.
+                    if let Err(error) = disk.truncate(&directory.join(file_name(number)), offset as u64) {
+                        tracing::warn!(file = file_name(number), %error, "What lies behind the last frame of a journal file stays");
+                    }
+                    file.bytes = offset as u64;
+                    break;
                 }
             }
         }

@@ -88,7 +88,8 @@ impl Writer {
     fn begin_file(&mut self) -> io::Result<()> {
         let number = self.next_file;
         self.next_file += 1;
-        let file = self.shared.disk.create(&self.shared.directory.join(file_name(number)))?;
+        let mut file = self.shared.disk.create(&self.shared.directory.join(file_name(number)))?;
+        file.keep_room();
         // A new file is in the books before it is the current one, so that it is never taken for one to remove.
         *self.shared.current.lock() = Some(number);
         self.shared.files.lock().insert(number, FileUse::default());

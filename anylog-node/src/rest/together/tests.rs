@@ -9,7 +9,8 @@ use super::*;
 struct Store {
     issuer: Issuer,
     permits: Semaphore,
-    groups: Mutex<Vec<Vec<Vec<String>>>>,
+    /// Requests of each group.
+    groups: Mutex<Vec<usize>>,
     begun: Notify,
 }
 
@@ -18,8 +19,8 @@ impl RowSink for Store {
     async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
         self.begun.notify_one();
         self.permits.acquire().await.expect("open").forget();
-        let parts: Vec<Vec<String>> = group.parts.into_iter().map(|part| part.rows).collect();
-        let holds = |word: &str| parts.iter().flatten().any(|row| row.contains(word));
+        let part = group.parts.into_iter().next().expect("a part");
+        let holds = |word: &str| part.rows.iter().any(|row| row.contains(word));
         if holds("unfit") {
             let (dbms, table, reason) = ("d".into(), "t".into(), "unfit".into());
             return Err(SinkError::Table { dbms, table, reason, status: anylog_core::Status::JSON_STRUCTURE });
@@ -27,13 +28,10 @@ impl RowSink for Store {
         if holds("full") {
             return Err(SinkError::DiskFull);
         }
-        let mut refused = Vec::new();
-        for (part, rows) in parts.iter().enumerate() {
-            let bad = rows.iter().enumerate().filter(|(_, text)| text.contains("bad"));
-            refused.extend(bad.map(|(row, _)| RefusedRow { part, row, ..RefusedRow::default() }));
-        }
-        let stored = parts.iter().map(Vec::len).sum::<usize>() - refused.len();
-        self.groups.lock().push(parts);
+        let bad = part.rows.iter().enumerate().filter(|(_, text)| text.contains("bad"));
+        let refused: Vec<RefusedRow> = bad.map(|(row, _)| RefusedRow { row, ..RefusedRow::default() }).collect();
+        let stored = part.rows.len() - refused.len();
+        self.groups.lock().push(part.starts.len());
         Ok(Receipt::issue(&self.issuer, stored, refused))
     }
 
@@ -55,24 +53,53 @@ fn store() -> (Arc<Store>, Together) {
     (store, Together::new(slot))
 }
 
-fn part(table: &str, rows: &[&str]) -> TableRows {
-    let rows = rows.iter().map(|row| (*row).to_owned()).collect();
-    TableRows { dbms: "d".into(), table: table.into(), rows, ..TableRows::default() }
+fn lane(table: &str, origin: &str) -> Lane {
+    let (source, instructions) = ("0".to_owned(), "0".to_owned());
+    Lane { dbms: "d".into(), table: table.into(), source, instructions, origin: origin.into() }
+}
+
+fn texts(rows: &[&str]) -> Vec<String> {
+    rows.iter().map(|row| (*row).to_owned()).collect()
 }
 
 type Request = tokio::task::JoinHandle<Outcome>;
 
-/// Requests of which the first is being stored and the others wait.
+fn request(together: &Together, lane: Lane, rows: &[&str]) -> Request {
+    let (own, rows) = (together.clone(), texts(rows));
+    tokio::spawn(async move { own.append(lane, rows).await })
+}
+
+/// Requests of which the first two are being stored, each alone, and the others wait.
 async fn requests(store: &Store, together: &Together, rows: &[&[&str]]) -> Vec<Request> {
     let mut requests = Vec::new();
     for rows in rows {
-        let (own, part) = (together.clone(), part("t", rows));
-        requests.push(tokio::spawn(async move { own.append(part, "rest 10.0.0.7".into()).await }));
-        // On one thread all that is ready has run after this.
-        tokio::task::yield_now().await;
+        let begins = requests.len() < 2;
+        requests.push(request(together, lane("t", "rest 10.0.0.7"), rows));
+        if begins {
+            store.begun.notified().await;
+        } else {
+            // On one thread all that is ready has run after this.
+            tokio::task::yield_now().await;
+        }
     }
-    store.begun.notified().await;
     requests
+}
+
+/// Requests of each group, in rising order: two groups are stored at a time.
+fn sizes(store: &Store) -> Vec<usize> {
+    let mut sizes = store.groups.lock().clone();
+    sizes.sort_unstable();
+    sizes
+}
+
+/// Returns when no lane is left.
+async fn at_rest(together: &Together) {
+    let gone = async {
+        while !together.lanes.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("a lane at rest is gone");
 }
 
 async fn outcome(request: Request) -> Outcome {
@@ -82,48 +109,63 @@ async fn outcome(request: Request) -> Outcome {
 #[tokio::test]
 async fn requests_that_come_meanwhile_are_one_group_and_each_has_its_own_answer() {
     let (store, together) = store();
-    let rows: [&[&str]; 4] = [&["1"], &["2", "bad 3"], &["4"], &["bad 5"]];
+    let rows: [&[&str]; 5] = [&["0"], &["1"], &["2", "bad 3"], &["4"], &["bad 5"]];
     let mut requests = requests(&store, &together, &rows).await;
     assert!(requests.iter().all(|request| !request.is_finished()), "nothing is answered before it is stored"); // DUR-1
-    store.permits.add_permits(2);
+    store.permits.add_permits(3);
     let refused = |row| vec![RefusedRow { row, ..RefusedRow::default() }];
-    let mut expected = [(1, vec![]), (1, refused(1)), (1, vec![]), (0, refused(0))].into_iter();
+    let mut expected = [(1, vec![]), (1, vec![]), (1, refused(1)), (1, vec![]), (0, refused(0))].into_iter();
     for request in requests.drain(..) {
         let (stored, refused) = expected.next().expect("as many");
         assert_eq!(outcome(request).await, Ok(Taken { stored, refused }));
     }
-    let sizes: Vec<usize> = store.groups.lock().iter().map(Vec::len).collect();
-    assert_eq!(sizes, [1, 3]);
-    let at_rest = async {
-        while !together.lanes.lock().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), at_rest).await.expect("a lane at rest is gone");
+    assert_eq!(sizes(&store), [1, 1, 3]);
+    at_rest(&together).await;
+}
+
+// A group that is stored while another is under way is as large as that one: small ones would cost more than they gain.
+#[tokio::test]
+async fn a_second_group_begins_when_it_is_as_large_as_the_first() {
+    let (store, together) = store();
+    let mut all = requests(&store, &together, &[&["0"], &["1"], &["2"], &["3"], &["4"], &["5"]]).await;
+    store.permits.add_permits(2);
+    // Four wait; one of the two tasks takes them all.
+    store.begun.notified().await;
+    for number in 6..10 {
+        all.push(request(&together, lane("t", "rest 10.0.0.7"), &[&number.to_string()]));
+        tokio::task::yield_now().await;
+    }
+    store.begun.notified().await;
+    store.permits.add_permits(2);
+    for request in all {
+        assert_eq!(outcome(request).await, Ok(Taken { stored: 1, refused: Vec::new() }));
+    }
+    assert_eq!(sizes(&store), [1, 1, 4, 4]);
+    at_rest(&together).await;
 }
 
 #[tokio::test]
 async fn a_request_that_fits_no_table_fails_alone() {
     let (store, together) = store();
-    let requests = requests(&store, &together, &[&["1"], &["2"], &["unfit"], &["3"]]).await;
-    store.permits.add_permits(5);
+    let requests = requests(&store, &together, &[&["0"], &["1"], &["2"], &["unfit"], &["3"]]).await;
+    store.permits.add_permits(6);
     let mut stored = Vec::new();
     for request in requests {
         stored.push(outcome(request).await.map(|taken| taken.stored).map_err(|error| error.to_string()));
     }
-    assert_eq!(stored, [Ok(1), Ok(1), Err("table 'd.t': unfit".to_owned()), Ok(1)]);
+    assert_eq!(stored, [Ok(1), Ok(1), Ok(1), Err("table 'd.t': unfit".to_owned()), Ok(1)]);
 }
 
 #[tokio::test]
 async fn trouble_of_the_store_is_everybodys() {
     let (store, together) = store();
-    let requests = requests(&store, &together, &[&["1"], &["2"], &["full"]]).await;
-    store.permits.add_permits(2);
+    let requests = requests(&store, &together, &[&["0"], &["1"], &["2"], &["full"]]).await;
+    store.permits.add_permits(3);
     let mut outcomes = Vec::new();
     for request in requests {
         outcomes.push(outcome(request).await.map(|taken| taken.stored));
     }
-    assert_eq!(outcomes, [Ok(1), Err(SinkError::DiskFull), Err(SinkError::DiskFull)]);
+    assert_eq!(outcomes, [Ok(1), Ok(1), Err(SinkError::DiskFull), Err(SinkError::DiskFull)]);
 }
 
 #[tokio::test]
@@ -131,8 +173,7 @@ async fn tables_and_senders_do_not_wait_for_each_other() {
     let (store, together) = store();
     let waiting = requests(&store, &together, &[&["1"]]).await;
     for (table, origin) in [("t", "rest 10.0.0.8"), ("u", "rest 10.0.0.7")] {
-        let (own, part) = (together.clone(), part(table, &["2"]));
-        tokio::spawn(async move { own.append(part, origin.into()).await });
+        request(&together, lane(table, origin), &["2"]);
         store.begun.notified().await;
     }
     assert_eq!(together.lanes.lock().len(), 3);
@@ -145,11 +186,11 @@ async fn tables_and_senders_do_not_wait_for_each_other() {
 #[tokio::test]
 async fn a_request_whose_client_went_away_does_not_hold_up_the_others() {
     let (store, together) = store();
-    let mut requests = requests(&store, &together, &[&["1"], &["2"], &["3"]]).await;
-    for gone in requests.drain(..2) {
+    let mut requests = requests(&store, &together, &[&["1"], &["2"], &["3"], &["4"]]).await;
+    for gone in requests.drain(..3) {
         gone.abort();
     }
-    store.permits.add_permits(2);
+    store.permits.add_permits(3);
     for request in requests {
         assert_eq!(outcome(request).await, Ok(Taken { stored: 1, refused: Vec::new() }));
     }
