@@ -24,7 +24,7 @@
 //! * Messages with QoS 0 are lost when half of the bound is reached, or when no store runs.
 //! * A message with QoS 1 is stored again when its acknowledgement did not reach the broker, or the node ended before it was sent.
 //! * A client whose topics change has another client id. The broker keeps the session of the old one until it expires there.
-//! * Connections to other brokers are not encrypted.
+//! * Connections to other brokers are encrypted only where [`ClientSpec::tls`] says so; single messages ([`publish`]) never are.
 
 mod connection;
 mod identity;
@@ -33,6 +33,7 @@ mod packet;
 mod publish;
 mod remote;
 mod storer;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub use packet::RECEIVE_MAXIMUM;
 pub use publish::{PublishTarget, publish};
 pub(crate) use remote::{Address, Remote, fingerprint};
 pub use storer::{Load, MAX_WAITING};
+pub(crate) use tls::Encryption;
+pub use tls::Tls;
 
 use crate::subscription::{Counters, Subscription, Treatment};
 
@@ -97,6 +100,8 @@ pub struct ClientSpec {
     pub broker: BrokerAddress,
     /// User and password at another broker.
     pub login: Option<(String, String)>,
+    /// Encrypts the connection to another broker.
+    pub tls: Option<Tls>,
     /// The client id at another broker; by default one that follows from the node and the topics.
     pub client_id: Option<String>,
     /// How often another broker hears of the client at least.
@@ -111,7 +116,15 @@ impl ClientSpec {
     /// A client of `broker` without login, with a keep-alive of 30 seconds and a deadline of 10 seconds.
     #[must_use]
     pub fn new(broker: BrokerAddress, topics: Vec<TopicSpec>) -> Self {
-        Self { broker, login: None, client_id: None, keep_alive: Duration::from_secs(30), deadline: DEADLINE, topics }
+        Self {
+            broker,
+            login: None,
+            tls: None,
+            client_id: None,
+            keep_alive: Duration::from_secs(30),
+            deadline: DEADLINE,
+            topics,
+        }
     }
 }
 

@@ -13,10 +13,11 @@ use anylog_core::{
 use anylog_net::listener::{ConnectionHandler, Listeners, Protocol, ServerAddress, ServerKind, server_declaration};
 
 use crate::Ingest;
-use crate::client::{BrokerAddress, ClientSpec, PublishTarget};
+use crate::client::{BrokerAddress, ClientSpec, PublishTarget, Tls};
 
-/// The port of a broker when none is named.
+/// The port of a broker when none is named, without and with TLS.
 const DEFAULT_PORT: u16 = 1883;
+const TLS_PORT: u16 = 8883;
 
 /// What the commands work on.
 struct Ingestion {
@@ -99,11 +100,16 @@ fn run_client_declaration() -> Declaration {
         .alias("run message client")
         .required("broker", OptionKind::Text, "host of the broker, local for the node's own, rest for POST data")
         .option("port", OptionKind::Int, "port of the broker")
-        .default_is("1883")
+        .default_is("1883, with tls 8883")
         .option("user", OptionKind::Text, "user at the broker")
         .option("password", OptionKind::Text, "password of that user")
         .option("client_id", OptionKind::Text, "id under which the broker keeps the session")
         .default_is("an id that follows from the node and the topics")
+        .option("tls", OptionKind::Bool, "encrypts the connection to another broker, whose certificate must name the host")
+        .default_is("false")
+        .option("ca_file", OptionKind::Text, "with tls: trusted certificates in PEM form; by default those of the system")
+        .option("cert_file", OptionKind::Text, "with tls: the client's own certificate in PEM form, when the broker asks for one")
+        .option("key_file", OptionKind::Text, "with tls: the key of that certificate")
         .option("user-agent", OptionKind::Text, "product name of the senders, with broker=rest")
         .option("keep_alive", OptionKind::Duration, "how often the broker hears of the client at least")
         .default_is("30 seconds")
@@ -133,6 +139,7 @@ async fn run_client(state: &Ingestion, session: &mut Session, call: Invocation) 
         .collect::<Result<_, _>>()?;
     let mut spec = ClientSpec::new(broker, topics);
     spec.login = login(options);
+    spec.tls = tls(session, options, &spec.broker)?;
     spec.client_id = options.text("client_id");
     if let Some(keep_alive) = options.duration("keep_alive") {
         spec.keep_alive = keep_alive.max(std::time::Duration::from_secs(1));
@@ -150,6 +157,35 @@ async fn run_client(state: &Ingestion, session: &mut Session, call: Invocation) 
     Ok(Reply::Text(text))
 }
 
+/// How the connection is encrypted. Files may not be named for nothing: whoever names one believes that it is.
+fn tls(session: &Session, options: &anylog_core::Options, broker: &BrokerAddress) -> Result<Option<Tls>, CommandError> {
+    let file = |name: &str| options.text(name).map(|path| session.permit_path(&path)).transpose();
+    let (ca_file, cert, key) = (file("ca_file")?, file("cert_file")?, file("key_file")?);
+    if options.bool("tls") != Some(true) {
+        let named = ["ca_file", "cert_file", "key_file"].into_iter().find(|name| options.has(name));
+        return match named {
+            None => Ok(None),
+            Some(name) => {
+                Err(CommandError::structure(format!("'{name}' is for encrypted connections")).hint("add tls = true"))
+            }
+        };
+    }
+    if !matches!(broker, BrokerAddress::Remote { .. }) {
+        return Err(CommandError::structure(format!("tls = true and broker = {broker}: nothing goes over a network"))
+            .hint("leave tls out, or name another broker"));
+    }
+    let identity = match (cert, key) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some((cert, key)),
+        _ => {
+            return Err(
+                CommandError::structure("'cert_file' and 'key_file' belong together").hint("name both, or neither")
+            );
+        }
+    };
+    Ok(Some(Tls { ca_file, identity }))
+}
+
 fn login(options: &anylog_core::Options) -> Option<(String, String)> {
     let user = options.text("user").filter(|user| !user.is_empty() && user != "unused")?;
     Some((user, options.text("password").unwrap_or_default()))
@@ -157,6 +193,7 @@ fn login(options: &anylog_core::Options) -> Option<(String, String)> {
 
 fn port(options: &anylog_core::Options) -> Result<u16, CommandError> {
     match options.int("port") {
+        None if options.bool("tls") == Some(true) => Ok(TLS_PORT),
         None => Ok(DEFAULT_PORT),
         Some(port) => u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(|| {
             CommandError::new(anylog_core::Status::PORT_VALUE, format!("'{port}' is not a port"))

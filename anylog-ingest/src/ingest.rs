@@ -10,7 +10,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::client::{
-    Address, BrokerAddress, ClientSpec, ConnectionState, MessageClient, Remote, TopicSpec, fingerprint, identity,
+    Address, BrokerAddress, ClientSpec, ConnectionState, Encryption, MessageClient, Remote, TopicSpec, fingerprint,
+    identity,
 };
 use crate::intake::Intake;
 use crate::mapping::{Added, Mapper, Parts, PolicyMapping};
@@ -340,7 +341,15 @@ impl Ingest {
         };
         let login = spec.login.clone();
         let (keep_alive, deadline) = (spec.keep_alive, spec.deadline);
-        let address = Address { host: host.to_owned(), port, login, client_id, keep_alive, deadline };
+        let tls = match spec.tls.clone() {
+            None => None,
+            Some(tls) => {
+                let host = host.to_owned();
+                let read = tokio::task::spawn_blocking(move || Encryption::new(&tls, &host)).await;
+                Some(read.map_err(|error| CommandError::process(format!("The files of TLS were not read: {error}")))??)
+            }
+        };
+        let address = Address { host: host.to_owned(), port, login, tls, client_id, keep_alive, deadline };
         self.check_address(&address).await?;
         let stop = self.node.shutdown.child_token();
         let (intake, slot) = (Arc::clone(&self.intake), Arc::clone(&self.slot));
@@ -358,7 +367,7 @@ impl Ingest {
             Status::MESSAGE_CONNECT,
             format!("Failed to connect to the broker {host}:{port}: {reason}"),
         )
-        .hint("check host, port, user and password of the broker"))
+        .hint("check host, port, user, password and tls of the broker"))
     }
 
     /// A client id belongs to one client at a time. One that was stopped stores to its end first: its successor in the session would

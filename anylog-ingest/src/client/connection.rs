@@ -31,9 +31,9 @@ const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What a connection runs over.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub(super) enum Ended {
     NoAnswer(&'static str, Duration),
     #[error("{}", packet::refusal(*.0, *.1))]
     Refused(Version, u8, Option<String>),
-    #[error("the broker hung up before it answered to CONNECT")]
+    #[error("the broker hung up before it answered to CONNECT, as a port for TLS does when tls = true is missing")]
     ClosedAtOnce,
     #[error("the broker closed the connection")]
     Closed,
@@ -58,8 +58,12 @@ pub(super) enum Ended {
     Stuck,
     #[error("{}", packet::farewell(*.0))]
     Farewell(u8, Option<String>),
-    #[error("the broker speaks TLS, and this client does not; use a port without TLS")]
+    #[error("the broker speaks TLS; add tls = true")]
     Tls,
+    #[error("TLS failed: {0}")]
+    Untrusted(std::io::Error),
+    #[error("TLS did not begin, perhaps because this port has none: {0}")]
+    NoTls(std::io::Error),
     #[error("what answers there is no MQTT broker: {0}")]
     NoBroker(CodecError),
     #[error("the broker broke the protocol: {0}")]
@@ -83,7 +87,9 @@ impl Ended {
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Ended::Refused(version, code, _) => !packet::is_passing(*version, *code),
-            Ended::Tls | Ended::NoBroker(_) => true,
+            Ended::Tls | Ended::Untrusted(_) | Ended::NoBroker(_) => true,
+            // Alerts of TLS: the broker may refuse a certificate after the connection has begun.
+            Ended::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
             _ => false,
         }
     }
@@ -125,6 +131,8 @@ pub(super) struct Connection<'r> {
     refused: Vec<(usize, u8)>,
     ask_at: Option<Instant>,
     ask_pause: Duration,
+    /// What is written may stay in buffers of the connection until it is flushed.
+    buffers: bool,
     /// When subscriptions were confirmed.
     pub(super) ready: Option<Instant>,
     /// Whether messages came.
@@ -148,6 +156,21 @@ pub(super) async fn open(host: &str, port: u16, deadline: Duration) -> Result<Tc
     Ok(stream)
 }
 
+#[derive(Debug, PartialEq, Eq)]
+enum Written {
+    Some,
+    Nothing,
+    Flushed,
+}
+
+/// Writes some of `out`, or flushes what was written when there is no more.
+async fn write_or_flush(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> std::io::Result<Written> {
+    if out.is_empty() {
+        return writer.flush().await.map(|()| Written::Flushed);
+    }
+    Ok(if writer.write_buf(out).await? == 0 { Written::Nothing } else { Written::Some })
+}
+
 impl<'r> Connection<'r> {
     pub(super) fn new(remote: &'r Remote, version: Version) -> Self {
         let now = Instant::now();
@@ -167,6 +190,7 @@ impl<'r> Connection<'r> {
             refused: Vec::new(),
             ask_at: None,
             ask_pause: ASK_AGAIN.0,
+            buffers: remote.tls.is_some(),
             ready: None,
             served: false,
         }
@@ -200,6 +224,7 @@ impl<'r> Connection<'r> {
         let remote = self.remote;
         let mut wrote = Instant::now();
         let mut stopping: Option<Instant> = None;
+        let mut unflushed = false;
         loop {
             self.packets()?;
             self.acknowledge();
@@ -222,15 +247,23 @@ impl<'r> Connection<'r> {
             tokio::select! {
                 biased;
                 () = remote.stop.cancelled(), if stopping.is_none() => stopping = Some(now + GRACE),
-                written = writer.write_buf(&mut self.out), if sends => {
-                    if written? == 0 {
+                written = write_or_flush(&mut writer, &mut self.out), if sends || unflushed => {
+                    if written? == Written::Nothing {
                         return Err(Ended::Closed);
                     }
-                    wrote = Instant::now();
-                    self.spoke = wrote;
+                    unflushed = sends && self.buffers;
+                    if sends {
+                        wrote = Instant::now();
+                        self.spoke = wrote;
+                    }
                 }
                 read = reader.read_buf(&mut self.buffer), if reads => {
-                    if read? == 0 {
+                    let gone = match read {
+                        Ok(count) => count == 0,
+                        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => true,
+                        Err(error) => return Err(error.into()),
+                    };
+                    if gone {
                         return Err(if self.phase == Phase::Greeting { Ended::ClosedAtOnce } else { Ended::Closed });
                     }
                     self.heard = Instant::now();

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ConnectionState;
-use super::connection::{Connection, Ended, open};
+use super::Encryption;
+use super::connection::{Connection, Ended, Stream, open};
 use super::storer::{Load, Storer};
 use crate::broker::codec::Version;
 use crate::subscription::Subscription;
@@ -32,6 +33,7 @@ pub(crate) struct Remote {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) login: Option<(String, String)>,
+    pub(super) tls: Option<Encryption>,
     pub(super) client_id: String,
     pub(super) keep_alive: Duration,
     pub(super) deadline: Duration,
@@ -55,6 +57,7 @@ pub(crate) struct Address {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) login: Option<(String, String)>,
+    pub(crate) tls: Option<Encryption>,
     pub(crate) client_id: String,
     pub(crate) keep_alive: Duration,
     /// For the TCP connection, and for the answers up to the one to SUBSCRIBE.
@@ -69,13 +72,14 @@ impl Remote {
         slot: Arc<crate::SinkSlot>,
         stop: CancellationToken,
     ) -> Self {
-        let Address { host, port, login, client_id, keep_alive, deadline } = address;
+        let Address { host, port, login, tls, client_id, keep_alive, deadline } = address;
         let keeper = format!("client of {host}:{port} as {client_id}");
         Self {
             storer: Storer::new(intake, slot, &topics, keeper.into()),
             host,
             port,
             login,
+            tls,
             client_id,
             keep_alive,
             deadline,
@@ -120,7 +124,12 @@ impl Remote {
 
     /// The protocol of the last connection.
     pub(crate) fn protocol(&self) -> &'static str {
-        if self.speaks_v5.load(Ordering::Relaxed) { "MQTT 5" } else { "MQTT 3.1.1" }
+        match (self.speaks_v5.load(Ordering::Relaxed), self.tls.is_some()) {
+            (true, false) => "MQTT 5",
+            (true, true) => "MQTT 5 over TLS",
+            (false, false) => "MQTT 3.1.1",
+            (false, true) => "MQTT 3.1.1 over TLS",
+        }
     }
 
     /// What is under way.
@@ -170,7 +179,7 @@ impl Remote {
         while !self.stop.is_cancelled() {
             let mut connection = Connection::new(self, version.next);
             let ended = tokio::select! {
-                opened = open(&self.host, self.port, self.deadline) => match opened {
+                opened = self.open() => match opened {
                     Ok(stream) => connection.serve(stream).await,
                     Err(ended) => ended,
                 },
@@ -184,6 +193,15 @@ impl Remote {
                 () = tokio::time::sleep(pause.after(Stood::of(&connection, &ended))) => {}
                 () = self.stop.cancelled() => {}
             }
+        }
+    }
+
+    /// Opens a connection, and encrypts it when it is to be.
+    async fn open(&self) -> Result<Box<dyn Stream>, Ended> {
+        let stream = open(&self.host, self.port, self.deadline).await?;
+        match &self.tls {
+            None => Ok(Box::new(stream)),
+            Some(tls) => Ok(Box::new(tls.begin(stream, self.deadline).await?)),
         }
     }
 

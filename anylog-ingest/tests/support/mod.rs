@@ -257,13 +257,16 @@ pub(crate) struct Mosquitto {
     directory: tempfile::TempDir,
     /// A line of the configuration; empty when anybody is let in.
     users: String,
+    /// Lines of the configuration about TLS.
+    tls: String,
 }
 
 impl Mosquitto {
     /// Starts the broker with a persistent store.
     pub(crate) async fn start() -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut broker = Self { child: None, port, directory: tempfile::tempdir().unwrap(), users: String::new() };
+        let directory = tempfile::tempdir().unwrap();
+        let mut broker = Self { child: None, port, directory, users: String::new(), tls: String::new() };
         broker.restart().await;
         broker
     }
@@ -279,6 +282,44 @@ impl Mosquitto {
         broker
     }
 
+    /// Starts a broker that speaks TLS, with a certificate for `localhost` by an issuer of its own; `ask` asks clients for theirs.
+    pub(crate) async fn with_tls(ask: bool) -> Self {
+        let mut broker = Self::start().await;
+        for (name, names) in [("server", "subjectAltName=DNS:localhost"), ("client", "subjectAltName=DNS:client")] {
+            broker.certificate(name, names);
+        }
+        let at = |name: &str| broker.file(name);
+        broker.tls = format!(
+            "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate {ask}\n",
+            at("ca.pem"),
+            at("server.pem"),
+            at("server.key")
+        );
+        broker.restart().await;
+        broker
+    }
+
+    /// A file in the directory of the broker.
+    pub(crate) fn file(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    fn certificate(&self, name: &str, names: &str) {
+        let run = |line: &str| {
+            let mut made = Command::new("openssl");
+            made.args(line.split(' ')).current_dir(self.directory.path()).stderr(Stdio::null());
+            assert!(made.status().expect("openssl is installed").success(), "openssl {line}");
+        };
+        if !self.directory.path().join("ca.pem").exists() {
+            run("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=plant -days 2");
+        }
+        std::fs::write(self.directory.path().join("names"), names).unwrap();
+        run(&format!("req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+        run(&format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -extfile names -days 2"
+        ));
+    }
+
     /// Ends the broker at once, and starts it without anything that it knew.
     pub(crate) async fn forget(&mut self) {
         self.stop();
@@ -291,10 +332,11 @@ impl Mosquitto {
         self.stop();
         let store = self.directory.path();
         let configuration = format!(
-            "listener {} 127.0.0.1\nallow_anonymous {}\n{}\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\nuser root\n",
+            "listener {} 127.0.0.1\nallow_anonymous {}\n{}\n{}\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\nuser root\n",
             self.port,
             self.users.is_empty(),
             self.users,
+            self.tls,
             store.display()
         );
         let file = store.join("mosquitto.conf");

@@ -110,6 +110,7 @@ impl Bench {
             host: "fake".into(),
             port: 1883,
             login: None,
+            tls: None,
             client_id: "anylog1".into(),
             keep_alive: KEEP_ALIVE,
             deadline: Duration::from_secs(5),
