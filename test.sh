@@ -15,6 +15,7 @@ setup() {
     command -v curl >/dev/null || missing+=(curl)
     command -v gzip >/dev/null || missing+=(gzip)
     command -v strace >/dev/null || missing+=(strace)
+    command -v openssl >/dev/null || missing+=(openssl)
     command -v mkfs.ext4 >/dev/null || [ -x /usr/sbin/mkfs.ext4 ] || missing+=(e2fsprogs)
     command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
     [ ${#missing[@]} -eq 0 ] && return
@@ -34,5 +35,5 @@ if [ $# -gt 0 ]; then
 fi
 cargo test --workspace --all-targets
 # The program once more with every logical database in PostgreSQL.
-ANYLOG_TEST_DBMS=psql cargo test -p anylog-node --test e2e
+ANYLOG_TEST_DBMS=psql cargo test --workspace --test e2e
 cargo test --workspace --doc

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-// Each test program uses a part of it.
-#[allow(dead_code)]
 mod support;
 
 use support::{Mosquitto, TestNode, until};
