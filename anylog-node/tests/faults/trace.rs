@@ -186,7 +186,7 @@ fn a_sync_that_fails_acknowledges_nothing() {
     let journals = (1..200).map(|n| node.root().join(format!("data/journal/{n:010}.journal")));
     let mut options = strace::only(journals);
     options.extend(["-e".to_owned(), "inject=fdatasync:error=EIO:when=4..7".to_owned()]);
-    node.wrapper = strace::wrapper(&trace_of(&home), "write,fdatasync", &options);
+    node.wrapper = strace::wrapper(&trace_of(&home), "write,pwrite64,fdatasync", &options);
     node.launch();
     let tcp = node.tcp;
     let publishing = std::thread::spawn(move || publish_one_by_one(tcp, 1, MARK..MARK + 12));
