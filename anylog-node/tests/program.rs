@@ -189,6 +189,28 @@ fn commands_come_from_a_pipe() {
 }
 
 #[test]
+fn what_is_typed_goes_to_the_default_destination() {
+    use std::io::Write;
+    let homes = [tempfile::tempdir().expect("a home"), tempfile::tempdir().expect("a home")];
+    let port = free_port();
+    let mut there = Running::start(homes[0].path(), &format!("set node name there\n{}", tcp_server(port)), port);
+    let mut child = program(homes[1].path()).arg("shell").stdin(Stdio::piped()).spawn().expect("the program starts");
+    let input = format!(
+        "set node name here\nrun client (127.0.0.1:{port})\nget node name\nget foo\nrun client ()\nget node name\n\
+         run client (127.0.0.1:{port})\nexit node\n. exit node\n"
+    );
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("the program reads");
+    let output = child.wait_with_output().expect("the program ends");
+    let shown = text(&output.stdout);
+    let places = ["[From Node", "there@", "get foo", "\nhere@"]
+        .map(|part| shown.find(part).unwrap_or_else(|| panic!("{part}: {shown}")));
+    assert!(places.is_sorted(), "{shown}");
+    assert_eq!(output.status.code(), Some(0));
+    // The first 'exit node' was for the other one.
+    assert_eq!(there.ended().0, Some(0), "{}", there.errors());
+}
+
+#[test]
 fn the_reference_names_every_command() {
     let home = tempfile::tempdir().expect("a home");
     let output = program(home.path()).arg("commands").output().expect("the program runs");
