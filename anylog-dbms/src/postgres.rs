@@ -49,8 +49,13 @@ use writer::Writer;
 const MARKS: &str = "CREATE TABLE IF NOT EXISTS anylog_applied(segment_id TEXT NOT NULL, target TEXT NOT NULL, \
                      last_ordinal BIGINT NOT NULL, PRIMARY KEY(segment_id, target))";
 
-/// A reader that stands still must not hold the node up for ever.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '30s'";
+/// How long a change of tables waits for readers before it ends them, and for whoever else uses them after that.
+const LOCK_TIMEOUTS: [&str; 2] = ["SET LOCAL lock_timeout = '1s'", "SET LOCAL lock_timeout = '30s'"];
+
+/// Ends the node's own connections that use a table. A reader that nobody reads from any more hears of nothing less.
+const END_READERS: &str = "SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid \
+    WHERE l.relation = to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?)) AND l.granted \
+    AND a.usename = current_user AND a.application_name = current_setting('application_name') AND a.pid <> pg_backend_pid()";
 
 /// A PostgreSQL database.
 #[derive(Debug)]
@@ -96,12 +101,21 @@ impl PostgresDbms {
     }
 
     /// Runs statements that change tables, in one transaction. They may be repeated, as nobody knows whether they happened when
-    /// the connection breaks.
-    fn change_tables(&self, sql: &str) -> Result<(), DbmsError> {
-        let sql = format!("{LOCK_TIMEOUT}; {}", shortened(sql));
+    /// the connection breaks. `used` are tables whose readers are ended when they do not end by themselves.
+    fn change_tables(&self, sql: &str, used: &[String]) -> Result<(), DbmsError> {
+        let [quick, patient] = LOCK_TIMEOUTS.map(|timeout| format!("{timeout}; {}", shortened(sql)));
         let mut writer = self.writer.lock();
         writer.forget_tables();
-        writer.run(&self.server, |link| link.batch(&sql))
+        writer.run(&self.server, |link| match link.batch(&quick) {
+            Err(failure) if failure.code() == "55P03" => {
+                for table in used {
+                    let params = [SqlValue::Text(at_server(table).into_owned())];
+                    link.rows(&Statement { sql: END_READERS, params: &params })?;
+                }
+                link.batch(&patient)
+            }
+            result => result,
+        })
     }
 
     fn table_names(&self) -> Result<Vec<String>, DbmsError> {
@@ -114,7 +128,7 @@ impl PostgresDbms {
         check_name(physical)?;
         let mut sql = statements(schema, physical, Engine::Postgres, self.unlog);
         sql.extend(comments(schema, physical));
-        self.change_tables(&sql.join(";\n"))
+        self.change_tables(&sql.join(";\n"), &[])
     }
 
     fn no_table(&self, table: &str) -> DbmsError {
@@ -186,13 +200,13 @@ impl Dbms for PostgresDbms {
         let alter = |name: &String| {
             format!("ALTER TABLE {} ALTER COLUMN {} TYPE {}", quoted(name), quoted(column), to.portable())
         };
-        self.change_tables(&names.iter().map(alter).collect::<Vec<_>>().join(";\n"))
+        self.change_tables(&names.iter().map(alter).collect::<Vec<_>>().join(";\n"), &names)
     }
 
     fn drop_table(&self, table: &str) -> Result<(), DbmsError> {
         let mut names = self.partitions(table)?;
         names.push(table.to_owned());
-        self.change_tables(&names.iter().map(|name| drop_text(name)).collect::<Vec<_>>().join(";\n"))
+        self.change_tables(&names.iter().map(|name| drop_text(name)).collect::<Vec<_>>().join(";\n"), &names)
     }
 
     fn partitions(&self, table: &str) -> Result<Vec<String>, DbmsError> {
@@ -208,7 +222,7 @@ impl Dbms for PostgresDbms {
         if !self.partitions(table)?.iter().any(|known| known == partition) {
             return Err(self.no_table(partition));
         }
-        self.change_tables(&drop_text(partition))
+        self.change_tables(&drop_text(partition), &[partition.to_owned()])
     }
 
     fn size(&self, target: &Target) -> Result<Option<u64>, DbmsError> {

@@ -169,9 +169,16 @@ impl Server {
 
     /// Connects, and makes the database first when the server does not have it.
     pub(super) fn connect_or_create(&self) -> Result<Link, DbmsError> {
-        let failed = match self.open(&self.database, SETTINGS) {
-            Ok(link) => return Ok(link),
-            Err(failure) => failure.connect(&self.name, &self.address),
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let failed = loop {
+            match self.open(&self.database, SETTINGS) {
+                Ok(link) => return Ok(link),
+                // A server that is starting tells so; after a crash that may take a while.
+                Err(Failure::Broken(reason)) if reason.contains("57P03") && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Err(failure) => break failure.connect(&self.name, &self.address),
+            }
         };
         let Ok(maintenance) = self.maintenance() else { return Err(failed) };
         let params = [SqlValue::Text(self.database.clone())];

@@ -338,3 +338,40 @@ fn a_table_is_as_a_person_would_have_made_it() {
         assert_eq!(rows(database.dbms().as_ref(), None, &key), [[text("PRIMARY KEY (row_id)")]]);
     }
 }
+
+// R10: a query that nobody reads on does not keep a partition from being dropped.
+#[test]
+fn a_reader_that_stands_still_is_ended_by_a_drop() {
+    let server = Server::shared();
+    let (_home, catalog) = catalog();
+    let database = catalog.connect(server.request("held")).unwrap();
+    let schema = table("t", &[r#"{"v":1}"#]);
+    let partition = "par_t_2026_01_01_d01_insert_timestamp";
+    database.dbms().create_table(&schema).unwrap();
+    database.dbms().create_partition(&schema, partition).unwrap();
+    let (columns, values) = batch(&schema, &[r#"{"v":1}"#]);
+    let target = Target::partition("t", partition);
+    database.dbms().apply(&target, &columns, &values, &[]).unwrap();
+    let (started, begins) = std::sync::mpsc::sync_channel(1);
+    let (go_on, held) = std::sync::mpsc::sync_channel::<()>(1);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let sql = format!("SELECT v, repeat('x', 1000) FROM {partition}, generate_series(1, 1000000)");
+            let mut held = Some(held);
+            database.dbms().query(Some(&target), &sql, &mut |_, _| {
+                if let Some(held) = held.take() {
+                    started.send(()).unwrap();
+                    held.recv().ok();
+                }
+                std::ops::ControlFlow::Continue(())
+            })
+        });
+        begins.recv().unwrap();
+        database.dbms().drop_partition("t", partition).unwrap();
+        drop(go_on);
+        let ended = reader.join().unwrap().unwrap_err();
+        assert!(matches!(ended, DbmsError::Unavailable { .. }), "{ended}");
+    });
+    assert!(database.dbms().partitions("t").unwrap().is_empty());
+    database.dbms().apply(&Target::table("t"), &columns, &values, &[]).unwrap();
+}
