@@ -104,6 +104,16 @@ impl Site {
         load.join()
     }
 
+    /// What is wrong with the tables. Buffered rows come with the sealing of their segment, so they have some time.
+    fn faults(&self) -> Faults {
+        let mut faults = check_tables(&self.node, &self.record, 0);
+        let deadline = Instant::now() + DEADLINE;
+        while !faults.is_empty() && Instant::now() < deadline {
+            faults = check_tables(&self.node, &self.record, 0);
+        }
+        faults
+    }
+
     /// What somebody who looks is told, and that queries fail with the reason, not for ever.
     fn is_said_to_be_away(&self) {
         eventually("the server is said to be away", || {
@@ -125,13 +135,7 @@ fn acknowledged_rows_survive_whatever_happens_to_the_server() {
     for round in 0..rounds {
         let accident = ACCIDENTS[usize::try_from(round).unwrap() % ACCIDENTS.len()];
         senders = site.round(round, accident, senders);
-        // Buffered rows come with the sealing of their segment.
-        let mut faults = check_tables(&site.node, &site.record, 0);
-        let deadline = Instant::now() + DEADLINE;
-        while !faults.is_empty() && Instant::now() < deadline {
-            faults = check_tables(&site.node, &site.record, 0);
-        }
-        none(faults, &format!("seed {seed}, round {round}, {accident:?}"));
+        none(site.faults(), &format!("seed {seed}, round {round}, {accident:?}"));
         eprintln!("  {round} {accident:?}: messages, rows, acknowledged {:?}", site.record.counts());
     }
     // Everybody gets an answer now; what was sent again must not have doubled anything.
@@ -140,7 +144,7 @@ fn acknowledged_rows_survive_whatever_happens_to_the_server() {
     let ports = (site.node.tcp, site.node.rest);
     senders = senders.start(ports, &site.node.root(), &work, &mut site.chance, amount).join();
     assert!(senders.settled(), "seed {seed}: every sender has its answers: {senders:?}");
-    none(check_tables(&site.node, &site.record, 0), &format!("seed {seed}, when all is answered"));
+    none(site.faults(), &format!("seed {seed}, when all is answered"));
     let tables: BTreeSet<String> = site.record.since(0).into_keys().collect();
     none(check_files(&site.node, &tables), &format!("seed {seed}, source files"));
     site.node.signal("-TERM");

@@ -100,7 +100,7 @@ pub(crate) enum Ahead {
     #[default]
     Nothing,
     /// A beginning.
-    Begun(Begun),
+    Begun(Box<Begun>),
     /// It could not be written; the seal tries again.
     GivenUp,
 }
@@ -117,10 +117,10 @@ pub(crate) struct Begun {
 
 impl Ahead {
     /// Takes what was begun, or begins.
-    pub(super) fn take(&mut self, settings: &Settings, header: &SegmentHeader) -> Result<Begun, OperatorError> {
+    pub(super) fn take(&mut self, settings: &Settings, header: &SegmentHeader) -> Result<Box<Begun>, OperatorError> {
         match std::mem::take(self) {
             Ahead::Begun(begun) => Ok(begun),
-            _ => Ok(Begun { source: SourceWriter::begin(settings, header)?, frames: 0, lost: 0 }),
+            _ => Ok(Box::new(Begun { source: SourceWriter::begin(settings, header)?, frames: 0, lost: 0 })),
         }
     }
 

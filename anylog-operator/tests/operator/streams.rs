@@ -126,7 +126,7 @@ async fn buffered_rows_go_to_the_database_that_is_connected_when_they_are_stored
         eventually("the first rows are stored", || node.count("t") == 40).await;
         let _ = node.slot.append(rows("t", numbered(40..43))).await.unwrap();
         node.catalog.disconnect("d").unwrap();
-        let request = anylog_dbms::ConnectRequest::sqlite("d", &node.directory("dbms_dir"));
+        let request = anylog_dbms::ConnectRequest::sqlite("d", node.directory("dbms_dir"));
         if emptied {
             node.catalog.drop_database(&request).unwrap();
         }
