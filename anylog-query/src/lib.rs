@@ -16,12 +16,14 @@
 //! * **QRY-1** the answer over many places equals the answer of one database that holds all rows; floats within 1e-9 relative.
 //! * **QRY-2** an answer that lacks a node says so, whatever format and options were asked for; it is only given when the query
 //!   allows it ([`Network::subset`]).
-//! * **QRY-3** a node that fails is replaced by another member of its cluster within the query, as long as none of its rows was
-//!   handed on: always for aggregates, before its first row for rows that stream.
+//! * **QRY-3** a node that fails is replaced by another member of its cluster within the query, at any time. Aggregates begin again with
+//!   that one; of rows that stream it gives those that did not come yet, as long as fewer than 2 million of its part came.
+//! * An answer that breaks off after its first rows says so: its text ends with an `Error`, and its connection breaks.
 //! * A statement is checked node by node before an engine sees it: one table, known columns, a closed list of functions. A caller
 //!   with read access cannot write, read files or sleep through an engine.
-//! * Memory is bounded: rows stream in small pieces, the intermediate rows of all queries stay under 256 MB or a query fails with
-//!   status 76; 16 queries run at a time (`set query pool`), 256 wait, and further ones are refused with status 240.
+//! * Memory is bounded: rows stream in small pieces, what all queries put together stays under 256 MB or a query fails with status
+//!   76 (a count of different values takes 32 bytes for each, a group its keys); rows that an engine puts together leave the memory
+//!   for files at 32 MB a query and may take 4 GB there; 16 queries run at a time (`set query pool`), 256 wait, and further ones are refused with status 240.
 //! * An error before the first row is an error of the command. Dropping an answer stops its readers; so does a receiver that
 //!   reads nothing for two minutes.
 //!
@@ -29,9 +31,11 @@
 //!
 //! * Joins, sub-selects, UNION and WITH are refused, with what to write instead.
 //! * `order by a, b desc` is SQL: only `b` descends.
-//! * An ORDER BY over more than 64 partitions of one node holds the rows in memory to sort them, unless it begins with the time
-//!   that splits the table; so does one by texts over nodes with PostgreSQL, which has an order of its own.
-//! * Aggregates that cannot be taken apart (`count(distinct x)`, `stddev`) take the columns that they need to the asking node.
+//! * An ORDER BY over more than 64 partitions of one node puts the rows into a table to sort them, unless it begins with the time
+//!   that splits the table. One by texts over nodes with PostgreSQL, which has an order of its own, holds the rows in memory.
+//! * Aggregates that cannot be taken apart (`sum(distinct x)`, `group_concat`) and windows take the columns that they need to the
+//!   asking node.
+//! * Members of one cluster with engines of different kinds do not take over from each other in the middle of rows that stream.
 //! * A statement that finds no row cannot be stopped before its engine is done.
 //!
 //! # The way of a statement

@@ -153,3 +153,35 @@ impl MergeTable {
         Ok(self.database.dbms().query(None, &sql, &mut |_, row| sink.row(row))?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execute::Kept;
+
+    #[test]
+    fn many_rows_lie_in_files_that_are_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let merger = Merger::new(anylog_core::Node::builder().home(home.path()).build());
+        let column = |name: &str, declared| MergeColumn { name: name.to_owned(), declared };
+        let mut table = MergeTable::create(&merger, &[column("n", "integer"), column("text", "text")]).unwrap();
+        let text = "x".repeat(1000);
+        for part in 0..4 {
+            for piece in 0..50i64 {
+                let rows = (0..200).map(|n| vec![SqlValue::Int(piece * 200 + n), SqlValue::Text(text.clone())]).collect();
+                table.insert(part, rows).unwrap();
+            }
+            if part == 1 {
+                table.forget(0).unwrap();
+            }
+        }
+        assert!(table.files.is_some(), "{} bytes", table.bytes);
+        assert_eq!(std::fs::read_dir(directory(&merger.node)).unwrap().count(), 1);
+        table.forget(2).unwrap();
+        let mut kept = Kept::default();
+        let last = format!("select count(*), count(distinct n), sum(length(text)) from {MERGE_TABLE}");
+        table.last(&last, &mut kept).unwrap();
+        assert_eq!(kept.0, [vec![SqlValue::Int(20_000), SqlValue::Int(10_000), SqlValue::Int(20_000_000)]]);
+        assert_eq!(std::fs::read_dir(directory(&merger.node)).unwrap().count(), 0);
+    }
+}
