@@ -76,6 +76,18 @@ fn a_policy_that_was_deleted_and_written_again_is_there() {
 }
 
 #[test]
+fn of_two_lines_of_a_policy_the_later_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = sample(directory.path());
+    file.append(&[Arc::new(policy("b").with("name", "again"))]).unwrap();
+    let loaded = file.load().unwrap();
+    assert_eq!(ids(&loaded.contents), ["a", "b", "c"]);
+    assert_eq!(loaded.contents.policy("b").unwrap().text("name"), Some("again"));
+    assert!(loaded.damage.is_empty(), "{:?}", loaded.damage);
+    assert_eq!(LedgerFile::import(file.path()).unwrap().policies, loaded.contents.policies);
+}
+
+#[test]
 fn every_truncation_is_named_and_costs_only_what_is_cut() {
     let directory = tempfile::tempdir().unwrap();
     let original = sample(directory.path());

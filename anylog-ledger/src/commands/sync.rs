@@ -121,7 +121,10 @@ fn source_of(
             })?;
             Ok(Arc::new(MasterSource::new(Arc::clone(&ledger.peers), address)))
         }
-        ("dbms", None) => Ok(Arc::new(DbmsSource::new(&ledger.shared()))),
+        ("dbms", None) => match ledger.catalog().get(crate::store::master::DBMS) {
+            Ok(_) => Ok(Arc::new(DbmsSource::new(&ledger.shared()))),
+            Err(error) => Err(LedgerError::from(error).into()),
+        },
         ("dbms", Some(_)) => {
             Err(CommandError::structure("source = dbms takes no connection: it is this node's database"))
         }

@@ -228,7 +228,11 @@ async fn dropped_ids(ledger: &Ledger, session: &Session, call: &Invocation) -> R
                 return Err(CommandError::structure("Several policies are dropped by their ids only")
                     .hint("blockchain drop policy where id = a, b"));
             }
-            Ok(policies.iter().map(|policy| policy.id().to_owned()).filter(|id| !id.is_empty()).collect())
+            let id = |policy: &Policy| match policy.id() {
+                "" => policy.computed_id(),
+                id => id.to_owned(),
+            };
+            Ok(policies.iter().map(id).collect())
         }
         [] => Err(CommandError::structure("Missing policy or id").hint("blockchain drop policy where id = X")),
     }
@@ -247,7 +251,11 @@ async fn drop_by_host(ledger: &Ledger, _: &mut Session, call: Invocation) -> Com
 async fn update_dbms(ledger: &Ledger, session: &mut Session, call: Invocation) -> CommandResult {
     let path = match call.positional("file") {
         Some(path) => session.permit_path(path)?,
-        None => ledger.path(),
+        None => {
+            // The file as the copy is now.
+            ledger.flush().await?;
+            ledger.path()
+        }
     };
     let (ledger, host) = (ledger.shared(), host(session));
     let (added, all) = blocking(move || {

@@ -205,7 +205,7 @@ impl Ledger {
         for _ in 0..ATTEMPTS {
             let State { mark, edition, .. } = published.read(&table)?;
             if let Some(id) = ids.iter().find(|id| edition.policies.get(id).is_none()) {
-                return Err(LedgerError::NotFound { wanted: format!("with id {id} in the ledger database") });
+                return Err(LedgerError::NotFound { wanted: format!("with id {id}") });
             }
             drop(edition);
             let date = policy_date(self.node.clock.now());

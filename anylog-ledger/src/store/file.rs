@@ -191,7 +191,9 @@ impl LedgerFile {
         let mut lost: Vec<(String, String)> = lost.into_iter().map(|(digest, (id, _))| (digest, id)).collect();
         lost.sort_by(|(_, a), (_, b)| a.cmp(b));
         for (digest, id) in lost {
-            let restored = found.get(&digest).is_some_and(|text| reader.take(text).is_ok());
+            // A younger line of the same policy is worth more than what is lost.
+            let superseded = reader.places.contains_key(&id);
+            let restored = superseded || found.get(&digest).is_some_and(|text| reader.take(text).is_ok());
             damage.push(if restored {
                 format!("policy {id} was lost from {} and restored from the previous copy", self.path.display())
             } else {
@@ -390,12 +392,17 @@ impl Reader {
                 }
             }
             _ if id.is_empty() => return Err(LedgerError::Structure { problem: "this one has no id".to_owned() }),
-            _ if self.places.contains_key(&id) => return Err(LedgerError::DuplicateId { id }),
             _ => {
                 // What was deleted and written again is there.
                 self.deleted.retain(|known| known.id != id);
-                self.places.insert(id, self.policies.len());
-                self.policies.push(Some(Arc::new(policy)));
+                // A policy that went and came again before the file was made anew stands there twice: the later line counts.
+                match self.places.get(&id).and_then(|place| self.policies.get_mut(*place)) {
+                    Some(slot) => *slot = Some(Arc::new(policy)),
+                    None => {
+                        self.places.insert(id, self.policies.len());
+                        self.policies.push(Some(Arc::new(policy)));
+                    }
+                }
             }
         }
         Ok(())
