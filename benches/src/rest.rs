@@ -1,6 +1,8 @@
 //! A load of REST requests: kept-alive connections on one thread, each with one request at a time.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,8 +64,9 @@ pub fn run(load: &Load) -> io::Result<Answered> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut connections = Vec::new();
-        for index in 0..load.connections {
-            connections.push(Connection::open(load, index).await?);
+        let number = Arc::new(AtomicU64::new(load.first));
+        for _ in 0..load.connections {
+            connections.push(Connection::open(load, &number).await?);
         }
         let start = Instant::now();
         let tasks: Vec<_> =
@@ -83,28 +86,22 @@ struct Connection {
     stream: TcpStream,
     ask: Ask,
     payload: usize,
-    /// Number of the next row; connections take turns by requests.
-    number: u64,
-    connections: u64,
+    /// Number of the next row, of all connections: rows have the times at which they are sent, as those of devices do.
+    number: Arc<AtomicU64>,
     request: Vec<u8>,
     body: Vec<u8>,
     answer: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(load: &Load, index: u16) -> io::Result<Self> {
+    async fn open(load: &Load, number: &Arc<AtomicU64>) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", load.port)).await?;
         stream.set_nodelay(true)?;
-        let rows = match load.ask {
-            Ask::Rows { rows, .. } => rows,
-            Ask::Path(_) => 0,
-        };
         Ok(Self {
             stream,
             ask: load.ask.clone(),
             payload: load.payload,
-            number: load.first + u64::from(index) * rows,
-            connections: u64::from(load.connections),
+            number: Arc::clone(number),
             request: Vec::new(),
             body: Vec::new(),
             answer: Vec::with_capacity(4096),
@@ -128,8 +125,7 @@ impl Connection {
         match &self.ask {
             Ask::Path(path) => write!(self.request, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n"),
             Ask::Rows { dbms, table, rows } => {
-                rows_body(&mut self.body, self.number, *rows, self.payload);
-                self.number += rows * self.connections;
+                rows_body(&mut self.body, self.number.fetch_add(*rows, Ordering::Relaxed), *rows, self.payload);
                 write!(
                     self.request,
                     "PUT / HTTP/1.1\r\nHost: node\r\nUser-Agent: AnyLog/1.23\r\ntype: json\r\ndbms: {dbms}\r\ntable: {table}\r\n\
