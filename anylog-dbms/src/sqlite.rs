@@ -28,6 +28,7 @@ mod connection;
 mod describe;
 mod failure;
 mod layout;
+mod listing;
 mod reader;
 mod rows;
 mod spread;
@@ -49,6 +50,7 @@ use crate::{
 use checkpoint::Checkpointer;
 use connection::Place;
 use layout::Layout;
+use listing::Listing;
 use reader::Readers;
 
 pub use reader::told_to_end;
@@ -66,6 +68,7 @@ const EMPTIED_LOG_BYTES: u64 = MAX_LOG_BYTES / 2;
 pub struct SqliteDbms {
     name: String,
     layout: Layout,
+    listing: Listing,
     autocommit: bool,
     writer: Arc<Mutex<Writer>>,
     readers: Readers,
@@ -81,7 +84,8 @@ impl SqliteDbms {
         let readers = Readers::new(&request.name);
         let autocommit = request.autocommit;
         let checkpointer = (!layout.in_memory()).then(|| Checkpointer::start(&request.name, Arc::clone(&writer)));
-        Ok(Self { name: request.name.clone(), layout, autocommit, writer, readers, checkpointer })
+        let listing = Listing::default();
+        Ok(Self { name: request.name.clone(), layout, listing, autocommit, writer, readers, checkpointer })
     }
 
     /// Deletes the files of a database.
@@ -183,20 +187,25 @@ impl Dbms for SqliteDbms {
             let names = describe::table_names(&mut |sql, visit| self.select(&self.layout.main(), sql, visit))?;
             return Ok(partitions_of(table, names));
         }
-        self.layout.partition_files(table).map_err(|error| failure::io(&self.name, &error))
+        self.listing.partitions(&self.layout, table).map_err(|error| failure::io(&self.name, &error))
     }
 
     fn create_partition(&self, schema: &TableSchema, partition: &str) -> Result<(), DbmsError> {
         check_name(&schema.name)?;
         check_name(partition)?;
         let place = self.layout.place(&Target::partition(&schema.name, partition));
-        self.writer.lock().create_partition(&place, schema, partition)
+        let made = self.writer.lock().create_partition(&place, schema, partition);
+        self.listing.changed(&schema.name);
+        made
     }
 
     fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
         let place = self.partition_place(table, partition)?;
         let mut writer = self.writer.lock();
-        self.without_readers(&place, || writer.drop_partition(&place, partition, || self.readers.end(&place)))?;
+        let dropped =
+            self.without_readers(&place, || writer.drop_partition(&place, partition, || self.readers.end(&place)));
+        self.listing.changed(table);
+        dropped?;
         self.readers.forget(&place);
         Ok(())
     }
@@ -204,7 +213,10 @@ impl Dbms for SqliteDbms {
     fn empty_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
         let place = self.partition_place(table, partition)?;
         let mut writer = self.writer.lock();
-        self.without_readers(&place, || if place.exists() { writer.empty_partition(&place) } else { Ok(()) })
+        let emptied =
+            self.without_readers(&place, || if place.exists() { writer.empty_partition(&place) } else { Ok(()) });
+        self.listing.changed(table);
+        emptied
     }
 
     fn emptied_partitions(&self) -> Result<Vec<(String, String)>, DbmsError> {

@@ -21,6 +21,9 @@ const EMPTIED: &str = "dropped";
 /// What such a partition's file holds. It is written over the beginning of the database, which needs no space.
 const EMPTIED_TEXT: &[u8; 16] = b"anylog: dropped\n";
 
+/// Threads that look at files when a database is opened.
+const LOOKING: usize = 8;
+
 /// Databases in memory are named apart, so that two nodes in one process do not share one.
 static MEMORY_DATABASES: AtomicU64 = AtomicU64::new(1);
 
@@ -73,6 +76,14 @@ impl Layout {
         }
     }
 
+    /// The directory of a table's partitions.
+    pub(super) fn table_directory(&self, table: &str) -> Option<PathBuf> {
+        match self {
+            Layout::Files { parts, .. } => Some(parts.join(table)),
+            Layout::Memory { .. } => None,
+        }
+    }
+
     /// The partitions of a table by their files, in name order.
     pub(super) fn partition_files(&self, table: &str) -> io::Result<Vec<String>> {
         let Layout::Files { parts, .. } = self else { return Ok(Vec::new()) };
@@ -109,29 +120,18 @@ impl Layout {
     /// Gives files of partitions that are no databases any more another name, so that the others can be used (DUR-4). A file that
     /// is there is complete, so one that does not begin as a database was damaged, or emptied in order to be dropped.
     pub(super) fn set_damaged_aside(&self) -> io::Result<()> {
-        for place in self.all()?.iter().skip(1) {
-            let Some((path, begins)) = place.file().and_then(|path| Some((path, beginning(path)?))) else { continue };
-            if begins == b"SQLite format 3\0" {
-                continue;
-            }
-            if begins == EMPTIED_TEXT {
-                rename_emptied(path)?;
-                continue;
-            }
-            let aside = beside(path, ".damaged");
-            for (file, aside) in [(beside(path, "-wal"), beside(&aside, "-wal")), (path.to_owned(), aside.clone())] {
-                match fs::rename(&file, &aside) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-            unlink(path)?;
-            tracing::error!(
-                partition = %path.display(), kept = %aside.display(),
-                "A partition is damaged: its file is no database. It was put aside; rows that the journal holds are stored again"
-            );
-        }
-        Ok(())
+        let places = self.all()?;
+        let files: Vec<&Path> = places.iter().skip(1).filter_map(Place::file).collect();
+        // After a start of the machine each look waits for the disk, which takes many at a time.
+        let share = files.len().div_ceil(LOOKING).max(1);
+        std::thread::scope(|scope| {
+            let looks: Vec<_> = files
+                .chunks(share)
+                .map(|files| scope.spawn(move || files.iter().try_for_each(|path| set_aside_when_damaged(path))))
+                .collect();
+            let panicked = |_| Err(io::Error::other("a look at the files of partitions ended with a panic"));
+            looks.into_iter().try_for_each(|look| look.join().unwrap_or_else(panicked))
+        })
     }
 
     /// Removes the directory of a table without partitions; nobody misses it when that fails.
@@ -184,6 +184,29 @@ fn database_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = entries(directory)?;
     files.retain(|path| path.extension().is_some_and(|ending| ending == ENDING));
     Ok(files)
+}
+
+fn set_aside_when_damaged(path: &Path) -> io::Result<()> {
+    let Some(begins) = beginning(path) else { return Ok(()) };
+    if begins == b"SQLite format 3\0" {
+        return Ok(());
+    }
+    if begins == EMPTIED_TEXT {
+        return rename_emptied(path);
+    }
+    let aside = beside(path, ".damaged");
+    for (file, aside) in [(beside(path, "-wal"), beside(&aside, "-wal")), (path.to_owned(), aside.clone())] {
+        match fs::rename(&file, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    unlink(path)?;
+    tracing::error!(
+        partition = %path.display(), kept = %aside.display(),
+        "A partition is damaged: its file is no database. It was put aside; rows that the journal holds are stored again"
+    );
+    Ok(())
 }
 
 /// The first bytes of a file; none when it cannot be read, which is left to whoever opens it.
