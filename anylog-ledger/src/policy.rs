@@ -3,8 +3,9 @@
 pub mod id;
 pub mod python_text;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use anylog_core::reply::json;
 use md5::{Digest, Md5};
@@ -12,18 +13,28 @@ use serde_json::{Map, Value};
 
 use crate::LedgerError;
 
+/// The mark of a policy that no master knows.
+const LOCAL: &str = "local";
+
 /// A policy: its type and the object under it. Attributes keep their order, because ids depend on it.
+///
+/// A ledger holds many policies that nobody looks at. Such a policy rests as its text, with beside it what is asked of all policies;
+/// its attributes are read from the text when they are asked for.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    root: Value,
     kind: Box<str>,
     id: Box<str>,
+    date: Box<str>,
+    local: bool,
+    // At least one of the two is there.
+    root: OnceLock<Box<Value>>,
+    line: Option<Box<str>>,
     digest: OnceLock<[u8; 16]>,
 }
 
 impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
-        self.root == other.root
+        self.kind == other.kind && self.id == other.id && self.document() == other.document()
     }
 }
 
@@ -49,19 +60,72 @@ impl Policy {
         let Value::Object(inner) = inner else {
             return Err(structure(format!("'{kind}' holds {}", describe(inner))));
         };
-        let id = id_of(inner);
-        let kind = kind.as_str().into();
-        Ok(Self { root: compact(root), kind, id, digest: OnceLock::new() })
+        let (kind, id, date) = (kind.as_str().into(), id_of(inner), text_of(inner, "date"));
+        let local = inner.get("ledger").and_then(Value::as_str) == Some(LOCAL);
+        let root = OnceLock::from(Box::new(root));
+        Ok(Self { kind, id, date, local, root, line: None, digest: OnceLock::new() })
     }
 
     /// A policy of this type with this content.
     #[must_use]
     pub fn new(kind: impl Into<String>, inner: Map<String, Value>) -> Self {
         let kind: String = kind.into();
-        let id = id_of(&inner);
-        let mut root = Map::with_capacity(1);
-        root.insert(kind.clone(), compact(Value::Object(inner)));
-        Self { root: Value::Object(root), kind: kind.into(), id, digest: OnceLock::new() }
+        let (id, date) = (id_of(&inner), text_of(&inner, "date"));
+        let local = inner.get("ledger").and_then(Value::as_str) == Some(LOCAL);
+        let root = Value::Object(Map::from_iter([(kind.clone(), Value::Object(inner))]));
+        let root = OnceLock::from(Box::new(root));
+        Self { kind: kind.into(), id, date, local, root, line: None, digest: OnceLock::new() }
+    }
+
+    /// The same policy at rest: in as little memory as it needs.
+    #[must_use]
+    pub(crate) fn resting(policy: &Arc<Policy>) -> Arc<Policy> {
+        if policy.line.is_some() && policy.root.get().is_none() {
+            return Arc::clone(policy);
+        }
+        Arc::new(Self {
+            kind: policy.kind.clone(),
+            id: policy.id.clone(),
+            date: policy.date.clone(),
+            local: policy.local,
+            root: OnceLock::new(),
+            line: Some(policy.to_json_text().into()),
+            digest: policy.digest.clone(),
+        })
+    }
+
+    /// The whole policy as JSON, without keeping it when the policy is at rest.
+    #[must_use]
+    pub fn document(&self) -> Cow<'_, Value> {
+        match self.root.get() {
+            Some(root) => Cow::Borrowed(root),
+            None => Cow::Owned(self.read()),
+        }
+    }
+
+    /// The policy with its attributes at hand, without keeping them when it is at rest.
+    #[must_use]
+    pub(crate) fn opened(&self) -> Cow<'_, Policy> {
+        match self.root.get() {
+            Some(_) => Cow::Borrowed(self),
+            None => Cow::Owned(Self { root: OnceLock::from(Box::new(self.read())), ..self.clone() }),
+        }
+    }
+
+    /// The content, to be changed.
+    fn to_inner(&self) -> Map<String, Value> {
+        match self.document() {
+            Cow::Borrowed(_) => self.inner().clone(),
+            Cow::Owned(mut root) => match root.get_mut(&*self.kind).map(Value::take) {
+                Some(Value::Object(inner)) => inner,
+                _ => unreachable!("invariant: a policy's root holds its type and an object"),
+            },
+        }
+    }
+
+    fn read(&self) -> Value {
+        let line = self.line.as_deref().expect("invariant: a policy has its text or its attributes");
+        serde_json::from_str(line).expect("invariant: the text was made of the attributes")
     }
 
     /// A policy from its JSON text, strictly read.
@@ -89,7 +153,7 @@ impl Policy {
     /// The object under the type.
     #[must_use]
     pub fn inner(&self) -> &Map<String, Value> {
-        match self.root.get(&*self.kind) {
+        match self.value().get(&*self.kind) {
             Some(Value::Object(inner)) => inner,
             _ => unreachable!("invariant: a policy's root holds its type and an object"),
         }
@@ -98,7 +162,7 @@ impl Policy {
     /// The whole policy as JSON: `{type: {...}}`.
     #[must_use]
     pub fn value(&self) -> &Value {
-        &self.root
+        self.root.get_or_init(|| Box::new(self.read()))
     }
 
     /// An attribute.
@@ -113,6 +177,12 @@ impl Policy {
         self.get(name).and_then(Value::as_str)
     }
 
+    /// When it was written; empty when it does not say.
+    #[must_use]
+    pub fn date(&self) -> &str {
+        &self.date
+    }
+
     /// An attribute as text, whatever its type; numbers and booleans as JSON shows them.
     #[must_use]
     pub fn shown(&self, name: &str) -> Option<String> {
@@ -122,27 +192,32 @@ impl Policy {
     /// The policy on one line, with a blank after `,` and `:`.
     #[must_use]
     pub fn to_json_text(&self) -> String {
-        json::text(&self.root)
+        match (&self.line, self.root.get()) {
+            (Some(line), _) => line.to_string(),
+            (None, Some(root)) => json::text(root),
+            (None, None) => json::text(self.value()),
+        }
     }
 
     /// MD5 of the text on one line: equal for equal texts. Computed once.
     #[must_use]
     pub fn digest(&self) -> &[u8; 16] {
-        self.digest.get_or_init(|| Md5::digest(self.to_json_text().as_bytes()).into())
+        self.digest.get_or_init(|| match &self.line {
+            Some(line) => Md5::digest(line.as_bytes()).into(),
+            None => Md5::digest(self.to_json_text().as_bytes()).into(),
+        })
     }
 
     /// The order of policies in the ledger: by date, then by id. It depends on the policies alone, so that all nodes agree.
     #[must_use]
     pub fn order(&self, other: &Policy) -> Ordering {
-        let mine = self.text("date").unwrap_or_default();
-        let theirs = other.text("date").unwrap_or_default();
-        mine.cmp(theirs).then_with(|| self.id.cmp(&other.id))
+        self.date.cmp(&other.date).then_with(|| self.id.cmp(&other.id))
     }
 
     /// The same policy with another value of an attribute, appended when it is new. Its id follows an `id`.
     #[must_use]
     pub fn with(&self, name: &str, value: impl Into<Value>) -> Self {
-        let mut inner = self.inner().clone();
+        let mut inner = self.to_inner();
         inner.insert(name.to_owned(), value.into());
         Self::new(self.kind(), inner)
     }
@@ -150,7 +225,7 @@ impl Policy {
     /// The same policy without an attribute.
     #[must_use]
     pub fn without(&self, name: &str) -> Self {
-        let mut inner = self.inner().clone();
+        let mut inner = self.to_inner();
         inner.shift_remove(name);
         Self::new(self.kind(), inner)
     }
@@ -158,7 +233,7 @@ impl Policy {
     /// Whether the policy is not yet in the master's ledger, as far as this node knows.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.text("ledger") == Some("local")
+        self.local
     }
 
     /// The same policy with its `ledger` mark, which is always the last attribute.
@@ -190,7 +265,7 @@ impl Policy {
     #[must_use]
     pub(crate) fn same_content(&self, other: &Policy) -> bool {
         let content = |policy: &Policy| {
-            let mut inner = policy.inner().clone();
+            let mut inner = policy.to_inner();
             inner.shift_remove("ledger");
             inner.shift_remove("date");
             inner
@@ -208,24 +283,9 @@ fn id_of(inner: &Map<String, Value>) -> Box<str> {
     }
 }
 
-/// The same value in as little memory as it needs: a map that grew entry by entry has room for as many again.
-fn compact(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut exact = Map::with_capacity(map.len());
-            for (mut name, value) in map {
-                name.shrink_to_fit();
-                exact.insert(name, compact(value));
-            }
-            Value::Object(exact)
-        }
-        Value::Array(list) => Value::Array(list.into_iter().map(compact).collect()),
-        Value::String(mut text) => {
-            text.shrink_to_fit();
-            Value::String(text)
-        }
-        other => other,
-    }
+/// An attribute that is a text; empty when it is none.
+fn text_of(inner: &Map<String, Value>, name: &str) -> Box<str> {
+    inner.get(name).and_then(Value::as_str).unwrap_or_default().into()
 }
 
 /// A JSON value as text without quotes around a text.

@@ -116,14 +116,19 @@ impl Query {
             Look::Stored => snapshot.stored(),
         };
         let fits = |policy: &&Arc<Policy>| self.types.include(policy, policies) && self.filter.matches(policy, left);
+        // Those that only had to be looked at stay at rest.
+        let looks = |policy: &&Arc<Policy>| {
+            self.types.include(policy, policies)
+                && (self.filter.takes_all() || self.filter.matches(&policy.opened(), left))
+        };
         let exact = self.filter.exact(left);
         Ok(match self.types.one() {
             Some(kind) if !exact.is_empty() => {
                 let wanted: Vec<(&str, &str)> = exact.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 policies.candidates(kind, &wanted).into_iter().filter(|policy| fits(&policy)).collect()
             }
-            Some(kind) => policies.of_kind(kind).filter(fits).cloned().collect(),
-            None => policies.iter().filter(fits).cloned().collect(),
+            Some(kind) => policies.of_kind(kind).filter(looks).cloned().collect(),
+            None => policies.iter().filter(looks).cloned().collect(),
         })
     }
 
@@ -147,7 +152,7 @@ impl Query {
             }
         }
         let documents = match &self.other {
-            None => found.iter().map(|policy| Cow::Borrowed(policy.value())).collect(),
+            None => found.iter().map(|policy| policy.document()).collect(),
             Some((How::Join, query)) => join(&found, query, snapshot, look)?,
             Some((How::Merge, query)) => merge(&found, query, snapshot, look)?,
         };

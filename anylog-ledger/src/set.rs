@@ -107,6 +107,8 @@ impl PolicySet {
     /// Puts a policy where it belongs. One of the same id makes room for it, and is returned.
     pub fn insert(&mut self, policy: Arc<Policy>) -> Option<Arc<Policy>> {
         let before = self.remove(policy.id());
+        let opened = policy;
+        let policy = Policy::resting(&opened);
         let inner = Arc::make_mut(&mut self.0);
         inner.sum = inner.sum.wrapping_add(number(&policy));
         inner.ordered.insert(Arc::clone(&policy));
@@ -114,7 +116,7 @@ impl PolicySet {
         let kind = inner.kinds.entry(Arc::from(policy.kind())).or_default();
         kind.sum = kind.sum.wrapping_add(number(&policy));
         kind.ordered.insert(Arc::clone(&policy));
-        inner.each_index(&policy, |index, attribute| index.add_value(policy.get(attribute), &policy));
+        inner.each_index(&opened, |index, value| index.add_value(Some(value), &policy));
         before
     }
 
@@ -132,7 +134,7 @@ impl PolicySet {
                 inner.kinds.remove(policy.kind());
             }
         }
-        inner.each_index(&policy, |index, attribute| index.take_value(policy.get(attribute), &policy));
+        inner.each_index(&policy, |index, value| index.take_value(Some(value), &policy));
         Some(policy)
     }
 
@@ -202,7 +204,7 @@ impl PolicySet {
         }
         let mut index = Index::default();
         for policy in self.of_kind(kind) {
-            index.add_value(policy.get(attribute), policy);
+            index.add_value(policy.opened().get(attribute), policy);
         }
         let index = Arc::new(index);
         made.insert(Arc::new(key), Arc::clone(&index));
@@ -212,11 +214,18 @@ impl PolicySet {
 
 impl Inner {
     /// Changes the indexes that a policy belongs to.
-    fn each_index(&mut self, policy: &Policy, change: impl Fn(&mut Index, &str)) {
-        for (key, index) in self.made.get_mut() {
+    fn each_index(&mut self, policy: &Policy, change: impl Fn(&mut Index, &Value)) {
+        let made = self.made.get_mut();
+        if made.is_empty() {
+            return;
+        }
+        let policy = policy.opened();
+        for (key, index) in made {
             let (kind, attribute) = &**key;
-            if (kind == ANY || kind == policy.kind()) && policy.get(attribute).is_some() {
-                change(Arc::make_mut(index), attribute);
+            if (kind == ANY || kind == policy.kind())
+                && let Some(value) = policy.get(attribute)
+            {
+                change(Arc::make_mut(index), value);
             }
         }
     }
@@ -238,6 +247,7 @@ impl FromIterator<Arc<Policy>> for PolicySet {
             if inner.by_id.found(key).any(|known| known.id() == policy.id()) {
                 continue;
             }
+            let policy = Policy::resting(&policy);
             inner.by_id.add(key, &policy);
             all.push(policy);
         }
@@ -276,7 +286,7 @@ impl Eq for PolicySet {}
 
 impl fmt::Debug for PolicySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().map(|policy| policy.value())).finish()
+        f.debug_list().entries(self.iter().map(|policy| policy.to_json_text())).finish()
     }
 }
 

@@ -128,7 +128,8 @@ impl View {
         view.add_clusters(policies);
         view.add_operators(policies);
         for policy in policies.of_kind("table") {
-            if let (Some(dbms), Some(table)) = (policy.text("dbms"), policy.text("name")) {
+            let opened = policy.opened();
+            if let (Some(dbms), Some(table)) = (opened.text("dbms"), opened.text("name")) {
                 view.table_policies
                     .entry((dbms.to_lowercase(), table.to_lowercase()))
                     .or_insert_with(|| policy.clone());

@@ -426,8 +426,7 @@ fn verdict(push: &Push, policies: &PolicySet, deletions: &HashMap<String, String
         (Some(known), PushHow::Again) => return Ok(Pushed::Known(Arc::clone(known))),
         (Some(_), PushHow::New) => return Err(LedgerError::DuplicateId { id: policy.id().to_owned() }),
         (None, PushHow::Again) => {
-            let date = policy.text("date").unwrap_or_default();
-            if deletions.get(policy.id()).is_some_and(|gone| gone.as_str() >= date) {
+            if deletions.get(policy.id()).is_some_and(|gone| gone.as_str() >= policy.date()) {
                 return Ok(Pushed::Deleted);
             }
         }

@@ -88,6 +88,11 @@ impl Filter {
         Ok(Self::Pairs(object.into_iter().map(pair).collect()))
     }
 
+    /// Whether there is no condition.
+    pub(super) fn takes_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
     /// Attributes, each with a value that every match has. `left` is the policy on the left of a join.
     pub(super) fn exact(&self, left: Option<&Policy>) -> Vec<(&str, String)> {
         let Self::Pairs(pairs) = self else { return Vec::new() };

@@ -197,8 +197,9 @@ impl MasterTable {
 
     /// A row as SQL values.
     fn values(&self, Row { policy, host }: &Row) -> String {
+        let policy = policy.opened();
         let optional = |name: &str| policy.text(name).map_or_else(|| "NULL".to_owned(), quoted);
-        let date = policy.text("date").filter(|date| is_instant(date));
+        let date = Some(policy.date()).filter(|date| is_instant(date));
         let date = date.map_or_else(|| now(self.dbms.engine()).to_owned(), |date| self.timestamp(date));
         let values = [
             quoted(policy.kind()),

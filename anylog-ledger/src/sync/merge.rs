@@ -177,10 +177,8 @@ impl Merging<'_> {
             // The same text is kept, not copied, so that what holds it need not change.
             Some(own) if own.digest() == theirs.digest() => {}
             known => {
-                let theirs = match theirs.text("ledger") {
-                    Some("global") => Arc::clone(theirs),
-                    _ => Arc::new(theirs.marked("global")),
-                };
+                let is_global = theirs.opened().text("ledger") == Some("global");
+                let theirs = if is_global { Arc::clone(theirs) } else { Arc::new(theirs.marked("global")) };
                 match known {
                     Some(_) => merged.rewritten = true,
                     None => merged.added.push(Arc::clone(&theirs)),
@@ -229,5 +227,5 @@ pub fn pending(contents: &Contents) -> Vec<Outgoing> {
 }
 
 fn date(policy: &Policy) -> &str {
-    policy.text("date").unwrap_or_default()
+    policy.date()
 }
