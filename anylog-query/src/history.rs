@@ -30,6 +30,8 @@ pub(crate) struct Record {
     pub(crate) dbms: String,
     pub(crate) sql: String,
     pub(crate) output: String,
+    /// Whether it asks other nodes.
+    pub(crate) network: bool,
     clock: Instant,
     progress: Arc<Progress>,
     state: Mutex<State>,
@@ -131,6 +133,11 @@ impl Record {
 
     pub(crate) fn blocks(&self) -> u64 {
         self.progress.blocks.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_active(&self) -> bool {
+        self.state.lock().finished.is_none()
     }
 
     pub(crate) fn run_time(&self) -> Duration {
@@ -331,6 +338,7 @@ impl History {
             dbms: request.dbms.clone(),
             sql: shortened(&request.sql),
             output: request.output.clone(),
+            network: request.network.is_some(),
             clock: Instant::now(),
             progress: Arc::default(),
             state: Mutex::default(),

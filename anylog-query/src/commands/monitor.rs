@@ -25,9 +25,26 @@ pub(super) fn commands(service: Arc<QueryService>) -> Vec<Arc<dyn Command>> {
     let state = || Arc::clone(&service);
     vec![
         command(
-            which("query status", "Shows what queries do or did.").returns("a table").example("query status all"),
+            which("query status", "Shows what queries do or did.")
+                .alias("job status")
+                .returns("a table")
+                .example("query status all"),
             state(),
-            |service, _, call| Box::pin(async move { status(service, &call) }),
+            |service, _, call| Box::pin(async move { status(chosen(service, &call)?) }),
+        ),
+        command(
+            plain("job active", "Shows what the queries do that have not ended.")
+                .reads()
+                .returns("a table; a sentence when there are none")
+                .example("job active"),
+            state(),
+            |service, _, _| {
+                Box::pin(async move {
+                    let active: Vec<_> =
+                        service.history().all().into_iter().filter(|record| record.is_active()).collect();
+                    if active.is_empty() { Ok("No query is at work".into()) } else { status(active) }
+                })
+            },
         ),
         command(
             which("query explain", "Shows how queries are carried out.")
@@ -115,8 +132,7 @@ fn chosen(service: &QueryService, call: &Invocation) -> Result<Vec<Arc<Record>>,
     }
 }
 
-fn status(service: &Arc<QueryService>, call: &Invocation) -> CommandResult {
-    let records = chosen(service, call)?;
+fn status(records: Vec<Arc<Record>>) -> CommandResult {
     if records.is_empty() {
         return Ok(NONE.into());
     }
@@ -152,7 +168,8 @@ fn status(service: &Arc<QueryService>, call: &Invocation) -> CommandResult {
             ]
         };
         let nodes = record.nodes();
-        if nodes.is_empty() {
+        // A query that failed before it asked anybody has no further lines.
+        if nodes.is_empty() && !record.network {
             let (status, places) = (record.status(), places.to_string());
             table.push(line(record.run_time(), "local".to_owned(), places, status, record.blocks(), record.rows()));
         }
@@ -236,7 +253,7 @@ fn destination(service: &Arc<QueryService>, session: &Session, call: &Invocation
     let mut table = Table::new(["Job", "Destination", "DBMS", "Table", "DBMS Time", "Command"]);
     for record in records {
         let nodes = record.nodes();
-        if nodes.is_empty() {
+        if nodes.is_empty() && !record.network {
             let table_name = record.explained().table;
             let address = session.node.address();
             table.push([

@@ -107,6 +107,8 @@ fn a_part_that_is_given_up_is_shown_as_stopped() {
         std::thread::yield_now();
     }
     assert!(shows("Stopped") && !shows("Processing"), "{}", net.run("query status").unwrap());
+    assert_eq!(net.run("job status").unwrap(), net.run("query status").unwrap());
+    assert_eq!(net.run("job active").unwrap(), "No query is at work");
 }
 
 #[test]
@@ -118,6 +120,9 @@ fn committed_rows_are_those_of_clusters_with_one_member() {
     let (net, _) = three_clusters();
     let error = net.run(count).unwrap_err();
     assert!(error.contains("2 members of the cluster 'c") && error.contains("leave committed out"), "{error}");
+    // It failed before anybody was asked, and is shown so.
+    assert!(!net.run("query status").unwrap().contains("|local"));
+    assert!(!net.run("query destination").unwrap().contains("10.0.0.1:1000"));
 }
 
 #[test]
