@@ -2,7 +2,8 @@
 //!
 //! Each statement is asked over REST and by command, in all formats, and at an operator over its own rows. The short form has a few
 //! thousand rows in each cluster; `ANYLOG_ORACLE_ROWS=1000000` is the long one, `ANYLOG_TEST_PROGRAM` names an optimised program for
-//! it, and `ANYLOG_ORACLE_ONLY=<text>` keeps the statements that contain a text.
+//! it, `ANYLOG_TEST_PATIENCE=600` gives it the seconds that it needs for a step, and `ANYLOG_ORACLE_ONLY=<text>` keeps the statements
+//! that contain a text.
 //!
 //! Needs `curl`.
 

@@ -25,6 +25,12 @@ use server::Server;
 /// How long a condition may take to come true before a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// [`DEADLINE`], or so many seconds as `ANYLOG_TEST_PATIENCE` says: long runs need more.
+pub(crate) fn patience() -> Duration {
+    let seconds = std::env::var("ANYLOG_TEST_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(DEADLINE, Duration::from_secs)
+}
+
 /// The database and table that the operator script maps its topic to.
 pub(crate) const DBMS: &str = "test";
 pub(crate) const TOPIC: &str = "anylog-demo";
@@ -39,12 +45,13 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
 
 /// Waits until `probe` gives a value.
 pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
+    let patience = patience();
+    let end = Instant::now() + patience;
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < end, "not within {patience:?}: {what}");
         std::thread::yield_now();
         // A condition is polled; the pause only spares the processor.
         std::thread::park_timeout(Duration::from_millis(20));
@@ -219,7 +226,8 @@ impl Operator {
 
     fn curl(&self, arguments: &[&str], body: Option<&str>) -> Answer {
         let mut curl = Command::new("curl");
-        curl.args(["-s", "--max-time", "30", "-w", "\n%{http_code}"]).args(arguments);
+        let most = patience().as_secs().to_string();
+        curl.args(["-s", "--max-time", &most, "-w", "\n%{http_code}"]).args(arguments);
         if body.is_some() {
             curl.args(["--data-binary", "@-"]);
         }

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use super::formats;
-use super::harness::DEADLINE;
+use super::harness::patience;
 use super::network::Network;
 use super::rows::{Part, Table};
 
@@ -30,7 +30,7 @@ struct Slow {
 impl Slow {
     fn ask(network: &Network, command: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", network.query.rest)).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_read_timeout(Some(patience())).unwrap();
         write!(
             stream,
             "GET / HTTP/1.1\r\nHost: localhost\r\ndestination: network\r\n{headers}command: {command}\r\n\r\n"
@@ -65,8 +65,7 @@ impl Slow {
             return (status, String::from_utf8(rest.to_vec()).unwrap(), true);
         }
         let mut body = Vec::new();
-        loop {
-            let Some(line) = rest.windows(2).position(|bytes| bytes == b"\r\n") else { break };
+        while let Some(line) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
             let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap().trim(), 16).unwrap();
             rest = &rest[line + 2..];
             if length == 0 {

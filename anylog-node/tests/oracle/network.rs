@@ -22,7 +22,8 @@ const INTERVALS: [&str; 3] = ["1 month", "1 year", "14 days"];
 pub(crate) struct Network {
     pub(crate) operators: Vec<Operator>,
     pub(crate) query: Operator,
-    pub(crate) master: Operator,
+    /// Nobody asks it, but the others follow it.
+    _master: Operator,
     /// All rows once.
     pub(crate) oracle: Oracle,
     /// Those of the first cluster.
@@ -80,7 +81,7 @@ impl Network {
             parts.iter().for_each(|part| oracle.insert(part));
             own.iter().for_each(|part| first.insert(part));
         });
-        let network = Self { operators, query, master, oracle, first, _home: home };
+        let network = Self { operators, query, _master: master, oracle, first, _home: home };
         network.wait_for_tables(parts);
         network
     }

@@ -59,7 +59,7 @@ fn check(network: &Network, statement: &Statement, index: usize) -> Vec<String> 
         options => format!("{more} and {options}"),
     };
     let zone = if statement.options.contains("timezone") { "" } else { "timezone = utc and " };
-    let stat = index % 2 == 0;
+    let stat = index.is_multiple_of(2);
     if !statement.refused.is_empty() {
         return refused(statement, &network.ask(&and("stat = true"), select, &[]));
     }
