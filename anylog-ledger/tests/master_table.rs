@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 // The server of the database crate's tests serves here too.
-#[allow(dead_code, missing_docs)]
+#[allow(dead_code, missing_docs, unexpected_cfgs)]
 #[path = "../../anylog-dbms/tests/dbms/server.rs"]
 mod server;
 
