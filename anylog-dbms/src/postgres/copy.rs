@@ -94,9 +94,9 @@ impl<'a> Encoder<'a> {
         self.bytes.len()
     }
 
-    /// Takes what was collected so far.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
+    /// Takes what was collected so far; about as many bytes as `next` will follow.
+    pub(super) fn take(&mut self, next: usize) -> Vec<u8> {
+        std::mem::replace(&mut self.bytes, Vec::with_capacity(next + next / 8))
     }
 
     /// Takes the rest, after the last row.

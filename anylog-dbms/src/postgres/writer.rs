@@ -21,7 +21,9 @@ use crate::{DbmsError, RowRef, SegmentId, SqlValue};
 /// Tables whose columns are remembered, with a prepared COPY each.
 const PLANS: usize = 256;
 
-/// Bytes of rows that are handed to the connection at once; the next are made while it sends.
+/// Bytes of rows that are handed to the connection at once; the next are made while it sends. The first are few, so that the
+/// server begins at once.
+const FIRST_CHUNK: usize = 16 << 10;
 const CHUNK: usize = 128 << 10;
 
 /// Raises marks, and returns a row for each that was raised.
@@ -273,11 +275,13 @@ fn send(
 ) -> Result<Ended, Failure> {
     let mut copy = std::pin::pin!(copy);
     let mut encoder = Encoder::new(&plan.columns, plan.kinds.as_deref());
+    let mut enough = FIRST_CHUNK;
     for row in rows {
         // The end of `copy` without `finish` tells the server that the rows are not complete.
         encoder.row(*row)?;
-        if encoder.len() >= CHUNK {
-            wait(copy.send(Bytes::from(encoder.take()))).map_err(|error| link.failure(&error))?;
+        if encoder.len() >= enough {
+            enough = CHUNK;
+            wait(copy.send(Bytes::from(encoder.take(CHUNK)))).map_err(|error| link.failure(&error))?;
         }
     }
     wait(copy.feed(Bytes::from(encoder.end()))).map_err(|error| link.failure(&error))?;
