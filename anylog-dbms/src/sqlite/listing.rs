@@ -14,10 +14,13 @@ use super::layout::Layout;
 /// Tables whose lists are kept.
 const TABLES: usize = 1024;
 
+/// When its directory changed last, and the names.
+type List = (SystemTime, Arc<[String]>);
+
 /// Lists of partitions by table, as long as their directories do not change.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    known: Mutex<HashMap<String, (SystemTime, Arc<[String]>)>>,
+    known: Mutex<HashMap<String, List>>,
     // Counts changes by this process: the time of a directory is not exact enough to tell them apart.
     changes: AtomicU64,
 }

@@ -41,7 +41,7 @@ fn a_busy_reader_does_not_keep_the_space() {
     let database = catalog.connect(ConnectRequest::sqlite("space", disk.path())).unwrap();
     fill(&database, 12_000);
     let target = Target::partition("t", NAMES[0]);
-    let (started, begins) = mpsc::channel();
+    let (started, begins) = mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             // The rows are far more than a reader keeps in memory, and what it looks for is not there.
