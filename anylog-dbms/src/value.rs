@@ -18,16 +18,18 @@ pub enum SqlValue {
 /// A value of a row that is being read, without a copy of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SqlRef<'a> {
-    /// No value.
-    Null,
-    /// A 64-bit integer; of SQLite truth values too.
-    Int(i64),
-    /// A 64-bit float.
-    Float(f64),
+    // Another order than rusqlite's: values are written and read part by part, which a processor can follow while they are on their
+    // way to memory. A copy of the whole has to wait for that, for each value of each row.
     /// The bytes of a text as the database holds them; it does not promise that they are UTF-8.
     Text(&'a [u8]),
+    /// A 64-bit float.
+    Float(f64),
+    /// A 64-bit integer; of SQLite truth values too.
+    Int(i64),
     /// Bytes that are no text.
     Blob(&'a [u8]),
+    /// No value.
+    Null,
 }
 
 impl SqlRef<'_> {

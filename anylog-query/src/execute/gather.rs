@@ -33,6 +33,8 @@ pub(super) struct Gather {
     /// The statement that gives the rows; its columns are the inputs.
     rows: Part,
     keys: Vec<Key>,
+    /// When all keys come out of one time: that input, and how many of its characters they need.
+    time: Option<(usize, usize)>,
     aggregates: Vec<Aggregate>,
 }
 
@@ -70,7 +72,7 @@ impl Gather {
             return None;
         }
         let mut inputs = Inputs::default();
-        let keys = part.group.iter().map(|key| inputs.key(key)).collect::<Option<_>>()?;
+        let keys: Vec<Key> = part.group.iter().map(|key| inputs.key(key)).collect::<Option<_>>()?;
         let aggregates = part.items.iter().skip(part.group.len());
         let aggregates = aggregates.map(|(expr, _)| inputs.aggregate(expr)).collect::<Option<_>>()?;
         let named = |(at, expr): (usize, Expr)| (expr, format!("#{at}"));
@@ -79,7 +81,8 @@ impl Gather {
             return None;
         }
         let rows = Part { items, group: Vec::new(), ..part.clone() };
-        Some(Self { rows, keys, aggregates })
+        let time = time_of(&keys);
+        Some(Self { rows, keys, time, aggregates })
     }
 
     /// Reads a place and hands its partial rows over. False when the engine has to group them; then there are none.
@@ -109,6 +112,19 @@ impl Gather {
         }
         Ok(understood)
     }
+}
+
+/// See [`Gather::time`].
+fn time_of(keys: &[Key]) -> Option<(usize, usize)> {
+    let parts = keys.iter().map(|key| match key {
+        Key::Value(_) => None,
+        Key::Truncated { input, length, .. } => Some((*input, *length)),
+        Key::Interval { input, digits, .. } => Some((*input, digits.end)),
+    });
+    let parts: Vec<(usize, usize)> = parts.collect::<Option<_>>()?;
+    let (first, _) = *parts.first()?;
+    let same = parts.iter().all(|(input, _)| *input == first);
+    same.then_some((first, parts.iter().map(|(_, length)| *length).max()?))
 }
 
 /// The expressions that the engine computes for each row.
@@ -206,16 +222,57 @@ struct Groups<'a> {
     /// The key of the row and that of the one before it, which often has the same.
     key: Vec<u8>,
     last: Vec<u8>,
+    /// The characters of the time of the row before, when that is all that the keys need.
+    time: Vec<u8>,
     at: usize,
 }
 
 impl<'a> Groups<'a> {
     fn new(gather: &'a Gather) -> Self {
         let (keys, sums) = (Vec::new(), Vec::new());
-        Self { gather, places: HashMap::new(), keys, sums, bytes: 0, key: Vec::new(), last: Vec::new(), at: 0 }
+        Self {
+            gather,
+            places: HashMap::new(),
+            keys,
+            sums,
+            bytes: 0,
+            key: Vec::new(),
+            last: Vec::new(),
+            time: Vec::new(),
+            at: 0,
+        }
     }
 
     fn add(&mut self, row: &[SqlRef<'_>]) -> Result<(), Unexpected> {
+        if !self.is_same_time(row) {
+            self.find(row)?;
+        }
+        let count = self.gather.aggregates.len();
+        let sums = self.sums.get_mut(self.at * count..).unwrap_or_default();
+        for (aggregate, sum) in self.gather.aggregates.iter().zip(sums) {
+            sum.add(*aggregate, row)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the time from which all keys come is that of the row before.
+    fn is_same_time(&mut self, row: &[SqlRef<'_>]) -> bool {
+        let Some((at, length)) = self.gather.time else { return false };
+        let SqlRef::Text(text) = input(row, at) else {
+            self.time.clear();
+            return false;
+        };
+        let Some(start) = text.get(..length) else { return false };
+        if self.time == start {
+            return true;
+        }
+        self.time.clear();
+        self.time.extend_from_slice(start);
+        false
+    }
+
+    /// The group of a row.
+    fn find(&mut self, row: &[SqlRef<'_>]) -> Result<(), Unexpected> {
         self.key.clear();
         for key in &self.gather.keys {
             key.write(row, &mut self.key)?;
@@ -226,11 +283,6 @@ impl<'a> Groups<'a> {
                 None => self.begin(row)?,
             };
             std::mem::swap(&mut self.key, &mut self.last);
-        }
-        let count = self.gather.aggregates.len();
-        let sums = self.sums.get_mut(self.at * count..).unwrap_or_default();
-        for (aggregate, sum) in self.gather.aggregates.iter().zip(sums) {
-            sum.add(*aggregate, row)?;
         }
         Ok(())
     }
@@ -265,8 +317,9 @@ impl<'a> Groups<'a> {
     }
 }
 
-fn input<'r>(row: &[SqlRef<'r>], at: usize) -> SqlRef<'r> {
-    row.get(at).copied().unwrap_or(SqlRef::Null)
+/// An input, where it lies; see [`SqlRef`].
+fn input<'r, 'v>(row: &'r [SqlRef<'v>], at: usize) -> &'r SqlRef<'v> {
+    row.get(at).unwrap_or(&SqlRef::Null)
 }
 
 impl Key {
@@ -275,9 +328,9 @@ impl Key {
         match self {
             Self::Value(at) => match input(row, *at) {
                 SqlRef::Null => out.push(0),
-                SqlRef::Int(value) => write_int(value, out),
+                SqlRef::Int(value) => write_int(*value, out),
                 #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-                SqlRef::Float(value) if value.fract() == 0.0 && value.abs() < 9.0e15 => write_int(value as i64, out),
+                SqlRef::Float(value) if value.fract() == 0.0 && value.abs() < 9.0e15 => write_int(*value as i64, out),
                 SqlRef::Float(value) => {
                     out.push(2);
                     out.extend_from_slice(&value.to_bits().to_le_bytes());
@@ -362,7 +415,7 @@ impl Sum {
     fn add(&mut self, aggregate: Aggregate, row: &[SqlRef<'_>]) -> Result<(), Unexpected> {
         match aggregate {
             Aggregate::CountAll => self.count(),
-            Aggregate::Count(at) if input(row, at) == SqlRef::Null => {}
+            Aggregate::Count(at) if matches!(input(row, at), SqlRef::Null) => {}
             Aggregate::Count(_) => self.count(),
             Aggregate::Sum(at) => self.plus(input(row, at))?,
             Aggregate::Min(at) => self.extreme(input(row, at), Ordering::Less)?,
@@ -379,19 +432,19 @@ impl Sum {
 
     /// As SQLite adds: whole numbers exactly, floats with what rounding loses.
     #[expect(clippy::cast_precision_loss, reason = "as the engine does it")]
-    fn plus(&mut self, value: SqlRef<'_>) -> Result<(), Unexpected> {
+    fn plus(&mut self, value: &SqlRef<'_>) -> Result<(), Unexpected> {
         match (&mut *self, value) {
             (_, SqlRef::Null) => {}
-            (Self::None, SqlRef::Int(value)) => *self = Self::Int(value),
-            (Self::None, SqlRef::Float(value)) => *self = Self::Float(value, 0.0),
+            (Self::None, SqlRef::Int(value)) => *self = Self::Int(*value),
+            (Self::None, SqlRef::Float(value)) => *self = Self::Float(*value, 0.0),
             // The engine says what is wrong with a sum that is too large.
-            (Self::Int(sum), SqlRef::Int(value)) => *sum = sum.checked_add(value).ok_or(Unexpected)?,
+            (Self::Int(sum), SqlRef::Int(value)) => *sum = sum.checked_add(*value).ok_or(Unexpected)?,
             (Self::Int(sum), SqlRef::Float(value)) => {
                 *self = Self::Float(*sum as f64, 0.0);
-                self.plus_float(value);
+                self.plus_float(*value);
             }
-            (Self::Float(..), SqlRef::Int(value)) => self.plus_float(value as f64),
-            (Self::Float(..), SqlRef::Float(value)) => self.plus_float(value),
+            (Self::Float(..), SqlRef::Int(value)) => self.plus_float(*value as f64),
+            (Self::Float(..), SqlRef::Float(value)) => self.plus_float(*value),
             _ => return Err(Unexpected),
         }
         Ok(())
@@ -409,27 +462,27 @@ impl Sum {
     }
 
     /// Takes a value that comes before or after the one that is known.
-    fn extreme(&mut self, value: SqlRef<'_>, wanted: Ordering) -> Result<(), Unexpected> {
+    fn extreme(&mut self, value: &SqlRef<'_>, wanted: Ordering) -> Result<(), Unexpected> {
         match (&mut *self, value) {
             (_, SqlRef::Null) => {}
             (Self::Int(known), SqlRef::Int(value)) => {
                 if value.cmp(known) == wanted {
-                    *known = value;
+                    *known = *value;
                 }
             }
             (Self::Number(known), SqlRef::Float(value)) => {
-                if value.partial_cmp(known) == Some(wanted) {
-                    *known = value;
+                if (*value).partial_cmp(known) == Some(wanted) {
+                    *known = *value;
                 }
             }
             (Self::Text(known), SqlRef::Text(text)) => {
-                if text.cmp(known.as_slice()) == wanted {
+                if (*text).cmp(known.as_slice()) == wanted {
                     known.clear();
                     known.extend_from_slice(text);
                 }
             }
-            (Self::None, SqlRef::Int(value)) => *self = Self::Int(value),
-            (Self::None, SqlRef::Float(value)) => *self = Self::Number(value),
+            (Self::None, SqlRef::Int(value)) => *self = Self::Int(*value),
+            (Self::None, SqlRef::Float(value)) => *self = Self::Number(*value),
             (Self::None, SqlRef::Text(text)) => *self = Self::Text(text.to_vec()),
             // Values of several types in one column have an order that the engine knows.
             _ => return Err(Unexpected),
