@@ -13,6 +13,7 @@
 //! cargo bench -p anylog-benches --bench answer     # what a statement costs beside its rows: reading, dividing, putting together
 //! cargo bench -p anylog-benches --bench ledger     # a ledger of 10,000 policies in process
 //! cargo bench -p anylog-benches --bench ledger_network    # the same in a network of processes
+//! cargo bench -p anylog-benches --bench partitions # a table of 400 partitions beside one without
 //! cargo bench -p anylog-benches --bench program    # cold start, idle memory, size of the release program
 //! ```
 //!
@@ -30,6 +31,7 @@ pub mod http;
 pub mod message;
 pub mod mqtt;
 pub mod network;
+pub mod partitions;
 pub mod postgres;
 pub mod process;
 pub mod question;
