@@ -5,14 +5,14 @@
 //!   derived again for every policy.
 //! * **push**: one policy into the table of a master that holds 10,000, with its verdict; the database is in memory.
 //!
-//! Figures of a machine with 2 cores, others at work beside it:
+//! Figures of a machine with 2 cores and much else at work, `--profile perf`:
 //!
 //! ```text
-//! ledger of 10,000/get where name = ..                   6 µs
-//! ledger of 10,000/get where name = .. and company = ..  8 µs
-//! ledger of 10,000/get .. bring.first                    8 µs
-//! ledger of 10,000/change and get                       60 µs
-//! ledger of 10,000/push                                180 µs
+//! ledger of 10,000/get where name = ..                     4.5 µs
+//! ledger of 10,000/get where name = .. and company = ..    5.2 µs
+//! ledger of 10,000/get .. bring.first                     12   µs
+//! ledger of 10,000/change and get                         28   µs
+//! ledger of 10,000/push                                  209   µs
 //! ```
 //!
 //! The same over a network of processes, with durable writes: `--bench ledger_network`.
