@@ -82,7 +82,7 @@ pub(crate) fn server_for(script: &str) -> Option<Server> {
     static OPERATORS: AtomicUsize = AtomicUsize::new(0);
     let wanted = match std::env::var("ANYLOG_TEST_DBMS").as_deref() {
         Ok("psql") => true,
-        Ok("mixed") => script == "network/operator.al" && OPERATORS.fetch_add(1, Ordering::Relaxed) % 2 == 0,
+        Ok("mixed") => script == "network/operator.al" && OPERATORS.fetch_add(1, Ordering::Relaxed).is_multiple_of(2),
         Ok("sqlite" | "") | Err(_) => false,
         Ok(other) => panic!("ANYLOG_TEST_DBMS is psql, mixed or sqlite, not '{other}'"),
     };
