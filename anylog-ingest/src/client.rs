@@ -24,7 +24,7 @@
 //! * Messages with QoS 0 are lost when half of the bound is reached, or when no store runs.
 //! * A message with QoS 1 is stored again when its acknowledgement did not reach the broker, or the node ended before it was sent.
 //! * A client whose topics change has another client id. The broker keeps the session of the old one until it expires there.
-//! * Connections to other brokers are encrypted only where [`ClientSpec::tls`] says so; single messages ([`publish`]) never are.
+//! * Connections to other brokers are encrypted only where [`ClientSpec::tls`] says so; single messages ([`publish()`]) never are.
 
 mod connection;
 mod identity;
