@@ -68,7 +68,10 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value: {HELP}"));
         let number = |text: &String| {
-            text.parse::<u64>().ok().filter(|number| *number > 0).ok_or_else(|| format!("{word} needs a number: {HELP}"))
+            text.parse::<u64>()
+                .ok()
+                .filter(|number| *number > 0)
+                .ok_or_else(|| format!("{word} needs a number: {HELP}"))
         };
         match word.as_str() {
             "latency" | "engine" | "stream" => read.parts.push(word.clone()),

@@ -11,9 +11,9 @@
 //! cargo bench -p anylog-benches --bench journal    # append with group commit
 //! cargo bench -p anylog-benches --bench query      # SQL over a network of processes, beside the operators' database time and sqlite3
 //! cargo bench -p anylog-benches --bench answer     # what a statement costs beside its rows: reading, dividing, putting together
+//! cargo bench -p anylog-benches --bench partitions # a table of 400 partitions beside one without
 //! cargo bench -p anylog-benches --bench ledger     # a ledger of 10,000 policies in process
 //! cargo bench -p anylog-benches --bench ledger_network    # the same in a network of processes
-//! cargo bench -p anylog-benches --bench partitions # a table of 400 partitions beside one without
 //! cargo bench -p anylog-benches --bench program    # cold start, idle memory, size of the release program
 //! ```
 //!

@@ -32,11 +32,7 @@ pub struct Question {
 /// The statements. `readings` has the columns `timestamp`, `device`, `temperature`, `pressure`.
 pub const QUESTIONS: &[Question] = &[
     Question { name: "count(*)", sql: "select count(*) from readings", bare: Some("select count(*) from readings") },
-    Question {
-        name: "first and last time",
-        sql: "select min(timestamp), max(timestamp) from readings",
-        bare: None,
-    },
+    Question { name: "first and last time", sql: "select min(timestamp), max(timestamp) from readings", bare: None },
     Question {
         name: "min max avg",
         sql: "select min(temperature), max(temperature), avg(temperature) from readings",
@@ -209,7 +205,8 @@ pub fn in_one_piece(partitions: &[PathBuf], directory: &Path) -> io::Result<Path
             let name = partition.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             one.execute("ATTACH ?1 AS part", [partition.to_string_lossy()])?;
             if number == 0 {
-                let sql = "SELECT sql FROM part.sqlite_master WHERE tbl_name = ?1 AND sql IS NOT NULL ORDER BY type DESC";
+                let sql =
+                    "SELECT sql FROM part.sqlite_master WHERE tbl_name = ?1 AND sql IS NOT NULL ORDER BY type DESC";
                 let texts: Vec<String> =
                     one.prepare(sql)?.query_map([&name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
                 texts.iter().try_for_each(|text| one.execute_batch(&text.replace(&name, TABLE)))?;
