@@ -35,8 +35,21 @@ fn told(name: &str, reason: String) -> DbmsError {
     if let Some(table) = reason.split("no such table: ").nth(1) {
         return DbmsError::NoTable { dbms: name.to_owned(), table: table.trim().to_owned() };
     }
+    if PASSING.iter().any(|passing| reason.contains(passing)) {
+        let (name, server) = (name.to_owned(), "its file".to_owned());
+        return DbmsError::Unavailable { name, server, reason };
+    }
     DbmsError::Statement { engine: "sqlite".into(), reason }
 }
+
+/// What is no fault of a statement or of a row: another program holds the file, or the disk fails.
+const PASSING: [&str; 5] = [
+    "database is locked",
+    "disk I/O error",
+    "unable to open database file",
+    "attempt to write a readonly",
+    "out of memory",
+];
 
 /// Whether the error is about the values of a row, so that other rows may pass.
 pub(super) fn is_about_values(error: &Error) -> bool {

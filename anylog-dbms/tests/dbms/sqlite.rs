@@ -232,6 +232,26 @@ fn files_lie_where_documented_and_can_be_deleted() {
     }
 }
 
+// R17: another program that holds a file for long costs time, not rows: nothing of them is wrong.
+#[test]
+fn a_file_that_another_program_holds_is_waited_for() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("held", home.path())).unwrap();
+    let schema = table("t", &[r#"{"v":1}"#]);
+    database.dbms().create_table(&schema).unwrap();
+    let (columns, values) = batch(&schema, &[r#"{"v":5}"#]);
+    let store = || database.dbms().apply(&Target::table("t"), &columns, &values, &[(SegmentId(1), 1)]);
+    let mut files = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.extension().is_some_and(|kind| kind == "dbms")).unwrap();
+    let other = rusqlite::Connection::open(file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store().unwrap_err();
+    assert!(matches!(&error, DbmsError::Unavailable { reason, .. } if reason.contains("locked")), "{error}");
+    other.execute_batch("COMMIT").unwrap();
+    store().unwrap();
+    assert_eq!(database.dbms().count(&Target::table("t")).unwrap(), 1);
+}
+
 #[test]
 fn a_table_of_another_program_can_be_read() {
     let (home, catalog) = catalog();
