@@ -168,7 +168,8 @@ mod tests {
         let text = "x".repeat(1000);
         for part in 0..4 {
             for piece in 0..50i64 {
-                let rows = (0..200).map(|n| vec![SqlValue::Int(piece * 200 + n), SqlValue::Text(text.clone())]).collect();
+                let rows =
+                    (0..200).map(|n| vec![SqlValue::Int(piece * 200 + n), SqlValue::Text(text.clone())]).collect();
                 table.insert(part, rows).unwrap();
             }
             if part == 1 {

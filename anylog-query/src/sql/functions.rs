@@ -11,7 +11,7 @@ use crate::QueryError;
 const DECOMPOSED: &[&str] = &["count", "sum", "min", "max", "avg", "range"];
 
 /// Aggregates that need all rows in one place. `moments` is what nodes ask each other for to compute those of [`SPREAD`].
-const WHOLE: &[&str] = &["total", "group_concat", "string_agg", "moments", "bool_and", "bool_or", "median"];
+const WHOLE: &[&str] = &["total", "group_concat", "string_agg", "moments", "bool_and", "bool_or"];
 
 /// Variance and its root, which are computed from moments.
 const SPREAD: &[&str] = &["stddev", "stddev_pop", "stddev_samp", "variance", "var_pop", "var_samp"];
@@ -227,8 +227,9 @@ pub(crate) fn write(call: &Call, engine: Tongue, out: &mut String) {
         ("date_trunc", [Expr::Text(unit), of]) if engine == Tongue::Sqlite => truncate(unit, &of.sql(engine), out),
         (name, args) => {
             let name = match (name, engine) {
-                ("greatest", Tongue::Sqlite) => "max",
-                ("least", Tongue::Sqlite) => "min",
+                // Truth values are 0 and 1 there.
+                ("greatest" | "bool_or", Tongue::Sqlite) => "max",
+                ("least" | "bool_and", Tongue::Sqlite) => "min",
                 ("max", Tongue::Postgres) if args.len() > 1 => "greatest",
                 ("min", Tongue::Postgres) if args.len() > 1 => "least",
                 ("ifnull", Tongue::Postgres) => "coalesce",

@@ -3,7 +3,11 @@
 
 // The server of the tests of `anylog-dbms`; these tests use a part of it.
 #[path = "../../../anylog-dbms/tests/dbms/server.rs"]
-#[allow(dead_code, unexpected_cfgs, reason = "the module belongs to other tests, which use all of it and have features")]
+#[allow(
+    dead_code,
+    unexpected_cfgs,
+    reason = "the module belongs to other tests, which use all of it and have features"
+)]
 mod server;
 
 mod network;
