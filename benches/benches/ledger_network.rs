@@ -17,7 +17,19 @@
 //! * **memory**: what one more policy takes of the memory of the query node and the master, over 10,000 more;
 //! * **join**: from the start of a process with an empty home until it has the whole ledger.
 //!
-//! Figures: see the crate's documentation.
+//! Figures of a machine with 2 cores and a load of 8 beside it, on a disk that takes 3 ms for a sync, 10,000 policies, 2 operators:
+//!
+//! ```text
+//! insert,  1 client      105 policies/s    (41 when every insert looked at all policies)
+//! insert,  8 clients     337 policies/s
+//! insert, 64 clients     432 policies/s    0.5 ms of a processor at the master for each, at any size of the ledger
+//! seen at the query node  12 ms
+//! get over REST          0.2 ms
+//! traffic, one by one    623 bytes/policy
+//! traffic, in a burst    384 bytes/policy
+//! memory, query node    1620 bytes/policy, with what the way there took
+//! join of a fresh node   0.4 s
+//! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints measurements")]
 
 use std::io;

@@ -176,7 +176,7 @@ fn the_file_of_the_copy_is_complete_after_a_kill_and_after_an_end() {
     // Without a master, from its own copy.
     node.launch();
     assert_eq!(names(&node, "site", "name").len(), 30);
-    insert(&node, &ledger, r#"{"site": {"name": "local"}}"#).ok();
+    insert(&node, &ledger, r#"{"site": {"name": "meanwhile"}}"#).ok();
     node.kill();
     node.launch();
     assert_eq!(names(&node, "site", "ledger"), BTreeSet::from(["global".to_owned(), "local".to_owned()]));

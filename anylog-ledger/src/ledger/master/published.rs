@@ -92,6 +92,9 @@ impl Published {
                     written.iter().for_each(|policy| drop(deletions.remove(policy.id())));
                 }
                 let from = std::mem::replace(&mut state.edition, Edition::new(after)).version;
+                // As they rest in the set, so that the history holds no second copy.
+                let policies = &state.edition.policies;
+                let written = written.iter().filter_map(|policy| policies.get(policy.id()).cloned()).collect();
                 self.history.added(from, written);
                 Ok(())
             }
