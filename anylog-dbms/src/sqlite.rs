@@ -29,6 +29,7 @@ mod describe;
 mod failure;
 mod layout;
 mod listing;
+mod math;
 mod reader;
 mod rows;
 mod spread;

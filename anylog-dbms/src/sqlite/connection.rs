@@ -78,6 +78,7 @@ pub(super) fn open_reader(name: &str, place: &Place) -> Result<rusqlite::Connect
         connection.busy_timeout(BUSY)?;
         connection.execute_batch(settings)?;
         super::spread::add(&connection)?;
+        super::math::add(&connection)?;
         connection.set_prepared_statement_cache_capacity(PREPARED);
         Ok(connection)
     };
