@@ -45,6 +45,8 @@
 //! | [`schedule`] | commands that run on a timetable |
 //! | [`time`], [`names`] | clocks and stored time texts; normalised names |
 
+#![forbid(unsafe_code)]
+
 pub mod bring;
 pub mod caller;
 pub mod command;

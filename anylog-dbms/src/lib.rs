@@ -75,6 +75,8 @@
 //! | [`tsd`] | the registry of source files |
 //! | [`commands`] | the commands over all of this |
 
+#![forbid(unsafe_code)]
+
 pub mod catalog;
 pub mod commands;
 pub mod dbms;

@@ -51,6 +51,8 @@
 //! | [`rest`] | rows in request bodies |
 //! | [`commands`](mod@commands) | `run message broker`, `run msg client`, `get msg client`, `mqtt publish`, ... |
 
+#![forbid(unsafe_code)]
+
 pub mod broker;
 pub mod client;
 pub mod commands;

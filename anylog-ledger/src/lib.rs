@@ -75,6 +75,8 @@
 //! | [`ledger`] | [`Ledger`]: reading and writing |
 //! | [`commands`] | the commands of the language |
 
+#![forbid(unsafe_code)]
+
 pub mod address;
 pub mod client;
 pub mod commands;

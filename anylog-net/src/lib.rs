@@ -60,6 +60,8 @@
 //! | [`grpc`] | messages between nodes over gRPC |
 //! | [`commands`](mod@commands) | `run tcp server`, `exit ...`, `get connections` |
 
+#![forbid(unsafe_code)]
+
 pub mod address;
 pub mod commands;
 pub mod grpc;

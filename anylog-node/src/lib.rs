@@ -38,6 +38,8 @@
 //! | [`demo`] | a whole operator, or a network, with plant data on loopback |
 //! | [`console`] | where sessions print |
 
+#![forbid(unsafe_code)]
+
 pub mod assembly;
 pub mod console;
 pub mod demo;

@@ -1,5 +1,7 @@
 //! The program: arguments in, a node up, a signal, a node drained.
 
+mod allocator;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,10 +10,6 @@ use std::time::Duration;
 use anylog_core::CommandError;
 use anylog_node::{NodeApp, demo, home, program};
 use clap::{CommandFactory, Parser, Subcommand};
-
-/// Rows are many small allocations that one thread makes and another frees.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An edge-data node: takes data in over MQTT and REST, keeps it in partitioned local databases, answers SQL.
 #[derive(Debug, Parser)]
@@ -67,6 +65,7 @@ enum Action {
 }
 
 fn main() -> ExitCode {
+    allocator::give_back_soon();
     let arguments = Arguments::parse();
     let Some(action) = arguments.action else {
         // Without anything to do the program says what it can do.

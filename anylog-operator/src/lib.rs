@@ -88,6 +88,8 @@
 //! | [`thresholds`], [`stats`] | when segments are sealed; counters |
 //! | [`commands`](mod@commands) | all of it in the command language |
 
+#![forbid(unsafe_code)]
+
 pub mod archive;
 pub mod commands;
 pub mod config;

@@ -52,6 +52,8 @@
 //!
 //! [`dialect`] describes what a statement may say.
 
+#![forbid(unsafe_code)]
+
 mod cell;
 mod commands;
 mod error;

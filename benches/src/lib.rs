@@ -25,6 +25,8 @@
 //! Debian's packages `mosquitto`, `sqlite3` and `postgresql` are installed when they are missing. Homes and baselines lie below
 //! `<target>/tmp`, or `--dir PATH`: the disk that is measured.
 
+#![forbid(unsafe_code)]
+
 pub mod baseline;
 pub mod histogram;
 pub mod http;

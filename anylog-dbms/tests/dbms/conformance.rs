@@ -109,7 +109,8 @@ fn values_come_back(dbms: &dyn Dbms) {
         SqlValue::Int(1)
     );
     assert_eq!(dbms.count(&Target::table("every_value")).unwrap(), 3);
-    for sql in [sql, "SELECT big, words FROM every_value ORDER BY row_id", "SELECT * FROM every_value ORDER BY row_id"] {
+    for sql in [sql, "SELECT big, words FROM every_value ORDER BY row_id", "SELECT * FROM every_value ORDER BY row_id"]
+    {
         values_are_read_where_they_lie(dbms, sql);
     }
     dbms.drop_table("every_value").unwrap();
