@@ -192,9 +192,10 @@ mod tests {
             let place = format!("host=127.0.0.1 port={} user=anylog dbname=postgres", server.port);
             let (client, connection) = tokio_postgres::connect(&place, NoTls).await.expect("connected");
             tokio::spawn(connection);
-            let sql = "SELECT count(*), min(timestamp)::text, min(value) FROM rand_data";
+            let sql = "SELECT count(*), min(timestamp)::text, (array_agg(value ORDER BY timestamp))[1] FROM rand_data";
             let row = client.query_one(sql, &[]).await.expect("a row");
-            let expected = (i64::try_from(done.count).expect("not so many"), "2024-01-01 00:00:01".to_owned(), 100.0);
+            let expected =
+                (i64::try_from(done.count).expect("not so many"), "2024-01-01 00:00:01".to_owned(), message::value(1));
             assert_eq!((row.get(0), row.get(1), row.get(2)), expected);
         });
     }
