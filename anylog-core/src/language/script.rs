@@ -63,6 +63,8 @@ pub(crate) enum Flow {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Frame {
     pub(crate) on_error: OnError,
+    /// How often scripts were ended when this one began: once more ends it.
+    pub(crate) generation: u64,
     /// Set by a command of the current line, taken after it.
     pub(crate) flow: Option<Flow>,
     /// Lines to which `return` comes back.

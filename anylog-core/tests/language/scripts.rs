@@ -255,6 +255,17 @@ async fn threads_run_beside_and_can_be_stepped_and_ended() {
     assert_eq!(bench.get("steps").as_deref(), Some("0"));
 }
 
+// A wait that begins when its script was ended already does not wait.
+#[tokio::test]
+async fn a_script_that_was_ended_does_not_begin_to_wait() {
+    let mut bench = Bench::new();
+    let path = bench.script("late.al", "exit scripts & wait 1000\nlate = 1");
+    let command = format!("process {path}");
+    let run = tokio::time::timeout(std::time::Duration::from_secs(100), bench.run(&command));
+    run.await.expect("it ends").unwrap();
+    assert_eq!(bench.get("late"), None);
+}
+
 #[tokio::test]
 async fn scripts_have_the_rights_of_their_caller() {
     let bench = Bench::new();

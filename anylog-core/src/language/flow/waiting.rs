@@ -77,11 +77,11 @@ async fn wait_for(session: &Session, condition: &Condition, duration: Duration) 
 
 /// Waits; false when it was cut short, because the node ends or `exit scripts` ended the script.
 async fn pause(session: &Session, duration: Duration) -> bool {
-    let mut ends = session.node.scripts.ends();
-    let in_script = !session.scripts.is_empty();
+    let scripts = &session.node.scripts;
+    let generation = session.scripts.last().map(|frame| frame.generation);
     tokio::select! {
         () = sleep(duration) => true,
         () = session.node.shutdown.cancelled() => false,
-        _ = ends.changed(), if in_script => false,
+        () = scripts.end_of(generation.unwrap_or_default()), if generation.is_some() => false,
     }
 }

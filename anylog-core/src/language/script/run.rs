@@ -72,7 +72,7 @@ async fn read(path: &Path) -> Result<String, CommandError> {
 pub(super) async fn run(session: &mut Session, script: &Script, arguments: &[String]) -> Result<(), CommandError> {
     bind(session, script, arguments)?;
     let inside = Inside::enter(session, &script.name)?;
-    let ticket = Ticket::enter(&inside.session.node, &inside.session.thread, &script.name);
+    let ticket = Ticket::enter(&inside.session.node, &inside.session.thread, &script.name, inside.generation());
     Box::pin(lines(inside.session, script, &ticket)).await
 }
 
@@ -92,9 +92,14 @@ impl<'a> Inside<'a> {
             ))
             .hint("a script that processes itself never ends; use a label and goto"));
         }
-        session.scripts.push(Frame::default());
+        let generation = session.node.scripts.generation();
+        session.scripts.push(Frame { generation, ..Frame::default() });
         let flag = session.if_flag;
         Ok(Self { session, flag })
+    }
+
+    fn generation(&self) -> u64 {
+        self.session.scripts.last().map_or_else(|| self.session.node.scripts.generation(), |frame| frame.generation)
     }
 }
 
@@ -293,8 +298,9 @@ async fn run_json(session: &mut Session, name: &str, text: &str) -> Result<(), C
     let document = crate::json_text::parse(text).map_err(|error| flawed(&error.message))?;
     let sections = document.get("config").and_then(Json::as_array).ok_or_else(|| flawed("no list 'config'"))?;
     let inside = Inside::enter(session, name)?;
+    let generation = inside.generation();
     let session = &mut *inside.session;
-    let ticket = Ticket::enter(&session.node, &session.thread, name);
+    let ticket = Ticket::enter(&session.node, &session.thread, name, generation);
     for (number, section) in sections.iter().enumerate() {
         let settings = section.get("setting").and_then(Json::as_object);
         for (key, value) in settings.into_iter().flatten() {

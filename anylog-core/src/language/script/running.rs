@@ -75,9 +75,15 @@ impl Scripts {
         self.merged.notified().await;
     }
 
-    /// Tells when running scripts are to end.
-    pub(crate) fn ends(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
+    /// How often running scripts were ended.
+    pub(super) fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    /// Returns when scripts that began at `generation` are to end, also when that was said before the call.
+    pub(crate) async fn end_of(&self, generation: u64) {
+        // The sender lives as long as the node.
+        drop(self.generation.subscribe().wait_for(|now| *now != generation).await);
     }
 }
 
@@ -119,7 +125,8 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    pub(super) fn enter(node: &Arc<Node>, thread: &str, script: &str) -> Self {
+    /// `generation` is that of the script's frame.
+    pub(super) fn enter(node: &Arc<Node>, thread: &str, script: &str, generation: u64) -> Self {
         let scripts = &node.scripts;
         let id = scripts.next.fetch_add(1, Ordering::Relaxed);
         let entry = RunningScript {
@@ -130,7 +137,6 @@ impl Ticket {
             since: node.clock.now(),
         };
         scripts.running.lock().insert(id, entry);
-        let generation = *scripts.generation.borrow();
         Self { node: Arc::clone(node), id, generation }
     }
 
