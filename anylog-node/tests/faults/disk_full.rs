@@ -181,8 +181,15 @@ fn the_last_byte_may_be_gone_at_any_moment() {
             disk.free_space();
             node.launch();
             let work = Work { stop: std::sync::Arc::default(), ..work };
-            let amount = Amount { messages: 0, requests: 0, files: 0 };
-            senders = senders.start(ports, &node.root(), &work, &mut chance, amount).join();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            // A node that has just started may ask a sender to come again.
+            loop {
+                let amount = Amount { messages: 0, requests: 0, files: 0 };
+                senders = senders.start(ports, &node.root(), &work, &mut chance, amount).join();
+                if senders.settled() || Instant::now() > deadline {
+                    break;
+                }
+            }
         } else {
             work.stop.store(true, Ordering::Relaxed);
             disk.free_space();
