@@ -2,12 +2,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints measurements")]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anylog_benches::message;
 use anylog_benches::report::{self, Round};
+use anylog_benches::run::release_program;
 use anylog_benches::scenario::{Sample, Scenario, Setting, measure};
 
 const HELP: &str = "load [SCENARIO ...] [--rounds 5] [--seconds 4] [--binary PATH] [--dir PATH] [--payload 53] [--rows 1000000] [--json FILE] [--alone]";
@@ -20,19 +21,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benches too, to see that they build; `cargo bench`, and a call of the program itself, measure.
-    let mut words: Vec<String> = std::env::args().skip(1).collect();
-    if std::env::var_os("CARGO").is_some() && !words.iter().any(|word| word == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    words.retain(|word| word != "--bench");
-    match arguments(&words).and_then(|arguments| run(&arguments)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("load: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    anylog_benches::run::run("load", |words| run(&arguments(words)?))
 }
 
 fn arguments(words: &[String]) -> Result<Arguments, String> {
@@ -70,23 +59,8 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
         }
     }
     let slice = Duration::try_from_secs_f64(seconds).map_err(|error| format!("--seconds: {error}"))?;
-    let binary = binary.map_or_else(build, Ok)?;
+    let binary = binary.map_or_else(release_program, Ok)?;
     Ok(Arguments { scenarios, rounds, setting: Setting { binary, directory, slice, payload, rows }, json })
-}
-
-/// Builds the release program and says where it lies.
-fn build() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "-p", "anylog-node"])
-        .current_dir(&root)
-        .status()
-        .map_err(|error| format!("cargo: {error}"))?;
-    if !status.success() {
-        return Err("the release build failed".to_owned());
-    }
-    // CARGO_TARGET_TMPDIR is <target>/tmp.
-    Ok(Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release").join("anylog-node"))
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {

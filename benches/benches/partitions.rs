@@ -7,12 +7,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anylog_benches::message;
 use anylog_benches::partitions::{FLAT, Home, Running, SPLIT};
 use anylog_benches::rest::{Ask, Load, run};
+use anylog_benches::run::release_program;
 
 const HELP: &str =
     "partitions [--partitions 400] [--rows 10000000] [--rounds 5] [--seconds 2] [--binary PATH] [--dir PATH]";
@@ -31,20 +32,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benches too, to see that they build; `cargo bench`, and a call of the program itself, measure.
-    let mut words: Vec<String> = std::env::args().skip(1).collect();
-    if std::env::var_os("CARGO").is_some() && !words.iter().any(|word| word == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    words.retain(|word| word != "--bench");
-    let measured = arguments(&words).and_then(|arguments| measure(&arguments).map_err(|error| error.to_string()));
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("partitions: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    anylog_benches::run::run("partitions", |words| measure(&arguments(words)?).map_err(|error| error.to_string()))
 }
 
 fn arguments(words: &[String]) -> Result<Arguments, String> {
@@ -73,20 +61,8 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
     Ok(arguments)
 }
 
-/// Builds the release program and says where it lies.
-fn build() -> io::Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let status =
-        Command::new(env!("CARGO")).args(["build", "--release", "-p", "anylog-node"]).current_dir(&root).status()?;
-    if !status.success() {
-        return Err(io::Error::other("the release build failed"));
-    }
-    // CARGO_TARGET_TMPDIR is <target>/tmp.
-    Ok(Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release").join("anylog-node"))
-}
-
 fn measure(arguments: &Arguments) -> io::Result<()> {
-    let binary = arguments.binary.clone().map_or_else(build, Ok)?;
+    let binary = arguments.binary.clone().map_or_else(|| release_program().map_err(io::Error::other), Ok)?;
     let rows = arguments.rows / u64::from(arguments.partitions);
     let begun = Instant::now();
     let (home, small) =

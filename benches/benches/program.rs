@@ -6,7 +6,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let program = build();
+    let program = anylog_benches::run::release_program().expect("a release program");
     let size = std::fs::metadata(&program).expect("the program was built").len();
     let mut starts = Vec::new();
     let mut memory = Vec::new();
@@ -41,19 +41,6 @@ fn main() {
         median(&mut baseline.collect::<Vec<_>>()).as_secs_f64() * 1e3
     );
     println!("resident memory, operator idle      {:>8.1} MB  (median of {RUNS})", megabytes(median(&mut memory)));
-}
-
-fn build() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "-p", "anylog-node"])
-        .current_dir(&root)
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "the release build failed");
-    // This bench lies in <target>/release/deps.
-    let own = std::env::current_exe().expect("the path of this program");
-    own.ancestors().nth(2).expect("<target>/release").join("anylog-node")
 }
 
 fn start_once(program: &Path) -> (Duration, u64) {

@@ -15,12 +15,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anylog_benches::http;
 use anylog_benches::network::{Member, Network};
 use anylog_benches::question::{self, Asked, DBMS, QUESTIONS, Question, TABLE};
+use anylog_benches::run::release_program;
 
 const HELP: &str = "query [latency] [engine] [stream] [--rows 1000000] [--days 10] [--operators 3] [--rounds 7] [--ask TEXT] [--binary PATH] [--dir PATH] [--wait]";
 
@@ -37,19 +38,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benches too, to see that they build; `cargo bench`, and a call of the program itself, measure.
-    let mut words: Vec<String> = std::env::args().skip(1).collect();
-    if std::env::var_os("CARGO").is_some() && !words.iter().any(|word| word == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    words.retain(|word| word != "--bench");
-    match arguments(&words).and_then(|arguments| run(&arguments).map_err(|error| error.to_string())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("query: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    anylog_benches::run::run("query", |words| run(&arguments(words)?).map_err(|error| error.to_string()))
 }
 
 fn arguments(words: &[String]) -> Result<Arguments, String> {
@@ -90,24 +79,9 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
         read.parts = ["latency", "engine", "stream"].map(str::to_owned).to_vec();
     }
     if read.binary.as_os_str().is_empty() {
-        read.binary = build()?;
+        read.binary = release_program()?;
     }
     Ok(read)
-}
-
-/// Builds the release program and says where it lies.
-fn build() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "-p", "anylog-node"])
-        .current_dir(&root)
-        .status()
-        .map_err(|error| format!("cargo: {error}"))?;
-    if !status.success() {
-        return Err("the release build failed".to_owned());
-    }
-    // CARGO_TARGET_TMPDIR is <target>/tmp.
-    Ok(Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release").join("anylog-node"))
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {

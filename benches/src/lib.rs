@@ -40,6 +40,7 @@ pub mod question;
 pub mod relay;
 pub mod report;
 pub mod rest;
+pub mod run;
 pub mod scenario;
 
 /// `count` readings of a pump, one JSON object each.

@@ -65,9 +65,6 @@ pub(super) fn of_receipt(hash: &str, receipt: &Receipt) -> Result<Response, Fail
 
 /// The same by the number of rows stored and the rows refused.
 pub(super) fn of_rows(hash: &str, stored: usize, refused: &[RefusedRow]) -> Result<Response, Failure> {
-    if refused.is_empty() && hash == "0" {
-        return Ok(whole(JSON, r#"{"AnyLog.status":"Success", "AnyLog.hash": "0" }"#));
-    }
     if refused.is_empty() {
         return Ok(whole(JSON, format!(r#"{{"AnyLog.status":"Success", "AnyLog.hash": "{hash}" }}"#)));
     }

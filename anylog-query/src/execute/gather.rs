@@ -17,6 +17,7 @@ use super::Row;
 use crate::QueryError;
 use crate::plan::Part;
 use crate::sql::expr::{Call, Expr, Tongue};
+use crate::sql::functions;
 
 /// About the bytes that the groups of one place may take.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
@@ -148,7 +149,7 @@ impl Inputs {
         let Expr::Call(Call { name, args, over: None, .. }) = expr else { return Some(Key::Value(self.place(expr))) };
         match (name.as_str(), args.as_slice()) {
             ("date_trunc", [Expr::Text(unit), of]) => {
-                if let Some((length, rest)) = truncated(unit) {
+                if let Some((length, rest)) = functions::truncated(unit) {
                     return Some(Key::Truncated { input: self.place(of), length, rest });
                 }
             }
@@ -174,19 +175,6 @@ impl Inputs {
             _ => None,
         }
     }
-}
-
-/// What of `YYYY-MM-DD HH:MM:SS.ffffff` stays, and what follows it.
-fn truncated(unit: &str) -> Option<(usize, &'static str)> {
-    Some(match unit {
-        "second" => (19, ".000000"),
-        "minute" => (16, ":00.000000"),
-        "hour" => (13, ":00:00.000000"),
-        "day" => (10, " 00:00:00.000000"),
-        "month" => (7, "-01 00:00:00.000000"),
-        "year" => (4, "-01-01 00:00:00.000000"),
-        _ => return None,
-    })
 }
 
 /// Where the number of a unit stands.

@@ -286,19 +286,23 @@ fn extract(unit: &str, of: &str, engine: Tongue, out: &mut String) {
     });
 }
 
-fn truncate(unit: &str, of: &str, out: &mut String) {
-    let (length, rest) = match unit {
+/// What of `YYYY-MM-DD HH:MM:SS.ffffff` stays, and what follows it.
+pub(crate) fn truncated(unit: &str) -> Option<(usize, &'static str)> {
+    Some(match unit {
         "second" => (19, ".000000"),
         "minute" => (16, ":00.000000"),
         "hour" => (13, ":00:00.000000"),
         "day" => (10, " 00:00:00.000000"),
         "month" => (7, "-01 00:00:00.000000"),
         "year" => (4, "-01-01 00:00:00.000000"),
+        _ => return None,
+    })
+}
+
+fn truncate(unit: &str, of: &str, out: &mut String) {
+    match truncated(unit) {
+        Some((length, rest)) => out.push_str(&format!("(substr({of}, 1, {length}) || '{rest}')")),
         // The Monday on or before the day.
-        _ => {
-            out.push_str(&format!("(date(substr({of}, 1, 10), '-6 days', 'weekday 1') || ' 00:00:00.000000')"));
-            return;
-        }
-    };
-    out.push_str(&format!("(substr({of}, 1, {length}) || '{rest}')"));
+        None => out.push_str(&format!("(date(substr({of}, 1, 10), '-6 days', 'weekday 1') || ' 00:00:00.000000')")),
+    }
 }
