@@ -1,0 +1,297 @@
+//! What members say to each other, and its form on the wire (protobuf).
+
+use prost::{Enumeration, Message as Proto, Oneof};
+
+/// The version of these messages. Fields are only ever added; a member of another version is talked to in what both know.
+pub const VERSION: u32 = 1;
+
+/// One message.
+#[derive(Clone, PartialEq, Proto)]
+pub struct Message {
+    /// What it says. A message that says nothing known is of a later version, and passed over.
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    pub body: Option<Body>,
+}
+
+/// What a message says.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum Body {
+    /// Who speaks: first on each link, in both directions.
+    #[prost(message, tag = "1")]
+    Hello(Hello),
+    /// What the sender has. Comes after the greeting, and again when it changed by more than [`Body::Holds`] told.
+    #[prost(message, tag = "2")]
+    Holdings(Holdings),
+    /// The sender has this file completely, on stable storage. Also the answer to [`Body::Offer`], [`Body::Sealed`] and a file's end.
+    #[prost(message, tag = "3")]
+    Holds(File),
+    /// The sender has this file and offers it: answered by `Want` or `Holds`.
+    #[prost(message, tag = "4")]
+    Offer(File),
+    /// The sender wants a file, or the rest of it.
+    #[prost(message, tag = "5")]
+    Want(Want),
+    /// A piece of a file that was wanted.
+    #[prost(message, tag = "6")]
+    Piece(Piece),
+    /// The file that was wanted cannot be given.
+    #[prost(message, tag = "7")]
+    Missing(Missing),
+    /// Rows of an open file.
+    #[prost(message, tag = "8")]
+    Rows(Rows),
+    /// Up to which row of an open file the sender has it on stable storage. The answer to `Rows`, also when they did not follow
+    /// what it has: then the other goes back.
+    #[prost(message, tag = "9")]
+    RowsHeld(RowsHeld),
+    /// A file that was followed while open is complete: answered by `Holds`, or by `Want`.
+    #[prost(message, tag = "10")]
+    Sealed(Sealed),
+    /// The sender wants rows of an open file that another member produced: what it lacks of an orphan. Answered by `Rows`.
+    #[prost(message, tag = "11")]
+    WantRows(RowsHeld),
+    /// The sender ends the link and says why; it is not to be tried again before something changed.
+    #[prost(message, tag = "12")]
+    Refused(Refused),
+}
+
+/// Who speaks.
+#[derive(Clone, PartialEq, Proto)]
+pub struct Hello {
+    /// [`VERSION`] of the sender.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// The member's number.
+    #[prost(int64, tag = "2")]
+    pub member: i64,
+    /// The id of its cluster.
+    #[prost(string, tag = "3")]
+    pub cluster: String,
+    /// The id of its operator policy.
+    #[prost(string, tag = "4")]
+    pub policy: String,
+    /// The key of the node, made at random and kept with its data: two nodes with one number are told apart by it.
+    #[prost(string, tag = "5")]
+    pub key: String,
+    /// Only files from this time on are asked for in holdings, in microseconds since 1970; 0: all.
+    #[prost(int64, tag = "6")]
+    pub since: i64,
+}
+
+/// A file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Proto)]
+pub struct File {
+    /// The number of the member that produced it.
+    #[prost(int64, tag = "1")]
+    pub producer: i64,
+    /// Its number there.
+    #[prost(int64, tag = "2")]
+    pub file: i64,
+}
+
+/// What a member has.
+#[derive(Clone, PartialEq, Proto)]
+pub struct Holdings {
+    /// By producer.
+    #[prost(message, repeated, tag = "1")]
+    pub of: Vec<HoldingsOf>,
+}
+
+/// What a member has of one producer.
+#[derive(Clone, PartialEq, Proto)]
+pub struct HoldingsOf {
+    /// The producer's number.
+    #[prost(int64, tag = "1")]
+    pub producer: i64,
+    /// The highest number that the producer gave so far. Only the producer says it, 0 otherwise: numbers up to it that it neither
+    /// has complete nor open do not exist.
+    #[prost(int64, tag = "2")]
+    pub given: i64,
+    /// First and last number of each range of complete files, one after the other.
+    #[prost(int64, repeated, tag = "3")]
+    pub ranges: Vec<i64>,
+    /// Open files.
+    #[prost(message, repeated, tag = "4")]
+    pub open: Vec<RowsHeld>,
+}
+
+/// How much of an open file somebody has, on stable storage.
+#[derive(Clone, Copy, PartialEq, Eq, Proto)]
+pub struct RowsHeld {
+    /// The producer's number.
+    #[prost(int64, tag = "1")]
+    pub producer: i64,
+    /// The file's number.
+    #[prost(int64, tag = "2")]
+    pub file: i64,
+    /// The ordinal of the last row; all before it that were written are there too. 0: none.
+    #[prost(uint64, tag = "3")]
+    pub ordinal: u64,
+}
+
+/// A wish for a file.
+#[derive(Clone, Copy, PartialEq, Eq, Proto)]
+pub struct Want {
+    /// The producer's number.
+    #[prost(int64, tag = "1")]
+    pub producer: i64,
+    /// The file's number.
+    #[prost(int64, tag = "2")]
+    pub file: i64,
+    /// How many bytes of its content are there already.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// Which content these bytes are of, as [`Piece::content`] named it; 0 when there are none.
+    #[prost(uint64, tag = "4")]
+    pub content: u64,
+}
+
+/// Bytes of a file's content. The first piece after a wish carries `about`.
+#[derive(Clone, PartialEq, Proto)]
+pub struct Piece {
+    /// The producer's number.
+    #[prost(int64, tag = "1")]
+    pub producer: i64,
+    /// The file's number.
+    #[prost(int64, tag = "2")]
+    pub file: i64,
+    /// A name of the content as this member gives it: the same name, the same bytes. Another name than that of the bytes that the
+    /// other has: it begins anew.
+    #[prost(uint64, tag = "3")]
+    pub content: u64,
+    /// Where the bytes belong.
+    #[prost(uint64, tag = "4")]
+    pub offset: u64,
+    /// The bytes.
+    #[prost(bytes = "vec", tag = "5")]
+    pub bytes: Vec<u8>,
+    /// Nothing follows.
+    #[prost(bool, tag = "6")]
+    pub last: bool,
+    /// What the file is.
+    #[prost(message, optional, tag = "7")]
+    pub about: Option<About>,
+}
+
+/// In which form a file's content travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum Form {
+    /// Not said.
+    Unknown = 0,
+    /// The archived source file, compressed by gzip: a JSON text in each line.
+    Archive = 1,
+    /// The same made of the rows in the tables, as the archive is gone.
+    Rows = 2,
+}
+
+/// What a file is: the row of its producer's registry, and when its rows came.
+#[derive(Clone, PartialEq, Proto)]
+pub struct About {
+    /// Its open segment's identity, 16 bytes: what applied marks are kept by.
+    #[prost(bytes = "vec", tag = "1")]
+    pub segment: Vec<u8>,
+    /// Logical database.
+    #[prost(string, tag = "2")]
+    pub dbms: String,
+    /// Table.
+    #[prost(string, tag = "3")]
+    pub table: String,
+    /// Data source id.
+    #[prost(string, tag = "4")]
+    pub source: String,
+    /// Mapping policy id.
+    #[prost(string, tag = "5")]
+    pub instructions: String,
+    /// When it was registered, in microseconds since 1970.
+    #[prost(int64, tag = "6")]
+    pub time: i64,
+    /// Its hash in the registry; empty while it is open.
+    #[prost(string, tag = "7")]
+    pub hash: String,
+    /// Its rows in the registry; 0 while it is open.
+    #[prost(uint64, tag = "8")]
+    pub rows: u64,
+    /// The form of the content that follows.
+    #[prost(enumeration = "Form", tag = "9")]
+    pub form: i32,
+    /// The ordinals of its rows and when they came, in the form of the operator's run lists; empty when that is not known.
+    #[prost(bytes = "vec", tag = "10")]
+    pub runs: Vec<u8>,
+}
+
+/// A file cannot be given.
+#[derive(Clone, PartialEq, Proto)]
+pub struct Missing {
+    /// The producer's number.
+    #[prost(int64, tag = "1")]
+    pub producer: i64,
+    /// The file's number.
+    #[prost(int64, tag = "2")]
+    pub file: i64,
+    /// Why.
+    #[prost(string, tag = "3")]
+    pub reason: String,
+}
+
+/// Rows of an open file, in order.
+#[derive(Clone, PartialEq, Proto)]
+pub struct Rows {
+    /// The producer's number.
+    #[prost(int64, tag = "1")]
+    pub producer: i64,
+    /// The file's number.
+    #[prost(int64, tag = "2")]
+    pub file: i64,
+    /// What the file is.
+    #[prost(message, optional, tag = "3")]
+    pub about: Option<About>,
+    /// The ordinal of the row that was written before the first of these; 0 when there was none. They are taken only after it.
+    #[prost(uint64, tag = "4")]
+    pub previous: u64,
+    /// Runs of rows that came together.
+    #[prost(message, repeated, tag = "5")]
+    pub runs: Vec<Run>,
+}
+
+/// Rows that came together.
+#[derive(Clone, PartialEq, Proto)]
+pub struct Run {
+    /// The ordinal of the first; the others follow.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// When they came, in microseconds since 1970.
+    #[prost(int64, tag = "2")]
+    pub received: i64,
+    /// The time zone in which times without an offset are meant, by name.
+    #[prost(string, tag = "3")]
+    pub zone: String,
+    /// The rows as JSON texts.
+    #[prost(string, repeated, tag = "4")]
+    pub rows: Vec<String>,
+}
+
+/// A followed file is complete.
+#[derive(Clone, PartialEq, Proto)]
+pub struct Sealed {
+    /// The producer's number.
+    #[prost(int64, tag = "1")]
+    pub producer: i64,
+    /// The file's number.
+    #[prost(int64, tag = "2")]
+    pub file: i64,
+    /// The ordinal of its last row.
+    #[prost(uint64, tag = "3")]
+    pub ordinal: u64,
+    /// The producer's registry on it.
+    #[prost(message, optional, tag = "4")]
+    pub about: Option<About>,
+}
+
+/// Why a link is ended.
+#[derive(Clone, PartialEq, Proto)]
+pub struct Refused {
+    /// What is wrong, and what to do.
+    #[prost(string, tag = "1")]
+    pub reason: String,
+}
