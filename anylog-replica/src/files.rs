@@ -23,4 +23,21 @@ impl FileSet {
     pub fn ranges(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
         self.ranges.iter().map(|(first, last)| (*first, *last))
     }
+
+    /// Adds the numbers from `first` to `last`.
+    pub fn insert_range(&mut self, first: i64, last: i64) {
+        if first > last {
+            return;
+        }
+        let (mut first, mut last) = (first, last);
+        // What touches or overlaps becomes one range.
+        while let Some((known, end)) = self.ranges.range(..=last.saturating_add(1)).next_back().map(|(a, b)| (*a, *b)) {
+            if end.saturating_add(1) < first {
+                break;
+            }
+            self.ranges.remove(&known);
+            (first, last) = (first.min(known), last.max(end));
+        }
+        self.ranges.insert(first, last);
+    }
 }

@@ -215,9 +215,13 @@ pub struct About {
     /// The form of the content that follows.
     #[prost(enumeration = "Form", tag = "9")]
     pub form: i32,
-    /// The ordinals of its rows and when they came, in the form of the operator's run lists; empty when that is not known.
-    #[prost(bytes = "vec", tag = "10")]
-    pub runs: Vec<u8>,
+    /// How many bytes of the content that follows, at its beginning, are the ordinals of its rows and when they came, in the form of
+    /// the operator's run lists; 0 when that is not known. Behind them is what `form` says.
+    #[prost(uint64, tag = "10")]
+    pub runs: u64,
+    /// The text that creates its table, for a member that has neither the table nor its policy yet.
+    #[prost(string, tag = "11")]
+    pub create: String,
 }
 
 /// A file cannot be given.
