@@ -84,6 +84,7 @@
 //! | `replay` | the journal inside `connect dbms`; tombstones of dropped partitions |
 //! | `incoming`, `watch`, [`source_file`] | files that arrive whole; the watch directory; names and hashes |
 //! | `tables`, `publish` | tables found or made; policies for the network |
+//! | [`replica`] | the other members of the cluster hold the same |
 //! | [`quarantine`], [`retry`] | rows and messages that cannot be stored, with the reasons; tried again |
 //! | [`thresholds`], [`stats`] | when segments are sealed; counters |
 //! | [`commands`](mod@commands) | all of it in the command language |
@@ -97,6 +98,7 @@ pub mod disk;
 pub mod error;
 pub mod journal;
 pub mod quarantine;
+pub mod replica;
 pub mod retry;
 pub mod service;
 pub mod source_file;
@@ -121,4 +123,5 @@ mod watch;
 pub use commands::commands;
 pub use config::{Identity, Load, OpenSegment, OperatorConfig, OperatorState};
 pub use error::OperatorError;
+pub use replica::{Replication, ReplicationStatus};
 pub use service::OperatorService;

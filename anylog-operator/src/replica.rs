@@ -1,0 +1,28 @@
+//! How this node and the other members of its cluster come to hold the same data.
+//!
+//! What is to be done is decided by [`anylog_replica`], which knows no socket, clock or file; the rooms here do it.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `driver` | runs the member: what happened goes in, what it wants is done; [`Replication`], by which the rest of the node sees it |
+//! | `link` | links to the mates: dialled, accepted, greeted, watched |
+//! | `identity` | the key of the node, its address in the ledger, and whether another node has its number |
+//! | `status` | what is shown of all this |
+//! | `holdings`, `serve`, `receive`, `runs` | complete files: which there are, given to a mate, taken from one; when their rows came |
+//! | `followers`, `open` | rows of open files on their way to mates, and of mates |
+
+pub(crate) mod digest;
+mod driver;
+mod followers;
+pub(crate) mod holdings;
+pub(crate) mod open;
+pub(crate) mod receive;
+pub(crate) mod runs;
+pub(crate) mod serve;
+mod status;
+
+pub use followers::Followers;
+pub use driver::Replication;
+pub use status::{
+    ConsumerStatus, LinkStatus, MateCounts, MateStatus, Parked, ProducerStatus, Progress, ReplicationStatus,
+};
