@@ -245,6 +245,20 @@ pub enum SinkError {
         /// Bytes that it may hold.
         limit: u64,
     },
+    /// Rows of a table are to be on several members of the cluster, and too few can be reached.
+    #[error("table '{dbms}.{table}' needs its rows on {wanted} members, and {reachable} can be reached: {reason}")]
+    TooFewCopies {
+        /// The logical database.
+        dbms: String,
+        /// The table.
+        table: String,
+        /// How many members are to have them, this one included.
+        wanted: u32,
+        /// How many would get them, this one included.
+        reachable: u32,
+        /// What is the matter with the others, and whether this member has the rows.
+        reason: String,
+    },
     /// The disk is full.
     #[error("not enough space on disk to store rows")]
     DiskFull,
@@ -264,6 +278,7 @@ impl SinkError {
             SinkError::NotRunning
             | SinkError::Overloaded
             | SinkError::QuarantineFull { .. }
+            | SinkError::TooFewCopies { .. }
             | SinkError::DiskFull
             | SinkError::Failed { .. } => true,
             SinkError::UnknownDbms { .. } | SinkError::Table { .. } | SinkError::DuplicateFile { .. } => false,
@@ -288,6 +303,14 @@ impl From<SinkError> for CommandError {
                 Some(
                     "look with: get quarantine; empty it with: retry quarantine, or: delete quarantine; or give it room with: \
                      set quarantine where limit = 1GB"
+                        .into(),
+                ),
+            ),
+            SinkError::TooFewCopies { .. } => (
+                Status::OVERLOADED,
+                Some(
+                    "look with: get distributor, get tsd sync status; start the other members, or ask for less with: \
+                     set buffer threshold where ack = local"
                         .into(),
                 ),
             ),

@@ -31,6 +31,7 @@ use crate::journal::{Journal, JournalError, Written};
 use crate::order::{Order, Turn};
 use crate::origin::Origin;
 use crate::quarantine::{KeptMessage, Problem, Quarantine, QuarantinedRow, key};
+use crate::replica::Followers;
 use crate::segments::{Key, Segment, Segments};
 use crate::stats::Stats;
 use crate::tables::{TableState, Tables, blocking, zone_name};
@@ -100,6 +101,8 @@ pub(crate) struct Shared {
     /// Wakes who waits for room in the journal.
     pub(crate) released: Notify,
     pub(crate) ending: AtomicBool,
+    /// Who follows files of this node while they are open; none while no operator of a cluster runs.
+    pub(crate) followers: RwLock<Option<Arc<dyn Followers>>>,
 }
 
 impl Shared {
@@ -139,6 +142,7 @@ impl Shared {
             due: Notify::new(),
             released: Notify::new(),
             ending: AtomicBool::new(false),
+            followers: RwLock::default(),
         }
     }
 
