@@ -93,6 +93,44 @@ pub enum OperatorError {
         /// The member in the name.
         member: String,
     },
+    /// Files are exchanged by their numbers in the registry, and there is none.
+    #[error("rows are not registered on this node: no files can be exchanged with other members of its cluster")]
+    NotRegistered,
+    /// A file that another member wants cannot be given.
+    #[error("file {file} of member {producer} cannot be given: {reason}")]
+    NotGiven {
+        /// The member that produced it.
+        producer: i64,
+        /// Its number there.
+        file: i64,
+        /// Why.
+        reason: String,
+    },
+    /// What another member sent of a file cannot be used.
+    #[error("what was sent of file {file} of member {producer} cannot be used: {reason}")]
+    BadCopy {
+        /// The member that produced it.
+        producer: i64,
+        /// Its number there.
+        file: i64,
+        /// Why.
+        reason: String,
+    },
+    /// Two members have different files under one number. Nothing was overwritten.
+    #[error(
+        "file {file} of member {producer} is complete here with hash {known}, and another member has it with hash {other}: \
+         see both with 'get tsd details', and keep the right one with 'repair cluster'"
+    )]
+    Conflict {
+        /// The member that produced it.
+        producer: i64,
+        /// Its number there.
+        file: i64,
+        /// The hash in this node's registry.
+        known: String,
+        /// The hash that the other has.
+        other: String,
+    },
     /// Rows of a segment could not be read back.
     #[error("segment {segment} of {table}: {reason}")]
     Segment {
@@ -152,6 +190,10 @@ impl OperatorError {
             OperatorError::Compressed { .. } => Status::UNZIP,
             OperatorError::UnknownMember { .. } => Status::UNKNOWN_MEMBER,
             OperatorError::Segment { .. } => Status::PROCESS_FAILURE,
+            OperatorError::NotRegistered
+            | OperatorError::NotGiven { .. }
+            | OperatorError::BadCopy { .. }
+            | OperatorError::Conflict { .. } => Status::TSD,
             OperatorError::QuarantineFull { .. } => Status::OVERLOADED,
             OperatorError::QuarantineBusy => Status::PROCESS_RUNNING,
             OperatorError::Threshold { .. } => Status::COMMAND_PARAMETERS,
@@ -175,6 +217,9 @@ impl From<OperatorError> for CommandError {
             OperatorError::UnknownTable { .. } => Some("list tables with: get tables where dbms = *"),
             OperatorError::Directory { .. } => Some("make the directories with: create work directories"),
             OperatorError::FileName { .. } => Some("expected dbms.table[.source[.hash[.instructions]]].json"),
+            OperatorError::NotRegistered => {
+                Some("connect almgm, create tsd_info, and: run operator where policy = <id> and update_tsd_info = true")
+            }
             OperatorError::Journal(JournalError::Full { .. }) => Some("free space, or drop old partitions"),
             _ => None,
         };
