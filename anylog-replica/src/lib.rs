@@ -30,4 +30,4 @@ pub mod member;
 pub mod message;
 
 pub use files::{FileKey, FileSet};
-pub use member::{Action, Config, Event, Member};
+pub use member::{Action, Config, Event, MateView, Member, Millis, Parked, ProducerView};

@@ -3,6 +3,10 @@
 use crate::files::{FileKey, FileSet};
 use crate::message::{Message, Rows, RowsHeld, Sealed, Want};
 
+mod views;
+
+pub use views::{MateView, Parked, ProducerView};
+
 /// Milliseconds on a clock that only goes forward; where it begins does not matter.
 pub type Millis = u64;
 
@@ -106,6 +110,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The message that waited under this token waits no longer: its time is over.
+    Withdraw(u64),
     /// A complete file is to be fetched anew: it differs from its mates', and was taken away here.
     Lost(FileKey),
     /// Time passed. Comes at least once a second.
@@ -182,6 +188,12 @@ impl Member {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self { config }
+    }
+
+    /// What happened, at `now`; answers what is to be done, in order.
+    pub fn handle(&mut self, now: Millis, event: Event) -> Vec<Action> {
+        let _ = (now, event);
+        Vec::new()
     }
 
     /// Its number.

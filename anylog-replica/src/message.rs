@@ -55,6 +55,54 @@ pub enum Body {
     Refused(Refused),
 }
 
+/// The largest message, in bytes: what a member holds with a million gaps in it fits.
+pub const LARGEST: usize = 16 << 20;
+
+/// Bytes that are no message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Too long.
+    #[error(
+        "a message of {0} bytes from a mate is longer than the {LARGEST} that are allowed: both nodes must be of one version"
+    )]
+    TooLong(usize),
+    /// Not of the form.
+    #[error("a message of {length} bytes from a mate cannot be read ({source}): both nodes must be of one version")]
+    Malformed {
+        /// How long it is.
+        length: usize,
+        /// What is wrong.
+        source: prost::DecodeError,
+    },
+}
+
+impl Message {
+    /// The form on the wire.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
+    /// A message from its form on the wire.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are too many, or not of that form.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > LARGEST {
+            return Err(DecodeError::TooLong(bytes.len()));
+        }
+        Self::decode(bytes).map_err(|source| DecodeError::Malformed { length: bytes.len(), source })
+    }
+}
+
+impl From<Body> for Message {
+    fn from(body: Body) -> Self {
+        Self { body: Some(body) }
+    }
+}
+
 /// Who speaks.
 #[derive(Clone, PartialEq, Proto)]
 pub struct Hello {
