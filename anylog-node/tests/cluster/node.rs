@@ -1,0 +1,273 @@
+//! A node of the cluster as a process: started, asked, killed, emptied, started again.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::chance::setting;
+use super::http::{Answer, request};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// How long a condition may take to come true before a test fails.
+pub(crate) fn patience() -> Duration {
+    Duration::from_secs(setting("ANYLOG_TEST_PATIENCE").unwrap_or(120))
+}
+
+/// Waits until `probe` gives a value.
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    eventually_or(|| what.to_owned(), &mut probe)
+}
+
+/// The same, with more to say when it fails.
+pub(crate) fn eventually_or<T>(what: impl FnOnce() -> String, mut probe: impl FnMut() -> Option<T>) -> T {
+    let patience = patience();
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {patience:?}: {}", what());
+        // A condition is polled; the pause spares the processor.
+        std::thread::park_timeout(Duration::from_millis(40));
+    }
+}
+
+/// Ports of loopback that nobody listens at, below those that the system gives to connections: a node that comes back later finds
+/// its own free.
+pub(crate) fn fixed_ports<const N: usize>() -> [u16; N] {
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock();
+    let start = || 12_000 + u16::try_from(std::process::id() % 600).unwrap() * 30;
+    std::array::from_fn(|_| {
+        loop {
+            let port = next.unwrap_or_else(start);
+            *next = Some(if port >= 31_900 { 12_000 } else { port + 1 });
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return port;
+            }
+        }
+    })
+}
+
+/// Where a node is. Who sends to it follows it to other ports.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    /// Of the TCP server and the broker.
+    pub(crate) tcp: u16,
+    pub(crate) rest: u16,
+}
+
+impl Ports {
+    fn new() -> Self {
+        let [tcp, rest] = fixed_ports();
+        Self { tcp, rest }
+    }
+}
+
+/// A node at a home.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    /// What its disk holds; [`Node::wipe`] removes all of it.
+    pub(crate) home: PathBuf,
+    ports: Arc<Mutex<Ports>>,
+    script: PathBuf,
+    log: PathBuf,
+    settings: Vec<(String, String)>,
+    // The process ends when its standard input does: with this program, however that ends.
+    child: Option<(Child, ChildStdin)>,
+}
+
+impl Node {
+    /// A node that is not started yet. Its home and its log lie in `directory`.
+    pub(crate) fn new(directory: &Path, name: &str, script: PathBuf, settings: &[(&str, String)]) -> Self {
+        Self {
+            name: name.to_owned(),
+            home: directory.join(name),
+            ports: Arc::new(Mutex::new(Ports::new())),
+            script,
+            log: directory.join(format!("{name}.log")),
+            settings: settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+            child: None,
+        }
+    }
+
+    /// Where it is, now and after it moved.
+    pub(crate) fn address(&self) -> Arc<Mutex<Ports>> {
+        Arc::clone(&self.ports)
+    }
+
+    /// Where it is now.
+    pub(crate) fn ports(&self) -> Ports {
+        *self.ports.lock()
+    }
+
+    /// Gives it other ports. It must not run.
+    pub(crate) fn moves(&mut self) {
+        assert!(self.child.is_none(), "{} runs", self.name);
+        *self.ports.lock() = Ports::new();
+    }
+
+    /// Sets an environment variable of later starts.
+    pub(crate) fn set(&mut self, key: &str, value: String) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value));
+    }
+
+    /// Starts the program, and does not wait. Returns the process.
+    pub(crate) fn spawn(&mut self) -> u32 {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        fs::create_dir_all(&self.home).unwrap();
+        let log = fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let built = || PathBuf::from(env!("CARGO_BIN_EXE_anylog-node"));
+        let mut child = Command::new(std::env::var_os("ANYLOG_NODE_BINARY").map_or_else(built, PathBuf::from))
+            .arg("--home")
+            .arg(&self.home)
+            .args(["process", "--until-eof"])
+            .arg(&self.script)
+            .args(["and", "set", "script_ended", "=", "true"])
+            .env("NODE_NAME", &self.name)
+            .env("ANYLOG_SERVER_PORT", self.ports().tcp.to_string())
+            .env("ANYLOG_REST_PORT", self.ports().rest.to_string())
+            .envs(self.settings.iter().cloned())
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("the node starts");
+        let (input, process) = (child.stdin.take().expect("a pipe"), child.id());
+        self.child = Some((child, input));
+        process
+    }
+
+    /// Waits until its script came to its end.
+    pub(crate) fn ready(&mut self) {
+        let end = Instant::now() + patience();
+        loop {
+            if let Some((child, _)) = &mut self.child {
+                let ended = child.try_wait().unwrap();
+                assert!(ended.is_none(), "{} ended with {ended:?}: {}", self.name, self.last_words());
+            }
+            if self.try_get("get !script_ended").is_ok_and(|answer| answer.body.trim() == "true") {
+                return;
+            }
+            assert!(Instant::now() < end, "{} does not get ready: {}", self.name, self.last_words());
+            std::thread::park_timeout(Duration::from_millis(40));
+        }
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Ends the process as SIGKILL does.
+    pub(crate) fn kill(&mut self) {
+        let (mut child, _input) = self.child.take().expect("a running node");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks the process to end, and waits until it did.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let (mut child, _input) = self.child.take().expect("a running node");
+        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+        let ended = eventually_or(|| format!("{} ends: {}", self.name, self.last_words()), || child.try_wait().unwrap());
+        ended
+    }
+
+    /// Destroys its disk.
+    pub(crate) fn wipe(&mut self) {
+        assert!(self.child.is_none(), "{} runs", self.name);
+        fs::remove_dir_all(&self.home).unwrap();
+    }
+
+    /// What the program printed so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The end of what it printed.
+    pub(crate) fn last_words(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// The directory of the node's data.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.home.join("AnyLog-Network/data")
+    }
+
+    pub(crate) fn try_get(&self, command: &str) -> io::Result<Answer> {
+        request(self.ports().rest, "GET", &[("command", command)], "", ANSWER)
+    }
+
+    /// `GET` with a command.
+    pub(crate) fn get(&self, command: &str) -> Answer {
+        self.try_get(command)
+            .unwrap_or_else(|error| panic!("{}: no answer to '{command}': {error}: {}", self.name, self.last_words()))
+    }
+
+    /// The text of a command that must succeed.
+    pub(crate) fn text(&self, command: &str) -> String {
+        let answer = self.get(command);
+        assert_eq!(answer.status, 200, "{}: {command}: {}", self.name, answer.body);
+        answer.body
+    }
+
+    /// The JSON of a command that must succeed.
+    pub(crate) fn json(&self, command: &str) -> Value {
+        let text = self.text(command);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {command}: {error}: {text}", self.name))
+    }
+
+    /// `POST` with a command, which must succeed.
+    pub(crate) fn post(&self, command: &str) {
+        let answer = request(self.ports().rest, "POST", &[("command", command)], "", ANSWER).unwrap();
+        assert_eq!(answer.status, 200, "{}: {command}: {}", self.name, answer.body);
+    }
+
+    /// Rows of a SELECT over what this node holds itself, or what was answered instead.
+    pub(crate) fn rows(&self, dbms: &str, select: &str) -> Result<Vec<Value>, String> {
+        self.select(dbms, select, &[])
+    }
+
+    /// Rows of a SELECT over the network.
+    pub(crate) fn network_rows(&self, dbms: &str, select: &str) -> Result<Vec<Value>, String> {
+        self.select(dbms, select, &[("destination", "network")])
+    }
+
+    fn select(&self, dbms: &str, select: &str, headers: &[(&str, &str)]) -> Result<Vec<Value>, String> {
+        let command = format!("sql {dbms} format=json and stat=false and timezone=utc \"{select}\"");
+        let mut all = vec![("command", command.as_str())];
+        all.extend(headers);
+        let answer = request(self.ports().rest, "GET", &all, "", ANSWER).map_err(|error| error.to_string())?;
+        if answer.status != 200 {
+            return Err(answer.body);
+        }
+        let value: Value = serde_json::from_str(&answer.body).map_err(|error| format!("{error}: {}", answer.body))?;
+        Ok(value["Query"].as_array().cloned().unwrap_or_default())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.runs() {
+            self.kill();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the end of the output of {}:\n{}", self.name, self.last_words());
+        }
+    }
+}
