@@ -183,6 +183,13 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
         Ok(None)
     }
 
+    /// A number that is another one after the target's rows were changed, by whomever; none when the engine cannot tell, or the
+    /// last change is too young to tell it from one that comes now.
+    fn version(&self, target: &Target) -> Result<Option<u64>, DbmsError> {
+        let _ = target;
+        Ok(None)
+    }
+
     /// Bytes that are free where rows are stored; none when that is not known.
     fn free(&self) -> Result<Option<u64>, DbmsError> {
         Ok(None)
@@ -209,6 +216,14 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
     ) -> Result<(), DbmsError> {
         let rows: Vec<Vec<SqlValue>> = rows.iter().map(|row| row.values().cloned().collect()).collect();
         self.apply(target, columns, &rows, marks)
+    }
+
+    /// Deletes the rows of a source file - those with this `tsd_name` and `tsd_id` - from a target, and returns how many. What is
+    /// done when it fails half-way stays done, and the call may be repeated. Durable after [`Self::sync`].
+    fn delete_file(&self, target: &Target, member: &str, file_id: i64) -> Result<u64, DbmsError> {
+        let _ = (target, member, file_id);
+        let reason = "rows of a source file cannot be deleted".to_owned();
+        Err(DbmsError::Statement { engine: self.engine().word().to_owned(), reason })
     }
 
     /// The last ordinal of a segment that is settled in this target.

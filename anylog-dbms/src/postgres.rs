@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 
 use crate::dbms::Visit;
 use crate::partition::{partitions_of, without_partitions};
-use crate::schema::ddl::{check_name, quoted, statements};
+use crate::schema::ddl::{check_name, of_file, quoted, statements};
 use crate::{
     Checked, ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, RowRef, SegmentId, SqlValue, TableSchema,
     Target,
@@ -263,6 +263,12 @@ impl Dbms for PostgresDbms {
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
         self.writer.lock().store(&self.server, &at_server(target.physical()), columns, rows, marks)
+    }
+
+    fn delete_file(&self, target: &Target, member: &str, file_id: i64) -> Result<u64, DbmsError> {
+        let name = quoted(&at_server(target.physical()));
+        let sql = format!("DELETE FROM {name} WHERE {}", of_file(member, file_id));
+        self.writer.lock().run(&self.server, |link| link.changed(&sql))
     }
 
     fn applied(&self, target: &Target, segment: SegmentId) -> Result<Option<u64>, DbmsError> {

@@ -230,6 +230,10 @@ impl Dbms for SqliteDbms {
         Ok(place.file().filter(|_| target.partition.is_some()).map(layout::bytes))
     }
 
+    fn version(&self, target: &Target) -> Result<Option<u64>, DbmsError> {
+        Ok(self.place(Some(target))?.file().and_then(layout::version))
+    }
+
     fn free(&self) -> Result<Option<u64>, DbmsError> {
         let main = self.layout.main();
         let Some(directory) = main.file().and_then(Path::parent) else { return Ok(None) };
@@ -266,6 +270,27 @@ impl Dbms for SqliteDbms {
             writer.empty_log(&place);
         }
         Ok(())
+    }
+
+    fn delete_file(&self, target: &Target, member: &str, file_id: i64) -> Result<u64, DbmsError> {
+        let place = self.place(Some(target))?;
+        if !place.exists() {
+            return Ok(0);
+        }
+        let mut deleted = 0;
+        loop {
+            // Others have their turn between two steps.
+            let mut writer = self.writer.lock();
+            let step = writer.delete_file(&place, target.physical(), member, file_id)?;
+            if writer.log_is_too_long(&place) {
+                self.readers.end(&place);
+                writer.empty_log(&place);
+            }
+            deleted += step;
+            if step == 0 {
+                return Ok(deleted);
+            }
+        }
     }
 
     fn applied(&self, target: &Target, segment: SegmentId) -> Result<Option<u64>, DbmsError> {

@@ -195,6 +195,11 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// The condition of the rows of a source file.
+pub(crate) fn of_file(member: &str, file_id: i64) -> String {
+    format!("tsd_name = '{}' AND tsd_id = {file_id}", member.replace('\'', "''"))
+}
+
 /// The statements that create a table under a physical name, with its indexes.
 pub(crate) fn statements(schema: &TableSchema, physical: &str, engine: Engine, unlogged: bool) -> Vec<String> {
     let unlogged = if unlogged { "UNLOGGED " } else { "" };

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::connection::Place;
 use super::failure;
@@ -231,6 +233,27 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(super) fn bytes(path: &Path) -> u64 {
     let files = [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")];
     files.iter().filter_map(|file| fs::metadata(file).ok()).map(|known| known.blocks() * 512).sum()
+}
+
+/// File systems note the time of a change in steps: two changes within one have the same time.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// Told by when a database file and its log were written, and how long they are. Moving the log into the file gives another number too.
+pub(super) fn version(path: &Path) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    for file in [path.to_owned(), beside(path, "-wal")] {
+        match fs::metadata(&file) {
+            Ok(known) => {
+                let modified = known.modified().ok()?;
+                // Also none when the clock was put back since.
+                modified.elapsed().ok().filter(|age| *age > YOUNG)?;
+                (modified, known.len(), known.ino()).hash(&mut hasher);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0u64.hash(&mut hasher),
+            Err(_) => return None,
+        }
+    }
+    Some(hasher.finish())
 }
 
 /// The bytes of files that readers may still have open. To be opened before their names go.

@@ -14,7 +14,7 @@ use super::connection::{Mode, Place, open};
 use super::layout::{Contents, Layout, beside, empty, sync_directory, unlink};
 use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
 use super::{EMPTIED_LOG_BYTES, describe, failure};
-use crate::schema::ddl::{column_list, quoted, statements};
+use crate::schema::ddl::{column_list, of_file, quoted, statements};
 use crate::{Checked, ColumnType, DbmsError, Engine, RowRef, SegmentId, SqlValue, TableSchema};
 
 /// Partitions whose write connection is kept open.
@@ -25,6 +25,9 @@ const COMMITS_PER_LOOK: u32 = 64;
 
 /// Rows, or commits, after which a log is moved into its file: some megabytes.
 const LOG_ROWS: (usize, u32) = (16_384, 256);
+
+/// Rows of a source file that are deleted by one transaction.
+const DELETED_ROWS: usize = 5000;
 
 /// How long a change of a database in memory tries again while readers use the table.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -331,6 +334,28 @@ impl Writer {
             }
             Err(error) => Err(failure::statement(&name, &error)),
         }
+    }
+
+    /// Deletes some rows of a source file; none when there are no more.
+    pub(super) fn delete_file(
+        &mut self,
+        place: &Place,
+        physical: &str,
+        member: &str,
+        file_id: i64,
+    ) -> Result<u64, DbmsError> {
+        let (table, rows) = (quoted(physical), of_file(member, file_id));
+        let sql = format!(
+            "DELETE FROM {table} WHERE row_id IN (SELECT row_id FROM {table} WHERE {rows} LIMIT {DELETED_ROWS})"
+        );
+        let name = self.name.clone();
+        let handle = self.handle(place)?;
+        let deleted = handle
+            .set_durable(false)
+            .and_then(|()| handle.transaction(|connection| diesel::sql_query(&sql).execute(connection)))
+            .map_err(|error| failure::statement(&name, &error))?;
+        self.dirty.extend(place.file().map(std::path::Path::to_owned));
+        Ok(deleted as u64)
     }
 
     pub(super) fn applied(

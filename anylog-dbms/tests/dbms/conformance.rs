@@ -18,11 +18,35 @@ pub(crate) fn all(database: &Arc<Database>) {
     partitions_are_separate(dbms);
     marks_go_with_the_rows(dbms);
     a_refused_row_is_named_and_nothing_is_stored(dbms);
+    rows_of_a_source_file_are_deleted(dbms);
     integers_become_floats(dbms);
     a_reader_may_stop(dbms);
     readers_and_a_writer_do_not_disturb_each_other(database);
     dropped_tables_are_gone(dbms);
     absent_tables_are_said_to_be_absent(dbms);
+}
+
+fn rows_of_a_source_file_are_deleted(dbms: &dyn Dbms) {
+    let schema = table("taken", &[r#"{"v":1}"#]);
+    dbms.create_table(&schema).unwrap();
+    let partition = Target::partition("taken", "par_taken_2026_03_d04_insert_timestamp");
+    dbms.create_partition(&schema, partition.physical()).unwrap();
+    // More than one step takes, of file 3 of member 17; some of others.
+    let json: Vec<String> = (0..12_000).map(|number| format!("{{\"v\":{number}}}")).collect();
+    let json: Vec<&str> = json.iter().map(String::as_str).collect();
+    for target in [Target::table("taken"), partition.clone()] {
+        let (columns, mut values) = batch(&schema, &json);
+        values[0][2] = SqlValue::Int(4);
+        values[1][1] = text("7");
+        dbms.apply(&target, &columns, &values, &[]).unwrap();
+    }
+    for target in [Target::table("taken"), partition.clone()] {
+        assert_eq!(dbms.delete_file(&target, "17", 3).unwrap(), 11_998);
+        assert_eq!(dbms.delete_file(&target, "17", 3).unwrap(), 0);
+        assert_eq!(dbms.delete_file(&target, "it's", 3).unwrap(), 0);
+        dbms.sync().unwrap();
+        assert_eq!(dbms.count(&target).unwrap(), 2);
+    }
 }
 
 fn column(name: &str, kind: ColumnType) -> Column {

@@ -32,6 +32,7 @@ fn postgres_keeps_the_registry() {
     let (_home, catalog) = catalog();
     tsd::conforms(&catalog.connect(server.request("almgm")).unwrap());
     assert!(catalog.tsd().is_some());
+    tsd::numbers_begin_anywhere(&catalog.connect(server.request("numbers")).unwrap());
 }
 
 #[test]

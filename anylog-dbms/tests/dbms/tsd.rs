@@ -78,6 +78,59 @@ pub(crate) fn conforms(database: &Arc<Database>) {
     assert!(store.register(&new_file("b", "h4", 4)).unwrap() > third);
     store.drop_table("tsd_7").unwrap();
     assert_eq!(store.tables().unwrap(), ["tsd_info", "tsd_209"]);
+    complete_files(&store);
+}
+
+fn complete_files(store: &anylog_dbms::TsdStore) {
+    let given = store.given().unwrap();
+    assert!(given >= 3);
+    let complete = |table: &str| store.complete(table, None).unwrap();
+    let before = complete("tsd_info");
+    // Files of a peer, in any order; numbers may be left out.
+    for (file_id, second) in [(5, 50), (1, 10), (2, 20), (9, 90), (3, 30)] {
+        store.register_complete("tsd_88", file_id, &new_file("a", &format!("p{file_id}"), second), 4).unwrap();
+    }
+    assert_eq!(complete("tsd_88"), [(1, 3), (5, 5), (9, 9)]);
+    assert_eq!(store.complete("tsd_88", Some(new_file("a", "", 20).time)).unwrap(), [(2, 3), (5, 5), (9, 9)]);
+    assert_eq!(complete("tsd_info"), before);
+    // The same once more, and another one under its number or with its hash.
+    store.register_complete("tsd_88", 5, &new_file("a", "p5", 50), 4).unwrap();
+    for (file_id, hash) in [(5, "other"), (6, "p5")] {
+        let error = store.register_complete("tsd_88", file_id, &new_file("a", hash, 50), 4).unwrap_err();
+        assert_eq!(error, TsdError::Duplicate { table: "tsd_88".into(), hash: hash.into() });
+    }
+    assert_eq!(store.get("tsd_88", 5).unwrap().unwrap().hash, "p5");
+    // What was taken away, is open or came to nothing is not complete, and gives way.
+    let away = TsdUpdate { rows: Some(0), status1: Some(anylog_dbms::tsd::TAKEN_AWAY.into()), ..TsdUpdate::default() };
+    assert!(store.update("tsd_88", 2, &away).unwrap());
+    assert_eq!(complete("tsd_88"), [(1, 1), (3, 3), (5, 5), (9, 9)]);
+    store.register_complete("tsd_88", 2, &new_file("a", "p2 anew", 20), 5).unwrap();
+    let again = store.get("tsd_88", 2).unwrap().unwrap();
+    assert_eq!((again.hash.as_str(), again.rows, again.status1.as_str()), ("p2 anew", 5, ""));
+    assert_eq!(complete("tsd_88"), [(1, 3), (5, 5), (9, 9)]);
+
+    // Own files under their own numbers; counting goes on behind them.
+    store.register_complete("tsd_info", given + 10, &new_file("a", "own", 5), 1).unwrap();
+    assert_eq!(store.given().unwrap(), given + 10);
+    let open = store.register(&new_file("a", "open:1", 6)).unwrap();
+    assert_eq!(open, given + 11);
+    assert!(!complete("tsd_info").iter().any(|(first, last)| (*first..=*last).contains(&open)));
+    store.number_from(given + 1000).unwrap();
+    store.number_from(5).unwrap();
+    assert_eq!(store.given().unwrap(), given + 1000);
+    assert_eq!(store.register(&new_file("a", "behind", 7)).unwrap(), given + 1001);
+}
+
+// Numbers begin where they are told to also before the first file.
+pub(crate) fn numbers_begin_anywhere(database: &Arc<Database>) {
+    let store = database.tsd().unwrap();
+    store.create().unwrap();
+    assert_eq!(store.given().unwrap(), 0);
+    store.number_from(1).unwrap();
+    assert_eq!(store.given().unwrap(), 1);
+    store.number_from(60_000_000).unwrap();
+    assert_eq!(store.register(&new_file("a", "first", 0)).unwrap(), 60_000_001);
+    assert_eq!(store.given().unwrap(), 60_000_001);
 }
 
 #[test]
@@ -87,4 +140,5 @@ fn sqlite_keeps_the_registry() {
     assert!(catalog.tsd().is_none());
     conforms(&database);
     assert!(catalog.tsd().is_some());
+    numbers_begin_anywhere(&catalog.connect(ConnectRequest::sqlite("numbers", home.path())).unwrap());
 }
