@@ -125,6 +125,14 @@ pub enum QueryError {
         /// Its error.
         error: CommandError,
     },
+    /// Committed rows are asked for, and it is not known here which rows the other members have.
+    #[error("committed = true: which rows all {members} members of the cluster '{cluster}' have is not known here")]
+    Unconfirmed {
+        /// The cluster's name.
+        cluster: String,
+        /// How many members it has.
+        members: usize,
+    },
     /// No member of a cluster can be asked.
     #[error("No active operator for cluster: '{cluster}'")]
     NoOperator {
@@ -211,6 +219,7 @@ impl QueryError {
             Self::MissingNode { status, .. } | Self::NobodyAnswered { status, .. } => *status,
             Self::Peer { error, .. } => error.status,
             Self::NoOperator { .. } => Status::NO_OPERATOR,
+            Self::Unconfirmed { .. } => Status::OPERATOR_NOT_RUNNING,
             Self::NoLocation { .. } => Status::NO_TABLE_LOCATION,
             Self::MaxTime { .. } | Self::TimeLimit { .. } => Status::TIME_EXCEEDED,
             Self::VolumeLimit { .. } => Status::VOLUME_EXCEEDED,
@@ -243,6 +252,9 @@ impl QueryError {
                 Some("check that the nodes run and that their TCP servers listen at these addresses".into())
             }
             Self::Peer { error, .. } => error.hint.clone(),
+            Self::Unconfirmed { .. } => Some(
+                "start replication between the members: run data distributor; or leave committed out: one member answers with all rows that it has".into(),
+            ),
             Self::NoOperator { .. } => Some(
                 "start an operator of the cluster, or ask for an answer without it: run client (subset = true) sql .."
                     .into(),

@@ -56,6 +56,7 @@
 
 mod cell;
 mod commands;
+mod committed;
 mod error;
 mod execute;
 mod extend;
@@ -74,6 +75,7 @@ pub mod dialect {}
 
 pub use cell::Cell;
 pub use commands::{commands, network_sql};
+pub use committed::Committed;
 pub use error::QueryError;
 pub use format::{Format, Nodes, Statistics, Writer};
 pub use mode::QueryMode;

@@ -171,6 +171,8 @@ pub(crate) struct Spread {
     slots: Vec<Slot>,
     /// What the statement may name; see [`PartRequest`].
     columns: Vec<(String, String)>,
+    /// Only rows that all members of their cluster have.
+    committed: bool,
 }
 
 impl Spread {
@@ -213,7 +215,7 @@ impl QueryService {
             }
         }
         let tables = tables(network, &request.dbms, statement.table());
-        let slots = self.slots(network, &tables, request.committed)?;
+        let slots = self.slots(network, &tables)?;
         coverage.asks(distinct(&slots));
         let schema = self.network_schema(&tables, &slots, statement.asks_for_all())?;
         let added: Vec<String> = network.extend.iter().map(|(name, _)| name.clone()).collect();
@@ -232,7 +234,10 @@ impl QueryService {
                 Some((name, word.to_owned()))
             })
             .collect();
-        Ok(Plan { select, found: Found::Spread(Box::new(Spread { divided, slots, columns })) })
+        Ok(Plan {
+            select,
+            found: Found::Spread(Box::new(Spread { divided, slots, columns, committed: request.committed })),
+        })
     }
 
     /// The columns of a table: those of its policy, else of the table here, else as the first node tells that has it.

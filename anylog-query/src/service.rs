@@ -21,9 +21,9 @@ use crate::plan::{self, Steps};
 use crate::shape::Shaper;
 use crate::sql::bind::{Scope, Select, bind};
 use crate::sql::dates::Moment;
-use crate::sql::expr::quoted_name;
+use crate::sql::expr::{Expr, quoted_name};
 use crate::sql::{self, Now};
-use crate::{Cell, Nodes, QueryError};
+use crate::{Cell, Committed, Nodes, QueryError, committed};
 
 /// Queries that may wait for those to end.
 const WAITING: usize = 256;
@@ -43,6 +43,7 @@ pub struct QueryService {
     parts: Parts,
     // Members of a cluster take turns.
     turn: AtomicUsize,
+    replication: RwLock<Option<Arc<dyn Committed>>>,
 }
 
 /// A SELECT and how its answer is to be shown.
@@ -205,6 +206,7 @@ impl QueryService {
             waiting: AtomicUsize::new(0),
             parts: Parts::default(),
             turn: AtomicUsize::new(0),
+            replication: RwLock::default(),
         })
     }
 
@@ -244,6 +246,15 @@ impl QueryService {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Says where it is known which rows all members of this node's cluster have.
+    pub fn set_committed(&self, replication: Arc<dyn Committed>) {
+        *self.replication.write() = Some(replication);
+    }
+
+    pub(crate) fn replication(&self) -> Option<Arc<dyn Committed>> {
+        self.replication.read().clone()
     }
 
     /// What the node allows queries.
@@ -422,9 +433,7 @@ impl QueryService {
     /// Reads, checks and plans a statement over this node; a period is looked up.
     fn compile(&self, request: &Request, now: &Now) -> Result<Plan, QueryError> {
         let mut statement = sql::parse(&request.sql, now, None)?;
-        if request.committed {
-            self.committed_here()?;
-        }
+        let upto = if request.committed { self.committed_files()? } else { None };
         let database = self.catalog.get(&request.dbms)?;
         let dbms = Arc::clone(database.dbms());
         let mut empty = false;
@@ -444,7 +453,8 @@ impl QueryService {
             None => return Err(unknown_table(&request.dbms, statement.table(), dbms.as_ref())?),
         };
         let shown: Vec<String> = request.extend.iter().map(|(name, _)| name.clone()).collect();
-        let select = bind(statement, &Scope { shown: &shown, ..Scope::new(&request.dbms, &schema) }, now)?;
+        let scope = Scope { shown: &shown, ..Scope::new(&request.dbms, &schema) };
+        let select = only_committed(bind(statement, &scope, now)?, upto.as_deref(), &scope)?;
         if empty {
             return Ok(Plan { select, found: Found::Nothing });
         }
@@ -459,8 +469,9 @@ impl QueryService {
         dbms: &Arc<dyn Dbms>,
         scope: &Scope<'_>,
         now: &Now,
+        upto: Option<&[(i64, i64)]>,
     ) -> Result<(Select, Steps), QueryError> {
-        let select = bind(sql::parse(&request.sql, now, None)?, scope, now)?;
+        let select = only_committed(bind(sql::parse(&request.sql, now, None)?, scope, now)?, upto, scope)?;
         let steps = if request.loose {
             plan::loose(&select, dbms.engine().into(), places(&select, dbms.as_ref())?)
         } else {
@@ -468,6 +479,18 @@ impl QueryService {
         };
         Ok((select, steps))
     }
+}
+
+/// The statement over the rows of these files, when it is not one over all rows.
+fn only_committed(mut select: Select, upto: Option<&[(i64, i64)]>, scope: &Scope<'_>) -> Result<Select, QueryError> {
+    if let Some(upto) = upto {
+        let committed = committed::condition(upto, scope.dbms, scope.schema)?;
+        select.filter = Some(match select.filter.take() {
+            None => committed,
+            Some(filter) => Expr::binary(filter, "and", committed),
+        });
+    }
+    Ok(select)
 }
 
 /// The places of a table on this node, and what runs there.

@@ -134,11 +134,12 @@ async fn attempts(
         Again::WithoutRowsThatCame(columns) => columns.clone(),
     };
     let mut sent = Sent::new(columns, asking.service.merger().held());
+    let mut request = request.clone();
     for (at, candidate) in slot.candidates.iter().enumerate() {
         let is_last = at + 1 == slot.candidates.len();
         note.asked(&candidate.address);
         let way = Way { note, out, index, is_last };
-        let attempt = attempt(asking, candidate, request, &mut sent, way);
+        let attempt = attempt(asking, candidate, &mut request, &mut sent, way);
         let result = match asking.until {
             None => attempt.await,
             Some((until, after)) => match tokio::time::timeout_at(until, attempt).await {
@@ -198,7 +199,7 @@ impl Way<'_> {
 async fn attempt(
     asking: &Asking,
     candidate: &Candidate,
-    request: &PartRequest,
+    request: &mut PartRequest,
     sent: &mut Sent,
     way: Way<'_>,
 ) -> Result<PartEnd, Failed> {
@@ -209,10 +210,12 @@ async fn attempt(
     loop {
         while let Some(frame) = decoder.frame().map_err(|error| broken(&error))? {
             match frame {
-                Frame::Head { engine, .. } => {
+                Frame::Head { engine, upto, .. } => {
                     if streams && !sent.begins(engine) {
                         return Err(broken(&"it has another database engine than the node that it would replace"));
                     }
+                    // A node that takes over answers for the same files.
+                    request.upto = upto.or(request.upto.take());
                     way.send(Event::Begun(engine)).await?;
                 }
                 Frame::Alive => {}

@@ -32,12 +32,7 @@ pub(super) struct Candidate {
 
 impl QueryService {
     /// The parts of the data of these tables.
-    pub(super) fn slots(
-        &self,
-        network: &Network,
-        tables: &[TableName],
-        committed: bool,
-    ) -> Result<Vec<Slot>, QueryError> {
+    pub(super) fn slots(&self, network: &Network, tables: &[TableName]) -> Result<Vec<Slot>, QueryError> {
         let mut slots = Vec::new();
         for table in tables {
             match &network.destination {
@@ -45,36 +40,7 @@ impl QueryService {
                 Destination::Nodes(addresses) => slots.extend(self.slots_of(addresses, table)),
             }
         }
-        if committed {
-            let view = self.ledger().view();
-            let operators = slots.iter().flat_map(|slot| &slot.candidates).filter_map(|c| view.operator_at(&c.address));
-            let clusters: std::collections::BTreeSet<&str> =
-                operators.map(|operator| operator.cluster.as_str()).collect();
-            clusters.into_iter().try_for_each(|cluster| self.committed(cluster))?;
-        }
         Ok(slots)
-    }
-
-    /// Fails unless the rows of a cluster are known to be on all of its members: those of one member are. Members do not tell
-    /// each other of their rows yet, so of several none is known.
-    fn committed(&self, cluster: &str) -> Result<(), QueryError> {
-        let view = self.ledger().view();
-        let members = view.operators_of(cluster).count();
-        if members < 2 {
-            return Ok(());
-        }
-        let name = view.cluster(cluster).map_or(cluster, |cluster| cluster.name.as_str());
-        Err(QueryError::Option {
-            reason: format!(
-                "committed = true: which rows all {members} members of the cluster '{name}' have is not known, as members do not replicate yet"
-            ),
-            hint: "leave committed out: one member answers with all rows that it has".to_owned(),
-        })
-    }
-
-    /// The same for this node's own rows.
-    pub(crate) fn committed_here(&self) -> Result<(), QueryError> {
-        self.ledger().own_operator().map_or(Ok(()), |own| self.committed(&own.cluster))
     }
 
     /// A slot for each node that is named; members of one cluster hold the same rows and share one.

@@ -45,6 +45,12 @@ pub(crate) struct PartRequest {
     /// Whether rows of one group may come in several pieces, from each place of this node its own.
     #[serde(default)]
     pub(crate) loose: bool,
+    /// Only rows that all members of the cluster have.
+    #[serde(default)]
+    pub(crate) committed: bool,
+    /// Which rows these are: for each member the number of its last file, as the member said that this one replaces.
+    #[serde(default)]
+    pub(crate) upto: Option<Vec<(i64, i64)>>,
 }
 
 impl PartRequest {
@@ -92,6 +98,7 @@ pub(crate) struct PartHead {
     columns: usize,
     places: u32,
     no_table: bool,
+    upto: Option<Vec<(i64, i64)>>,
 }
 
 impl QueryService {
@@ -132,23 +139,29 @@ impl QueryService {
         let dbms = Arc::clone(database.dbms());
         let engine = dbms.engine();
         let Some(schema) = dbms.schema(&request.table)? else {
-            sender.head(PartHead { engine, columns: 0, places: 0, no_table: true });
+            sender.head(PartHead { engine, columns: 0, places: 0, no_table: true, upto: None });
             return Ok(());
         };
         if request.sql.is_empty() {
-            sender.head(PartHead { engine, columns: 1, places: 0, no_table: false });
+            sender.head(PartHead { engine, columns: 1, places: 0, no_table: false, upto: None });
             let text = anylog_dbms::schema::create_text(&schema);
             let _one_row = execute::Sink::row(sender, vec![anylog_dbms::SqlValue::Text(text)]);
             return Ok(());
         }
+        let upto = match &request.upto {
+            // All members have these files, so this one does.
+            Some(upto) if request.committed => Some(upto.clone()),
+            _ if request.committed => self.committed_files()?,
+            _ => None,
+        };
         let constants = self.constants(request, &schema);
         let now = Now { instant: self.node().clock.now(), zone: TimeZone::UTC };
         let scope = Scope { constants: &constants, ..Scope::new(&request.dbms, &schema) };
-        let compiled = crate::sql::on_deep_stack(|| self.compile_part(request, &dbms, &scope, &now))?;
+        let compiled = crate::sql::on_deep_stack(|| self.compile_part(request, &dbms, &scope, &now, upto.as_deref()))?;
         let (select, steps) = compiled;
         let places = u32::try_from(steps.places()).unwrap_or(u32::MAX);
         record.planned(places);
-        sender.head(PartHead { engine, columns: select.items.len(), places, no_table: false });
+        sender.head(PartHead { engine, columns: select.items.len(), places, no_table: false, upto });
         let result = execute::run(&dbms, &steps, self.merger(), sender);
         let busy = started.elapsed().saturating_sub(sender.waited());
         record.progress().database.store(u64::try_from(busy.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -203,7 +216,7 @@ impl PartAnswer {
         };
         Some(match piece {
             Some(Ok(Piece::Head(head))) => {
-                let frame = Frame::Head { engine: head.engine, columns: head.columns };
+                let frame = Frame::Head { engine: head.engine, columns: head.columns, upto: head.upto.clone() };
                 self.head = Some(head);
                 Ok(frame.encode())
             }
@@ -255,6 +268,8 @@ mod tests {
             columns: vec![("a".into(), "text".into())],
             added: vec![("host".into(), "+host".into())],
             loose: true,
+            committed: true,
+            upto: Some(vec![(7, 12)]),
         };
         let command = request.command();
         assert_eq!(PartRequest::parse(command.strip_prefix("query part ").unwrap()), Ok(request));

@@ -116,6 +116,8 @@ impl Run<'_> {
             columns: self.spread.columns.clone(),
             added: self.network.extend.clone(),
             loose: matches!(&self.spread.divided, Divided::Merge(merge) if merge.loose),
+            committed: self.spread.committed,
+            upto: None,
         };
         let note = self.record.node(&slot.name, &slot.table.dbms, &slot.table.table);
         let asked = ask(Arc::clone(&self.asking), slot.clone(), request, note, sender.clone(), index);

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! frame    length of the rest (4 bytes, little endian), kind (1 byte), content
-//! head  1  version (1), engine (1: 1 SQLite, 2 PostgreSQL), columns (2)
+//! head  1  version (1), engine (1: 1 SQLite, 2 PostgreSQL), columns (2); of committed rows also the number of members (2), then for
+//!          each its number (8) and that of its last file which all members have (8)
 //! rows  2  rows (4), then the values row by row
 //! alive 3  nothing: the node is at work
 //! end   4  rows (8), microseconds in the database (8), places read (4), 1 when the node has no such table (1)
@@ -29,7 +30,7 @@ const END: u8 = 4;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Frame {
     /// Comes first.
-    Head { engine: Engine, columns: usize },
+    Head { engine: Engine, columns: usize, upto: Option<Vec<(i64, i64)>> },
     /// Some rows.
     Rows(Vec<Row>),
     /// The node is at work.
@@ -60,9 +61,17 @@ impl Frame {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = vec![0; 4];
         match self {
-            Self::Head { engine, columns } => {
+            Self::Head { engine, columns, upto } => {
                 out.extend([HEAD, VERSION, if *engine == Engine::Sqlite { 1 } else { 2 }]);
                 out.extend(u16::try_from(*columns).unwrap_or(u16::MAX).to_le_bytes());
+                if let Some(upto) = upto {
+                    let upto = &upto[..upto.len().min(usize::from(u16::MAX))];
+                    out.extend(u16::try_from(upto.len()).unwrap_or(u16::MAX).to_le_bytes());
+                    upto.iter().for_each(|(member, file)| {
+                        out.extend(member.to_le_bytes());
+                        out.extend(file.to_le_bytes());
+                    });
+                }
             }
             Self::Rows(rows) => {
                 out.reserve(rows.len() * 32);
@@ -159,7 +168,9 @@ fn decode(content: &mut Reader<'_>, columns: usize) -> Result<Frame, WireError> 
                 return Err(WireError("it speaks another version: bring both nodes to one version"));
             }
             let engine = if content.byte()? == 1 { Engine::Sqlite } else { Engine::Postgres };
-            Frame::Head { engine, columns: usize::from(u16::from_le_bytes(content.array()?)) }
+            let columns = usize::from(u16::from_le_bytes(content.array()?));
+            let upto = if content.0.is_empty() { None } else { Some(content.files()?) };
+            Frame::Head { engine, columns, upto }
         }
         ROWS => {
             let count = u32::from_le_bytes(content.array()?) as usize;
@@ -193,6 +204,11 @@ impl Reader<'_> {
         let (array, rest) = self.0.split_first_chunk::<N>().ok_or(WireError("a frame is cut"))?;
         self.0 = rest;
         Ok(*array)
+    }
+
+    fn files(&mut self) -> Result<Vec<(i64, i64)>, WireError> {
+        let count = u16::from_le_bytes(self.array()?);
+        (0..count).map(|_| Ok((i64::from_le_bytes(self.array()?), i64::from_le_bytes(self.array()?)))).collect()
     }
 
     fn varint(&mut self) -> Result<u64, WireError> {
@@ -252,9 +268,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_survive_any_cut(rows in proptest::collection::vec(proptest::collection::vec(value(), 3), 0..20), cut in 1usize..40) {
+        fn frames_survive_any_cut(rows in proptest::collection::vec(proptest::collection::vec(value(), 3), 0..20), cut in 1usize..40,
+            upto in proptest::option::of(proptest::collection::vec(any::<(i64, i64)>(), 0..3))) {
             let end = PartEnd { rows: rows.len() as u64, micros: 7, places: 2, no_table: false };
-            let head = Frame::Head { engine: Engine::Sqlite, columns: 3 };
+            let head = Frame::Head { engine: Engine::Sqlite, columns: 3, upto };
             let frames = [head, Frame::Alive, Frame::Rows(rows), Frame::End(end)];
             let bytes: Vec<u8> = frames.iter().flat_map(|frame| frame.encode().to_vec()).collect();
             let mut decoder = Decoder::default();

@@ -1,6 +1,8 @@
 //! Over nodes that reach each other in process.
 
+mod committed;
 mod limits;
+mod members;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -145,8 +147,11 @@ impl Net {
     }
 
     fn ask_with(&self, sql: &str, network: Network) -> Result<Vec<Vec<Cell>>, QueryError> {
+        self.ask_for(Request { network: Some(network), ..Request::new("d", sql) })
+    }
+
+    fn ask_for(&self, request: Request) -> Result<Vec<Vec<Cell>>, QueryError> {
         runtime().block_on(async {
-            let request = Request { network: Some(network), ..Request::new("d", sql) };
             let mut answer = self.service.select(request).await?;
             let mut rows = Vec::new();
             while let Some(more) = answer.next().await {

@@ -44,12 +44,13 @@ impl Reading {
         Self { time: time.parse().unwrap(), value: Some(value), device: Some(device.into()), count, ok: Some(ok) }
     }
 
-    fn values(&self) -> Vec<SqlValue> {
+    /// Its stored values; `source` is the member and the number of the file that it came with.
+    fn values(&self, source: Option<(i64, i64)>) -> Vec<SqlValue> {
         let text = |text: String| SqlValue::Text(text);
         vec![
             text(anylog_core::time::stored(self.time)),
-            text("0".into()),
-            SqlValue::Null,
+            text(source.map_or("0".into(), |(member, _)| member.to_string())),
+            source.map_or(SqlValue::Null, |(_, file)| SqlValue::Int(file)),
             text(anylog_core::time::stored(self.time)),
             self.value.map_or(SqlValue::Null, SqlValue::Float),
             self.device.clone().map_or(SqlValue::Null, SqlValue::Text),
@@ -154,8 +155,17 @@ impl Drop for World {
 }
 
 pub(crate) fn store<'a>(dbms: &Arc<dyn Dbms>, target: &Target, rows: impl Iterator<Item = &'a Reading>) {
+    store_of(dbms, target, None, rows);
+}
+
+pub(crate) fn store_of<'a>(
+    dbms: &Arc<dyn Dbms>,
+    target: &Target,
+    source: Option<(i64, i64)>,
+    rows: impl Iterator<Item = &'a Reading>,
+) {
     let columns: Vec<String> = COLUMNS[1..].iter().map(|(name, _)| (*name).to_owned()).collect();
-    let rows: Vec<Vec<SqlValue>> = rows.map(Reading::values).collect();
+    let rows: Vec<Vec<SqlValue>> = rows.map(|row| row.values(source)).collect();
     dbms.apply(target, &columns, &rows, &[]).unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! What `set query mode`, `committed` and `dest` do to queries over nodes.
+//! What `set query mode` and `dest` do to queries over nodes.
 
 use anylog_query::QueryMode;
 
@@ -109,20 +109,6 @@ fn a_part_that_is_given_up_is_shown_as_stopped() {
     assert!(shows("Stopped") && !shows("Processing"), "{}", net.run("query status").unwrap());
     assert_eq!(net.run("job status").unwrap(), net.run("query status").unwrap());
     assert_eq!(net.run("job active").unwrap(), "No query is at work");
-}
-
-#[test]
-fn committed_rows_are_those_of_clusters_with_one_member() {
-    let net = Net::new(&[(some_rows(), 1)]);
-    let count =
-        "run client () sql d committed = true and format=json:list and stat=false \"select count(*) as n from t\"";
-    assert!(net.run(count).unwrap().contains(r#""n":60"#));
-    let (net, _) = three_clusters();
-    let error = net.run(count).unwrap_err();
-    assert!(error.contains("2 members of the cluster 'c") && error.contains("leave committed out"), "{error}");
-    // It failed before anybody was asked, and is shown so.
-    assert!(!net.run("query status").unwrap().contains("|local"));
-    assert!(!net.run("query destination").unwrap().contains("10.0.0.1:1000"));
 }
 
 #[test]
