@@ -1,4 +1,5 @@
-//! Source files that are done: `archive/YY/MM/DD/<name>.json.gz`.
+//! Source files that are done: `archive/YY/MM/DD/<name>.json.gz`, and when their rows came:
+//! `archive/YY/MM/DD/.runs/<name>.json.runs`.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -30,6 +31,37 @@ pub fn day_directory(archive: &Path, time: Timestamp) -> PathBuf {
 #[must_use]
 pub fn directory_of(archive: &Path, day: Date) -> PathBuf {
     archive.join(format!("{:02}/{:02}/{:02}", day.year().rem_euclid(100), day.month(), day.day()))
+}
+
+/// The directory of the run lists of a day's files. It is no archived file, and goes with its day.
+const RUNS: &str = ".runs";
+
+/// The run list of a source file, by the file's directory and its name without `.gz`.
+#[must_use]
+pub fn runs_path(directory: &Path, plain: &str) -> PathBuf {
+    directory.join(RUNS).join(format!("{plain}.runs"))
+}
+
+/// Finds a source file by its directory and its name without `.gz`: its path, and whether it is compressed.
+#[must_use]
+pub fn find(directory: &Path, plain: &str) -> Option<(PathBuf, bool)> {
+    let (packed, plain) = (directory.join(format!("{plain}.gz")), directory.join(plain));
+    if packed.is_file() { Some((packed, true)) } else { plain.is_file().then_some((plain, false)) }
+}
+
+/// Removes a source file and its run list; what is not there is fine. Durable on return.
+pub fn remove(directory: &Path, plain: &str) -> Result<(), OperatorError> {
+    let packed = directory.join(format!("{plain}.gz"));
+    for path in [packed, directory.join(plain), runs_path(directory, plain)] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file_error(&path)(error)),
+            _ => {}
+        }
+    }
+    match sync_directory(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file_error(directory)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a source file into a directory, durably; a repeated call writes the same file. Returns its path.
@@ -77,6 +109,21 @@ impl ArchiveFile {
             Content::Packed(file) => file.write_all(bytes),
         };
         written.map_err(file_error(&self.temporary))
+    }
+
+    /// As [`Self::finish`], with the run list of its rows, which is there before the file is. Without one, another list of that name
+    /// goes.
+    pub(crate) fn finish_with(self, name: &str, runs: Option<Vec<u8>>) -> Result<PathBuf, OperatorError> {
+        let path = runs_path(self.temporary.parent().unwrap_or(Path::new(".")), name);
+        let written = match runs {
+            Some(runs) => write_durably(&path, &runs),
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        };
+        written.map_err(file_error(&path))?;
+        self.finish(name)
     }
 
     /// Gives it its name, durably. Returns its path.
@@ -132,15 +179,18 @@ pub fn unpack(name: &str, packed: &[u8]) -> Result<Vec<u8>, OperatorError> {
 
 /// The names of the files of a day, sorted.
 pub fn list(archive: &Path, day: Date) -> Result<Vec<String>, OperatorError> {
-    let directory = directory_of(archive, day);
-    let entries = match std::fs::read_dir(&directory) {
+    list_in(&directory_of(archive, day))
+}
+
+fn list_in(directory: &Path) -> Result<Vec<String>, OperatorError> {
+    let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(file_error(&directory)(error)),
+        Err(error) => return Err(file_error(directory)(error)),
     };
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| !name.ends_with(".tmp"))
+        .filter(|name| !name.ends_with(".tmp") && !name.starts_with('.'))
         .collect();
     names.sort();
     Ok(names)
@@ -156,7 +206,7 @@ pub fn delete_before(archive: &Path, first_kept: Date) -> Result<usize, Operator
                 let numbers = (i16::try_from(2000 + year.0), i8::try_from(month.0), i8::try_from(day.0));
                 let (Ok(y), Ok(m), Ok(d)) = numbers else { continue };
                 if Date::new(y, m, d).is_ok_and(|date| date < first_kept) {
-                    removed += std::fs::read_dir(&day.1).map_err(file_error(&day.1))?.count();
+                    removed += list_in(&day.1)?.len();
                     std::fs::remove_dir_all(&day.1).map_err(file_error(&day.1))?;
                 }
             }
@@ -204,12 +254,28 @@ mod tests {
         for day in ["2026-10-31", "2026-11-01", "2026-11-22"] {
             let directory = directory_of(archive.path(), day.parse().unwrap());
             write(&directory, "d.t.json", b"{}\n", true).unwrap();
+            write_durably(&runs_path(&directory, "d.t.json"), b"runs").unwrap();
         }
         std::fs::create_dir_all(archive.path().join("notes")).unwrap();
         assert_eq!(delete_before(archive.path(), "2026-11-02".parse().unwrap()).unwrap(), 2);
         assert!(!archive.path().join("26/10").exists());
         assert_eq!(list(archive.path(), "2026-11-22".parse().unwrap()).unwrap(), ["d.t.json.gz"]);
         assert!(archive.path().join("notes").exists());
+    }
+
+    #[test]
+    fn a_file_is_found_and_removed_with_its_runs() {
+        let archive = tempfile::tempdir().unwrap();
+        let directory = directory_of(archive.path(), "2026-11-22".parse().unwrap());
+        remove(&directory, "d.t.json").unwrap();
+        for compress in [true, false] {
+            let path = write(&directory, "d.t.json", b"{}\n", compress).unwrap();
+            write_durably(&runs_path(&directory, "d.t.json"), b"runs").unwrap();
+            assert_eq!(find(&directory, "d.t.json"), Some((path, compress)));
+            remove(&directory, "d.t.json").unwrap();
+            assert_eq!(find(&directory, "d.t.json"), None);
+            assert!(!runs_path(&directory, "d.t.json").exists());
+        }
     }
 
     #[test]

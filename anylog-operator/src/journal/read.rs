@@ -2,7 +2,7 @@
 
 use anylog_dbms::SegmentId;
 
-use super::record::{self, Entry, RowsEntry, read_frame};
+use super::record::{self, Entry, RowsEntry, TextRow, read_frame};
 use super::{Journal, Position, file_name};
 
 /// Bytes of frames that are read back at one time.
@@ -64,13 +64,13 @@ impl Journal {
         Ok(lost)
     }
 
-    /// Hands the rows of a segment in these frames over in pieces of many, each row with its ordinal, without making anything of
-    /// them. Ends with the first error of `each`; else the number of frames that cannot be read any more.
+    /// Hands the rows of a segment in these frames over in pieces of many, each row with what the journal says of it, without
+    /// making anything of them. Ends with the first error of `each`; else the number of frames that cannot be read any more.
     pub(crate) fn each_text_of<E>(
         &self,
         segment: SegmentId,
         positions: &[Position],
-        mut each: impl FnMut(&[(u64, &str)]) -> Result<(), E>,
+        mut each: impl FnMut(&[TextRow<'_>]) -> Result<(), E>,
     ) -> Result<usize, E> {
         let mut lost = 0;
         for piece in pieces(positions) {
@@ -80,7 +80,7 @@ impl Journal {
                 let before = rows.len();
                 let found = bytes.and_then(|(which, from)| {
                     let bytes = read.bytes.get(which)?.get(from..)?;
-                    record::each_row(bytes, segment, |ordinal, text| rows.push((ordinal, text))).ok()
+                    record::each_row(bytes, segment, |row| rows.push(row)).ok()
                 });
                 if found.is_none() {
                     rows.truncate(before);

@@ -1,7 +1,8 @@
 //! The source file of a segment, in the making.
 //!
 //! A segment that grows fast has its source file written while it is open, behind the rows that are settled. So sealing it is a
-//! matter of its last rows, however large it is. What a crash leaves of such a file is written anew by the next start.
+//! matter of its last rows, however large it is. What a crash leaves of such a file is written anew by the next start. Its run list
+//! grows with it in memory, and is on stable storage before the file has its name.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use super::Piece;
 use crate::OperatorError;
 use crate::archive::{self, ArchiveFile};
 use crate::journal::Position;
-use crate::journal::record::SegmentHeader;
+use crate::journal::record::{SegmentHeader, TextRow};
+use crate::replica::runs::{Lines, Runs};
 use crate::segments::Segment;
 use crate::source_file::{ContentHash, SourceKind, SourceName, registered};
 use crate::store::{Settings, Shared};
@@ -27,7 +29,7 @@ pub(crate) struct Source {
 pub(crate) struct SourceWriter {
     hash: ContentHash,
     file: Option<ArchiveFile>,
-    rows: u64,
+    runs: Runs,
     lines: Vec<u8>,
 }
 
@@ -39,24 +41,30 @@ impl SourceWriter {
         } else {
             None
         };
-        Ok(Self { hash: ContentHash::new(&header.dbms, &header.table), file, rows: 0, lines: Vec::new() })
+        let (hash, runs) = (ContentHash::new(&header.dbms, &header.table), Runs::new(header.id, Lines::Rows));
+        Ok(Self { hash, file, runs, lines: Vec::new() })
     }
 
     /// Adds the rows that were not refused.
     pub(super) fn add_entries(&mut self, entries: &Piece, refused: &BTreeSet<u64>) -> Result<(), OperatorError> {
         for (_, entry) in entries {
-            let kept = entry.rows.iter().zip(entry.first_ordinal..).filter(|(_, ordinal)| !refused.contains(ordinal));
-            self.add(kept.map(|(row, _)| row.as_str()))?;
+            let row = |(text, ordinal)| TextRow { ordinal, received: entry.received, zone: &entry.zone, text };
+            let rows = entry.rows.iter().map(String::as_str).zip(entry.first_ordinal..).map(row);
+            self.add(rows, refused)?;
         }
         Ok(())
     }
 
-    fn add<'r>(&mut self, rows: impl Iterator<Item = &'r str>) -> Result<(), OperatorError> {
+    fn add<'r>(
+        &mut self,
+        rows: impl Iterator<Item = TextRow<'r>>,
+        refused: &BTreeSet<u64>,
+    ) -> Result<(), OperatorError> {
         self.lines.clear();
-        for row in rows {
-            self.lines.extend_from_slice(row.as_bytes());
+        for row in rows.filter(|row| !refused.contains(&row.ordinal)) {
+            self.lines.extend_from_slice(row.text.as_bytes());
             self.lines.push(b'\n');
-            self.rows += 1;
+            self.runs.push(row.ordinal, 1, row.received, row.zone);
         }
         self.hash.update(&self.lines);
         self.file.as_mut().map_or(Ok(()), |file| file.write(&self.lines))
@@ -64,7 +72,8 @@ impl SourceWriter {
 
     /// A segment without rows makes no file.
     pub(super) fn finish(mut self, header: &SegmentHeader) -> Result<Source, OperatorError> {
-        if self.rows == 0 {
+        let rows = self.runs.rows();
+        if rows == 0 {
             self.discard();
             return Ok(Source { hash: format!("void:{}", header.id), rows: 0 });
         }
@@ -81,9 +90,9 @@ impl SourceWriter {
                 kind: SourceKind::Json,
                 compressed: false,
             };
-            file.finish(&name.plain())?;
+            file.finish_with(&name.plain(), self.runs.encode())?;
         }
-        Ok(Source { hash, rows: self.rows })
+        Ok(Source { hash, rows })
     }
 
     pub(super) fn discard(self) {
@@ -142,8 +151,7 @@ impl Begun {
     ) -> Result<(), OperatorError> {
         let refused = segment.refused();
         let lost = shared.journal.each_text_of(segment.header.id, positions, |rows| {
-            let kept = rows.iter().filter(|(ordinal, _)| !refused.contains(ordinal));
-            self.source.add(kept.map(|(_, row)| *row))
+            self.source.add(rows.iter().copied(), &refused)
         })?;
         self.frames += positions.len();
         self.lost += lost;
