@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use crate::message::{File, RowsHeld, Want};
 
@@ -22,6 +23,11 @@ impl FileKey {
     #[must_use]
     pub fn is_valid(self) -> bool {
         self.producer > 0 && (1..=HIGHEST).contains(&self.file)
+    }
+
+    /// All files of a producer.
+    pub(crate) fn all_of(producer: i64) -> RangeInclusive<Self> {
+        Self { producer, file: i64::MIN }..=Self { producer, file: i64::MAX }
     }
 
     /// How much of this open file somebody has.
@@ -194,7 +200,13 @@ impl FileSet {
     /// The highest number up to which all are there, from 1 on; 0 when 1 is missing.
     #[must_use]
     pub fn contiguous(&self) -> i64 {
-        self.range_of(1).map_or(0, |(_, last)| last)
+        self.end_of_run(1)
+    }
+
+    /// The last number of the range that begins with, or contains, `number`; the number before it when it is not there.
+    #[must_use]
+    pub fn end_of_run(&self, number: i64) -> i64 {
+        self.range_of(number).map_or(number.saturating_sub(1), |(_, last)| last)
     }
 
     /// The lowest number from `from` on.

@@ -34,7 +34,7 @@ pub enum Body {
     /// A piece of a file that was wanted.
     #[prost(message, tag = "6")]
     Piece(Piece),
-    /// The file that was wanted cannot be given.
+    /// The file that was wanted cannot be given; or the file that was offered, or sent, cannot be taken now.
     #[prost(message, tag = "7")]
     Missing(Missing),
     /// Rows of an open file.
@@ -161,6 +161,12 @@ pub struct HoldingsOf {
     /// Open files.
     #[prost(message, repeated, tag = "4")]
     pub open: Vec<RowsHeld>,
+    /// Numbers up to this one are of files older than the receiver asked for, by [`Hello::since`]: they are left out. 0: none is.
+    #[prost(int64, tag = "5")]
+    pub before: i64,
+    /// The sender wants no files up to this number: for it they are older than it keeps, and count as held. 0: it wants all.
+    #[prost(int64, tag = "6")]
+    pub passed: i64,
 }
 
 /// How much of an open file somebody has, on stable storage.
@@ -272,7 +278,7 @@ pub struct About {
     pub create: String,
 }
 
-/// A file cannot be given.
+/// A file cannot be given, or not be taken.
 #[derive(Clone, PartialEq, Proto)]
 pub struct Missing {
     /// The producer's number.
