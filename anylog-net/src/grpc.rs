@@ -6,6 +6,7 @@
 
 mod client;
 mod ledger;
+mod link;
 mod server;
 
 use std::time::Duration;
@@ -29,9 +30,13 @@ impl Patience {
     pub const ASKING: Self =
         Self { open: Duration::from_secs(5), silence: Duration::from_secs(10), answer: Duration::from_secs(5) };
 
-    /// Of the side that answers.
+    /// Of the side that answers: together less than [`crate::links::SILENCE`], as links are served too.
     pub const ANSWERING: Self =
-        Self { open: Duration::from_secs(10), silence: Duration::from_secs(15), answer: Duration::from_secs(10) };
+        Self { open: Duration::from_secs(10), silence: Duration::from_secs(4), answer: Duration::from_secs(5) };
+
+    /// Of the side that asked for a link: it finds out before its mate does, and dials again.
+    pub const LINKING: Self =
+        Self { open: Duration::from_secs(3), silence: Duration::from_secs(3), answer: Duration::from_secs(4) };
 }
 
 /// The largest message that either side takes.

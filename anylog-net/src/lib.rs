@@ -44,6 +44,8 @@
 //! * A command that was called over the network runs to its end, also when the caller has gone.
 //! * An answer that is streamed ([`Peers::stream`]) takes bounded memory at both ends whatever its
 //!   length, and the work for it ends when the caller drops it.
+//! * A link ([`Peers::link`]) carries frames in order, holds a sender up that is faster than the other side, and ends when the other
+//!   side gives no sign of life for [`links::SILENCE`].
 //!
 //! # Non-guarantees
 //! * No encryption and no proof of identity between nodes: rights follow the address of the caller. Use a private
@@ -57,6 +59,7 @@
 //! | [`address`] | the addresses of a server, as a call gives them |
 //! | [`listener`] | ports, first bytes, shared sockets, draining |
 //! | [`peers`] | the seam to other nodes, and the in-process one |
+//! | [`links`] | frames both ways, until one side lets go |
 //! | [`grpc`] | messages between nodes over gRPC |
 //! | [`commands`](mod@commands) | `run tcp server`, `exit ...`, `get connections` |
 
@@ -65,12 +68,15 @@
 pub mod address;
 pub mod commands;
 pub mod grpc;
+pub mod links;
 pub mod listener;
+mod local;
 pub mod peers;
 
 pub use address::ServerAddress;
 pub use commands::{commands, register_processes};
 pub use grpc::GrpcPeers;
+pub use links::{Link, LinkHandler, LinkReceiver, LinkSendError, LinkSender, Links};
 pub use listener::{ConnectionHandler, Listeners, Protocol, RunningServer, ServerKind, server_declaration};
 pub use peers::{
     FOLLOW_SILENCE, LedgerBasis, LedgerDifference, LedgerQuestion, LocalPeers, PeerError, PeerReply, PeerRequest,

@@ -1,6 +1,5 @@
 //! The seam to other nodes.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,9 @@ use anylog_core::{CommandError, Status};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use parking_lot::RwLock;
+
+use crate::links::{Link, LinkHandler, unknown};
+pub use crate::local::LocalPeers;
 
 /// What a node asks of another. More questions may come; a node that does not know one refuses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +192,16 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
             _ => Err(not_text(address)),
         }
     }
+
+    /// Asks a node for a link of a purpose, and waits at most `deadline` until it is taken.
+    ///
+    /// # Errors
+    /// Nobody listens there, nobody answers in time, or the node takes no link of this purpose. Ways to other nodes that carry no
+    /// links refuse it.
+    async fn link(&self, address: &str, purpose: &str, deadline: Duration) -> Result<Link, PeerError> {
+        let _ = deadline;
+        Err(PeerError::Refused { address: address.to_owned(), error: unknown(purpose) })
+    }
 }
 
 /// What a node answers to others; implemented where the node is put together.
@@ -206,6 +217,15 @@ pub trait PeerService: Send + Sync {
             PeerReply::Text(text) => Ok(stream::iter([Ok(Bytes::from(text))]).boxed()),
             _ => Err(CommandError::process("Only the answer of a command can be streamed")),
         }
+    }
+
+    /// Who serves a link of this purpose that `from` asks for.
+    ///
+    /// # Errors
+    /// Why the link is not taken: the purpose is unknown here, or the caller may not ask for it.
+    fn link(&self, from: SocketAddr, purpose: &str) -> Result<Arc<dyn LinkHandler>, CommandError> {
+        let _ = from;
+        Err(unknown(purpose))
     }
 }
 
@@ -244,92 +264,4 @@ pub(crate) async fn begun(
         }
     });
     Ok(stream::iter([Ok(first)]).chain(rest).boxed())
-}
-
-/// Other nodes in the same process: for tests and simulations.
-///
-/// A node can be cut off and joined again, as a network does it.
-#[derive(Default)]
-pub struct LocalPeers {
-    nodes: RwLock<HashMap<String, Member>>,
-}
-
-#[derive(Clone)]
-struct Member {
-    service: Arc<dyn PeerService>,
-    reachable: bool,
-}
-
-impl LocalPeers {
-    /// No nodes.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
-    }
-
-    /// Puts a node at `address`.
-    pub fn add(&self, address: impl Into<String>, service: Arc<dyn PeerService>) {
-        self.nodes.write().insert(address.into(), Member { service, reachable: true });
-    }
-
-    /// Cuts a node off, or joins it again.
-    pub fn set_reachable(&self, address: &str, reachable: bool) {
-        if let Some(member) = self.nodes.write().get_mut(address) {
-            member.reachable = reachable;
-        }
-    }
-}
-
-impl LocalPeers {
-    fn member(&self, address: &str) -> Result<Member, PeerError> {
-        let member = self.nodes.read().get(address).filter(|member| member.reachable).cloned();
-        let nobody = || PeerError::Unreachable { address: address.to_owned(), reason: "nobody listens there".into() };
-        member.ok_or_else(nobody)
-    }
-}
-
-impl std::fmt::Debug for LocalPeers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.nodes.read().keys()).finish()
-    }
-}
-
-#[async_trait]
-impl Peers for LocalPeers {
-    async fn call(&self, address: &str, request: PeerRequest, deadline: Duration) -> Result<PeerReply, PeerError> {
-        let member = self.member(address)?;
-        let address = address.to_owned();
-        let from = SocketAddr::from(([127, 0, 0, 1], 0));
-        // In a task of its own, as over a network: a caller that gives up does not stop the command.
-        let answering = tokio::spawn(async move { member.service.answer(from, request).await });
-        match tokio::time::timeout(deadline, answering).await {
-            Err(_) => Err(PeerError::TimeOut { address, after: deadline }),
-            Ok(Ok(answer)) => answer.map_err(|error| PeerError::Refused { address, error }),
-            Ok(Err(error)) => Err(PeerError::Refused {
-                address,
-                error: CommandError::process(format!("it ended abnormally: {error}")),
-            }),
-        }
-    }
-
-    async fn stream(
-        &self,
-        address: &str,
-        request: PeerRequest,
-        deadlines: StreamDeadlines,
-    ) -> Result<PeerStream, PeerError> {
-        let member = self.member(address)?;
-        let from = SocketAddr::from(([127, 0, 0, 1], 0));
-        let to = address.to_owned();
-        let refused = move |error| PeerError::Refused { address: to.clone(), error };
-        let beginning = async {
-            let pieces = member.service.stream(from, request).await.map_err(&refused)?;
-            let pieces = pieces.map(move |piece| piece.map_err(&refused)).boxed();
-            begun(address, pieces, deadlines).await
-        };
-        match tokio::time::timeout(deadlines.first, beginning).await {
-            Ok(begun) => begun,
-            Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadlines.first }),
-        }
-    }
 }

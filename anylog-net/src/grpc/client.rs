@@ -19,6 +19,7 @@ use super::proto::{
     ledger_reply, stream_reply,
 };
 use super::{ANSWER_BYTES, MESSAGE_BYTES, Patience};
+use crate::links::Link;
 use crate::peers::{PeerError, PeerReply, PeerRequest, PeerStream, Peers, StreamDeadlines, begun};
 
 /// Peers whose connections are kept; the one unused for longest leaves first.
@@ -43,6 +44,7 @@ pub struct GrpcPeers {
 struct Pool {
     peers: Mutex<HashMap<String, Pooled>>,
     patience: Patience,
+    linking: Patience,
 }
 
 #[derive(Debug)]
@@ -57,13 +59,17 @@ impl GrpcPeers {
     /// A pool without connections.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Self::with_patience(Patience::ASKING)
+        Self::with(Patience::ASKING, Patience::LINKING)
     }
 
-    /// The same with times of its own, for links that are slower or faster than most.
+    /// The same with times of its own, for networks that are slower or faster than most.
     #[must_use]
     pub fn with_patience(patience: Patience) -> Arc<Self> {
-        Arc::new(Self { pool: Arc::new(Pool { peers: Mutex::default(), patience }) })
+        Self::with(patience, patience)
+    }
+
+    fn with(patience: Patience, linking: Patience) -> Arc<Self> {
+        Arc::new(Self { pool: Arc::new(Pool { peers: Mutex::default(), patience, linking }) })
     }
 
     /// Number of peers whose connections are kept.
@@ -168,6 +174,10 @@ impl Peers for GrpcPeers {
         };
         outcome.map(|pieces| pieces.inspect(noted).boxed())
     }
+
+    async fn link(&self, address: &str, purpose: &str, deadline: Duration) -> Result<Link, PeerError> {
+        super::link::dial(address, purpose, deadline, self.pool.linking).await
+    }
 }
 
 fn not_streamed() -> CommandError {
@@ -201,7 +211,16 @@ async fn pieces(
     Ok(pieces.boxed())
 }
 
-fn open(address: &str, patience: Patience) -> Result<NodeClient<Channel>, PeerError> {
+pub(super) fn open(address: &str, patience: Patience) -> Result<NodeClient<Channel>, PeerError> {
+    Ok(client(endpoint(address, patience)?.connect_lazy()))
+}
+
+pub(super) fn client(channel: Channel) -> NodeClient<Channel> {
+    NodeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES)
+}
+
+/// Where a peer is, and how its connection is watched.
+pub(super) fn endpoint(address: &str, patience: Patience) -> Result<Endpoint, PeerError> {
     let unreachable = |reason: String| PeerError::Unreachable { address: address.to_owned(), reason };
     let well_formed =
         address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -215,18 +234,17 @@ fn open(address: &str, patience: Patience) -> Result<NodeClient<Channel>, PeerEr
         .http2_keep_alive_interval(patience.silence)
         .keep_alive_timeout(patience.answer)
         .keep_alive_while_idle(false);
-    let client = NodeClient::new(endpoint.connect_lazy());
-    Ok(client.max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES))
+    Ok(endpoint)
 }
 
 /// Why a question got no answer, before the address is known.
-enum Failure {
+pub(super) enum Failure {
     Transport(Status),
     Command(CommandError),
 }
 
 impl Failure {
-    fn at(self, address: &str, deadline: Duration) -> PeerError {
+    pub(super) fn at(self, address: &str, deadline: Duration) -> PeerError {
         let address = address.to_owned();
         match self {
             Failure::Command(error) => PeerError::Refused { address, error },

@@ -13,15 +13,15 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tower::ServiceExt;
 
 use super::proto::node_server::{Node, NodeServer};
 use super::proto::{
     ExecuteReply, ExecuteRequest, FollowLedgerRequest, Ledger, LedgerChangesReply, LedgerChangesRequest, LedgerReply,
-    LedgerRequest, StreamReply, execute_reply, ledger_changes_reply, ledger_reply, stream_reply,
+    LedgerRequest, LinkFrame, StreamReply, execute_reply, ledger_changes_reply, ledger_reply, stream_reply,
 };
-use super::{MESSAGE_BYTES, PIECE_BYTES, Patience};
+use super::{MESSAGE_BYTES, PIECE_BYTES, Patience, link};
 use crate::listener::{ConnectionHandler, has_sent};
 use crate::peers::{PeerReply, PeerRequest, PeerService};
 
@@ -43,6 +43,9 @@ const PIECES_AHEAD: usize = 4;
 /// Nodes that are told of changes of the ledger at once.
 const MOST_FOLLOWERS: usize = 4096;
 
+/// Links that are served at once.
+const MOST_LINKS: usize = 512;
+
 /// Serves `service` over gRPC to the connections of a listener.
 #[must_use]
 pub fn node_service(service: Arc<dyn PeerService>) -> Arc<dyn ConnectionHandler> {
@@ -56,6 +59,8 @@ pub fn node_service_with(service: Arc<dyn PeerService>, patience: Patience) -> A
         service,
         places: Arc::new(Semaphore::new(MOST_AT_WORK)),
         followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
+        links: Arc::new(Semaphore::new(MOST_LINKS)),
+        patience,
     })
     .max_decoding_message_size(MESSAGE_BYTES)
     .max_encoding_message_size(MESSAGE_BYTES);
@@ -118,6 +123,8 @@ struct Answering {
     service: Arc<dyn PeerService>,
     places: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    links: Arc<Semaphore>,
+    patience: Patience,
 }
 
 fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, CommandError> {
@@ -194,6 +201,23 @@ impl Node for Answering {
             Err(error) => Err(error),
         };
         Ok(Response::new(streamed(begun, stop)))
+    }
+
+    type LinkStream = BoxStream<'static, Result<LinkFrame, Status>>;
+
+    async fn link(&self, request: Request<Streaming<LinkFrame>>) -> Result<Response<Self::LinkStream>, Status> {
+        let from = caller(&request)?;
+        let stop = request.extensions().get::<Stop>().map(|stop| stop.0.clone()).unwrap_or_default();
+        let mut requests = request.into_inner();
+        let purpose = link::purpose(&mut requests, self.patience.open).await?;
+        let taken = self.service.link(from, &purpose).and_then(|handler| Ok((handler, place(&self.links)?)));
+        Ok(Response::new(match taken {
+            Ok((handler, place)) => link::serve(handler, from, requests, place, stop),
+            Err(error) => {
+                let refusal = LinkFrame { failure: Some(error.into()), ..LinkFrame::default() };
+                stream::iter([Ok(refusal)]).boxed()
+            }
+        }))
     }
 
     async fn ledger_changes(
