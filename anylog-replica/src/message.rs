@@ -344,6 +344,9 @@ pub struct Sealed {
     /// The producer's registry on it.
     #[prost(message, optional, tag = "4")]
     pub about: Option<About>,
+    /// The ordinals of rows that its producer put into its quarantine: they are no part of the file.
+    #[prost(uint64, repeated, tag = "5")]
+    pub refused: Vec<u64>,
 }
 
 /// Why a link is ended.

@@ -60,7 +60,7 @@ impl Member {
         if let Some(mate) = self.mates.get_mut(&to) {
             mate.open.remove(&file);
         }
-        let sealed = Sealed { producer: file.producer, file: file.file, ordinal: 0, about: Some(About::default()) };
+        let sealed = Sealed { producer: file.producer, file: file.file, about: Some(About::default()), ..Sealed::default() };
         self.send(to, Body::Sealed(sealed));
     }
 
