@@ -211,6 +211,20 @@ pub trait TableSource: Send + Sync {
     fn tables(&self, dbms: &str) -> Vec<String>;
 }
 
+/// A source file of another member that this node is to have and cannot get at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingFile {
+    /// The member that produced it.
+    pub producer: i64,
+    /// Its number there.
+    pub file_id: i64,
+    /// Why it is not here.
+    pub reason: String,
+}
+
+/// Tells which files cannot be had; given by a crate above.
+pub type MissingFiles = Arc<dyn Fn() -> Vec<MissingFile> + Send + Sync>;
+
 /// Creates a system table of a crate above, such as `ledger`.
 pub type SystemTable = fn(&Database) -> Result<(), DbmsError>;
 
@@ -230,6 +244,7 @@ pub struct Catalog {
     server: Mutex<Option<ConnectRequest>>,
     // Partitions dropped since the start, by database and table.
     dropped: Mutex<BTreeMap<(String, String), u64>>,
+    missing: RwLock<Option<MissingFiles>>,
 }
 
 impl Catalog {
@@ -248,7 +263,20 @@ impl Catalog {
             member: RwLock::default(),
             server: Mutex::default(),
             dropped: Mutex::default(),
+            missing: RwLock::default(),
         })
+    }
+
+    /// Says who knows the files that cannot be had.
+    pub fn set_missing_files(&self, missing: MissingFiles) {
+        *self.missing.write() = Some(missing);
+    }
+
+    /// Files of other members that this node is to have and cannot get.
+    #[must_use]
+    pub fn missing_files(&self) -> Vec<MissingFile> {
+        let missing = self.missing.read().clone();
+        missing.map(|missing| missing()).unwrap_or_default()
     }
 
     /// The node that the catalog belongs to.

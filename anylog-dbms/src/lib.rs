@@ -88,7 +88,7 @@ pub mod sqlite;
 pub mod tsd;
 pub mod value;
 
-pub use catalog::{Catalog, ConnectHook, ConnectRequest, Database, DropHook, TableSource};
+pub use catalog::{Catalog, ConnectHook, ConnectRequest, Database, DropHook, MissingFile, MissingFiles, TableSource};
 pub use dbms::{Checked, Dbms, DbmsInfo, Engine, RowRef, Scan, SegmentId, Target, Visit};
 pub use error::DbmsError;
 pub use partition::{PartitionUnit, Partitioning};

@@ -98,6 +98,8 @@ pub struct TsdFilter {
     pub to_id: Option<i64>,
     /// Only files with a status text: those that something is wrong with.
     pub errors: bool,
+    /// Only files whose rows are all in their table.
+    pub complete: bool,
     /// At most so many, the newest; none or 0: all.
     pub limit: Option<u32>,
 }
@@ -302,6 +304,35 @@ impl TsdStore {
         }
     }
 
+    /// Registers a file of this node that is not complete under a number that it had before. What was there of it while it was not
+    /// complete is replaced.
+    ///
+    /// # Errors
+    /// [`TsdError::Duplicate`] when a complete file has this number.
+    pub fn register_open(&self, file_id: i64, file: &NewFile) -> Result<(), TsdError> {
+        // PostgreSQL counts apart from the rows: a number must not be given once more.
+        self.number_from(file_id)?;
+        let sql = format!(
+            "INSERT INTO {OWN_TABLE}(file_id, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, {time}, 0, '', '') \
+             ON CONFLICT(file_id) DO UPDATE SET dbms_name = excluded.dbms_name, table_name = excluded.table_name, \
+             source = excluded.source, file_hash = excluded.file_hash, instructions = excluded.instructions, \
+             file_time = excluded.file_time, rows = 0, status1 = '', status2 = '' \
+             WHERE NOT ({complete}) RETURNING file_id",
+            time = self.time_parameter(),
+            complete = complete(&format!("{OWN_TABLE}.")),
+        );
+        let mut params = vec![SqlValue::Int(file_id)];
+        for text in [&file.dbms, &file.table, &file.source, &file.hash, &file.instructions, &stored(file.time)] {
+            params.push(SqlValue::Text(text.clone()));
+        }
+        let duplicate = || TsdError::Duplicate { table: OWN_TABLE.to_owned(), hash: file.hash.clone() };
+        match self.change(&sql, &params) {
+            Ok(changed) if changed.is_empty() => Err(duplicate()),
+            Err(TsdError::Dbms(DbmsError::Unique { .. })) => Err(duplicate()),
+            result => result.map(|_| ()),
+        }
+    }
+
     /// The numbers of complete files as ranges of first and last, in order; only of files registered at or after a time. A file is
     /// complete when it has rows, its hash is known, and no status says otherwise.
     ///
@@ -499,6 +530,9 @@ impl TsdStore {
             terms.into_iter().filter_map(|(term, value)| Some((term, value?))).unzip();
         if filter.errors {
             terms.push("coalesce(status1, '') NOT IN ('', 'None')".to_owned());
+        }
+        if filter.complete {
+            terms.push(complete(""));
         }
         let condition = if terms.is_empty() { String::new() } else { format!(" WHERE {}", terms.join(" AND ")) };
         (condition, params)

@@ -1,6 +1,7 @@
 //! The commands of an operator: thin adapters between the language and [`OperatorService`].
 
 mod act;
+mod cluster;
 mod quarantine;
 mod show;
 mod streaming;
@@ -19,6 +20,7 @@ pub fn commands(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
     all.extend(buffers(service));
     all.extend(looking(service));
     all.extend(aside(service));
+    all.extend(cluster::commands(service));
     all
 }
 

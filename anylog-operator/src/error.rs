@@ -152,6 +152,9 @@ pub enum OperatorError {
     /// Records of the quarantine are being tried again or deleted.
     #[error("records of the quarantine are being tried again or deleted already")]
     QuarantineBusy,
+    /// Members are being compared already.
+    #[error("the members of the cluster are being compared already on this node")]
+    RepairRuns,
     /// A threshold that makes no sense.
     #[error("{reason}")]
     Threshold {
@@ -195,7 +198,7 @@ impl OperatorError {
             | OperatorError::BadCopy { .. }
             | OperatorError::Conflict { .. } => Status::TSD,
             OperatorError::QuarantineFull { .. } => Status::OVERLOADED,
-            OperatorError::QuarantineBusy => Status::PROCESS_RUNNING,
+            OperatorError::QuarantineBusy | OperatorError::RepairRuns => Status::PROCESS_RUNNING,
             OperatorError::Threshold { .. } => Status::COMMAND_PARAMETERS,
             OperatorError::Sink(error) => CommandError::from(error.clone()).status,
             OperatorError::Journal(JournalError::Full { .. }) => Status::DISK_FULL,
@@ -221,6 +224,7 @@ impl From<OperatorError> for CommandError {
                 Some("connect almgm, create tsd_info, and: run operator where policy = <id> and update_tsd_info = true")
             }
             OperatorError::Journal(JournalError::Full { .. }) => Some("free space, or drop old partitions"),
+            OperatorError::RepairRuns => Some("wait for its end; what it came to: get consumer"),
             _ => None,
         };
         match &error {

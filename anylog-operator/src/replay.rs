@@ -98,6 +98,7 @@ impl Bury {
         }
         let failed = |reason: String| DbmsError::Statement { engine: "journal".into(), reason };
         let shared = service.shared().map_err(|error| failed(error.to_string()))?;
+        note(&service, &shared, database.name(), table, partition);
         let mut entries = Entries::default();
         entries.dropped(database.name(), table, partition);
         let written = shared.journal.write_blocking(entries).map_err(|error| match error {
@@ -111,5 +112,15 @@ impl Bury {
             partition => shared.tables.forget_partition(database.name(), table, partition),
         }
         Ok(())
+    }
+}
+
+/// Notes for the other members of the cluster that these rows go on purpose. Without the note their age tells nearly the same, so
+/// it never keeps a partition from being dropped.
+fn note(service: &OperatorService, shared: &Shared, dbms: &str, table: &str, partition: &str) {
+    let Ok(files) = crate::replica::repair::drops::known_files(shared) else { return };
+    let part = if partition == WHOLE_TABLE { table } else { partition };
+    if let Err(error) = service.divergence().drops.note(&service.dropped_list(), dbms, table, part, files) {
+        tracing::warn!(dbms, table, partition = part, %error, "That it is dropped cannot be noted for other members");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anylog_core::Node;
 use anylog_core::node::processes::ProcessState;
 use anylog_core::node::queues::QueueUse;
-use anylog_dbms::Catalog;
+use anylog_dbms::{Catalog, MissingFile};
 use anylog_ingest::{Remap, SinkSlot};
 use anylog_ledger::{Ledger, LedgerError, OperatorNode};
 use parking_lot::{Mutex, RwLock};
@@ -23,6 +23,8 @@ use crate::journal::{Journal, JournalLimits};
 use crate::publish::Publisher;
 use crate::quarantine::{Quarantine, QuarantinedRow};
 use crate::replay::{Bury, Replay, ready};
+use crate::replica::Replication;
+use crate::replica::repair::{Divergence, Member, background};
 use crate::stats::Stats;
 use crate::store::{MEMORY_LIMIT, Settings, Shared, Store};
 use crate::tables::{TableRules, Tables, blocking};
@@ -59,6 +61,8 @@ pub struct OperatorService {
     running: Mutex<Option<Running>>,
     // `run operator` takes a while; a second call meanwhile is refused.
     starting: tokio::sync::Mutex<()>,
+    replication: Arc<Replication>,
+    divergence: Arc<Divergence>,
     streamer: AtomicBool,
     distributor: AtomicBool,
     consumer: AtomicBool,
@@ -99,12 +103,16 @@ impl OperatorService {
             shared: Mutex::new(None),
             running: Mutex::new(None),
             starting: tokio::sync::Mutex::default(),
+            replication: Arc::default(),
+            divergence: Arc::default(),
             streamer: AtomicBool::new(false),
             distributor: AtomicBool::new(false),
             consumer: AtomicBool::new(false),
         });
         service.catalog.add_hook(Arc::new(Replay(Arc::downgrade(&service))));
         service.catalog.set_drop_hook(Arc::new(Bury(Arc::downgrade(&service))));
+        let replication = Arc::clone(&service.replication);
+        service.catalog.set_missing_files(Arc::new(move || parked(&replication)));
         service.show_processes();
         service
     }
@@ -160,6 +168,42 @@ impl OperatorService {
     #[must_use]
     pub fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// The exchange with the other members of the cluster.
+    #[must_use]
+    pub fn replication(&self) -> &Arc<Replication> {
+        &self.replication
+    }
+
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// What finding and mending of differences between members knows.
+    pub(crate) fn divergence(&self) -> &Arc<Divergence> {
+        &self.divergence
+    }
+
+    /// Where dropped partitions are noted.
+    pub(crate) fn dropped_list(&self) -> PathBuf {
+        self.directory("journal_dir").with_file_name("cluster").join("dropped.json")
+    }
+
+    /// This node as a running member of a cluster.
+    ///
+    /// # Errors
+    /// [`OperatorError::NotRunning`], [`OperatorError::NotRegistered`] of an operator without a policy.
+    pub(crate) fn member(&self) -> Result<Member, OperatorError> {
+        let own = self.state().ok_or(OperatorError::NotRunning)?.own.ok_or(OperatorError::NotRegistered)?;
+        Ok(Member {
+            shared: self.shared.lock().clone().ok_or(OperatorError::NotRunning)?,
+            ledger: Arc::clone(&self.ledger),
+            divergence: Arc::clone(&self.divergence),
+            replication: Arc::clone(&self.replication),
+            own,
+            dropped: self.dropped_list(),
+        })
     }
 
     /// Counters since the start.
@@ -363,6 +407,9 @@ impl OperatorService {
         .unwrap_or_else(|error| tracing::warn!(%error, "Files that a crash left open stay in tsd_info for now"));
         tokio::spawn(seal::run(Arc::clone(&shared), stop.clone()));
         tokio::spawn(watch::run(Arc::clone(&shared), stop));
+        if let Ok(member) = self.member() {
+            tokio::spawn(background::run(member, self.stop_token()));
+        }
         let store = self.slot.mount(|issuer| Store::new(shared, issuer));
         if let Some(running) = self.running.lock().as_mut() {
             running.store = Some(store);
@@ -566,6 +613,11 @@ impl OperatorService {
         }
     }
 
+    /// Ends with the running operator.
+    fn stop_token(&self) -> CancellationToken {
+        self.running.lock().as_ref().map(|running| running.stop.clone()).unwrap_or_default()
+    }
+
     /// The store of the running operator.
     pub(crate) fn store(&self) -> Result<Arc<Store>, OperatorError> {
         self.running.lock().as_ref().and_then(|running| running.store.clone()).ok_or(OperatorError::NotRunning)
@@ -603,6 +655,19 @@ fn adopt(shared: &Arc<Shared>, recovery: Recovery) {
         let dbms = segment.header.dbms.clone();
         recovered.entry(dbms).or_default().push((segment, false));
     }
+}
+
+/// The files that cannot be had.
+fn parked(replication: &Replication) -> Vec<MissingFile> {
+    let status = replication.status();
+    let parked = status.producers.iter().flat_map(|producer| &producer.parked);
+    parked
+        .map(|parked| MissingFile {
+            producer: parked.file.producer,
+            file_id: parked.file.file,
+            reason: parked.reason.clone(),
+        })
+        .collect()
 }
 
 fn check_directory(path: &Path) -> Result<(), OperatorError> {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::blocking;
 use crate::Catalog;
-use crate::tsd::{OWN_TABLE, TsdFile, TsdFilter, TsdStore, TsdSummary};
+use crate::tsd::{OWN_TABLE, TsdError, TsdFile, TsdFilter, TsdStore, TsdSummary};
 
 /// Files shown unless another limit is given.
 const LIMIT: i64 = 100;
@@ -22,6 +22,8 @@ pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
             .option("hash", OptionKind::Text, "only the file with this hash")
             .option("start_date", OptionKind::Date, "only files registered since")
             .option("end_date", OptionKind::Date, "only files registered until")
+            .option("complete", OptionKind::Bool, "only files whose rows are all in their table")
+            .default_is("false")
             .option("limit", OptionKind::Int, "at most so many files, the newest; 0 for all")
             .default_is("100")
             .format_option()
@@ -56,8 +58,15 @@ pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
         ),
         blocking(
             catalog,
-            filtered("get tsd errors", "Shows source files that something is wrong with, as names of archived files.")
-                .returns("a name per line")
+            filtered(
+                "get tsd errors",
+                "Shows source files that something is wrong with: those with a status, as names of archived files, and those of \
+                 other members that cannot be had.",
+            )
+                .returns(
+                    "a name per line; a TSD table and a number with the reason for a file that is missing; as JSON a \
+                     list of the same texts",
+                )
                 .example("get tsd errors where table=*"),
             errors,
         ),
@@ -99,6 +108,7 @@ fn filter(call: &Invocation) -> Result<TsdFilter, CommandError> {
         hash: call.options.text("hash"),
         start: call.options.date("start_date"),
         end: call.options.date("end_date"),
+        complete: call.options.bool("complete").unwrap_or(false),
         limit: Some(limit),
         ..TsdFilter::default()
     })
@@ -219,16 +229,41 @@ fn archived_name(file: &TsdFile, member: &str) -> String {
 fn errors(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
     let store = store(catalog)?;
     let filter = TsdFilter { errors: true, ..filter(call)? };
+    let tables = tables(&store, call)?;
+    let missing = missing(catalog, &tables, call);
     let mut names = Vec::new();
-    for table in tables(&store, call)? {
+    for table in &tables {
         let own = catalog.member_id().map_or_else(|| "0".to_owned(), |member| member.to_string());
         let member = table.strip_prefix("tsd_").filter(|_| table != OWN_TABLE).map_or(own, str::to_owned);
-        names.extend(store.list(&table, &filter)?.iter().map(|file| archived_name(file, &member)));
+        match store.list(table, &filter) {
+            Ok(files) => names.extend(files.iter().map(|file| archived_name(file, &member))),
+            // Nothing of this member came yet, which is what is wrong.
+            Err(TsdError::NoTable { .. }) if !missing.is_empty() => {}
+            Err(error) => return Err(error.into()),
+        }
     }
+    names.extend(missing);
     if call.options.wants_json() {
         return Ok(Reply::Json(json!(names)));
     }
     Ok(Reply::Text(names.join("\r\n")))
+}
+
+/// Files of other members that cannot be had, which no table knows yet.
+fn missing(catalog: &Catalog, tables: &[String], call: &Invocation) -> Vec<String> {
+    let all = call.options.text("table").is_some_and(|table| table == "*");
+    // A file that is not registered has neither a hash nor a time.
+    if ["hash", "start_date", "end_date"].iter().any(|option| call.options.has(option)) {
+        return Vec::new();
+    }
+    let own = catalog.member_id();
+    let table_of = |producer: i64| match own {
+        Some(own) if producer.unsigned_abs() == own => OWN_TABLE.to_owned(),
+        _ => format!("tsd_{producer}"),
+    };
+    let missing = catalog.missing_files().into_iter().map(|file| (table_of(file.producer), file));
+    let asked = missing.filter(|(table, _)| all || tables.contains(table));
+    asked.map(|(table, file)| format!("{table} {}: {}", file.file_id, file.reason)).collect()
 }
 
 fn drop_table(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {

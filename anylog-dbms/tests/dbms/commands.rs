@@ -239,6 +239,18 @@ async fn the_registry_is_shown_and_mended() {
     );
     store.update("tsd_7", 1, &TsdUpdate { status1: Some("01".into()), ..TsdUpdate::default() }).unwrap();
     assert_eq!(typist.run("get tsd errors where table=*").await, "peerdb.t2.0.a1.0.7.1.260304050607.json");
+    typist.catalog.set_missing_files(std::sync::Arc::new(|| {
+        let missing = |producer, reason: &str| anylog_dbms::MissingFile { producer, file_id: 12, reason: reason.into() };
+        vec![missing(7, "no member has it"), missing(9, "its content is damaged")]
+    }));
+    let errors = typist.run("get tsd errors where table=*").await;
+    assert!(errors.ends_with("tsd_7 12: no member has it\r\ntsd_9 12: its content is damaged"), "{errors}");
+    assert_eq!(typist.run("get tsd errors where table=tsd_9").await, "tsd_9 12: its content is damaged");
+    assert_eq!(typist.run("get tsd errors").await, "");
+    assert_eq!(
+        typist.run("get tsd summary where table=* and complete=true and format=json").await,
+        r#"{"peerdb.t1": {"files": 1, "rows": 3}, "peerdb.t2": {"files": 1, "rows": 3}}"#
+    );
     assert_eq!(typist.fail("get tsd details where table=users").await.status, Status::TSD);
     typist.run("time file delete 1 from tsd_info").await;
     assert_eq!(typist.fail("time file delete 1 from tsd_info").await.status, Status::TSD);

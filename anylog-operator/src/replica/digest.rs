@@ -6,6 +6,8 @@
 //! as what they mean by the type of their column, not as an engine happens to keep them: members with SQLite and with PostgreSQL give
 //! the same digest for the same rows. A column without a value is left out, so a table with a further, empty column is the same.
 
+pub(crate) mod table;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;

@@ -32,7 +32,7 @@ impl Registry {
     }
 
     /// The producer whose files a table holds.
-    fn producer(&self, table: &str) -> Option<i64> {
+    pub(crate) fn producer(&self, table: &str) -> Option<i64> {
         if table == tsd::OWN_TABLE { Some(self.own) } else { table.strip_prefix("tsd_")?.parse().ok() }
     }
 
