@@ -23,6 +23,42 @@ const SHOWN: usize = 2000;
 /// Buckets of `get queries time`: up to 1, 2, .. 9 seconds, and over.
 const BUCKETS: usize = 10;
 
+/// When something began, and how it ended; the first end counts.
+#[derive(Debug)]
+struct Course {
+    clock: Instant,
+    ended: Mutex<Option<(Duration, String)>>,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Self { clock: Instant::now(), ended: Mutex::default() }
+    }
+}
+
+impl Course {
+    /// Notes the end. The time that it took; none when it had ended before.
+    fn end(&self, status: String) -> Option<Duration> {
+        let time = self.clock.elapsed();
+        let mut ended = self.ended.lock();
+        if ended.is_some() {
+            return None;
+        }
+        *ended = Some((time, status));
+        Some(time)
+    }
+
+    /// The time that it took, and the status of its end; none while it goes on.
+    fn ended(&self) -> Option<(Duration, String)> {
+        self.ended.lock().clone()
+    }
+
+    /// The time since it began, until its end.
+    fn time(&self) -> Duration {
+        self.ended.lock().as_ref().map_or_else(|| self.clock.elapsed(), |(time, _)| *time)
+    }
+}
+
 /// A query.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -32,7 +68,7 @@ pub(crate) struct Record {
     pub(crate) output: String,
     /// Whether it asks other nodes.
     pub(crate) network: bool,
-    clock: Instant,
+    course: Course,
     progress: Arc<Progress>,
     state: Mutex<State>,
     nodes: Mutex<Vec<NodeNote>>,
@@ -44,16 +80,10 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NodeNote(Arc<NodeState>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct NodeState {
-    clock: Instant,
+    course: Course,
     shown: Mutex<NodeShown>,
-}
-
-impl Default for NodeState {
-    fn default() -> Self {
-        Self { clock: Instant::now(), shown: Mutex::default() }
-    }
 }
 
 /// What is shown of a node of a query.
@@ -68,7 +98,8 @@ pub(crate) struct NodeShown {
     pub(crate) database: Duration,
     pub(crate) blocks: u64,
     pub(crate) rows: u64,
-    pub(crate) ended: Option<(Duration, String)>,
+    /// How it ended; none while it works.
+    pub(crate) ended: Option<String>,
 }
 
 impl NodeNote {
@@ -93,20 +124,18 @@ impl NodeNote {
 
     /// Nothing more comes.
     pub(crate) fn ended(&self, status: &str) {
-        self.0.shown.lock().ended = Some((self.0.clock.elapsed(), status.to_owned()));
+        self.0.course.end(status.to_owned());
     }
 
     /// The state now, and for how long the node works or worked.
     pub(crate) fn shown(&self) -> (NodeShown, Duration) {
-        let shown = self.0.shown.lock().clone();
-        let time = shown.ended.as_ref().map_or_else(|| self.0.clock.elapsed(), |(time, _)| *time);
-        (shown, time)
+        let ended = self.0.course.ended().map(|(_, status)| status);
+        (NodeShown { ended, ..self.0.shown.lock().clone() }, self.0.course.time())
     }
 }
 
 #[derive(Debug, Default)]
 struct State {
-    finished: Option<(Duration, String)>,
     explained: Explained,
     stopped: bool,
 }
@@ -137,16 +166,15 @@ impl Record {
 
     /// Whether it has not ended.
     pub(crate) fn is_active(&self) -> bool {
-        self.state.lock().finished.is_none()
+        self.course.ended().is_none()
     }
 
     pub(crate) fn run_time(&self) -> Duration {
-        self.state.lock().finished.as_ref().map_or_else(|| self.clock.elapsed(), |(time, _)| *time)
+        self.course.time()
     }
 
     pub(crate) fn status(&self) -> String {
-        let state = self.state.lock();
-        state.finished.as_ref().map_or_else(|| "Processing Data".to_owned(), |(_, status)| status.clone())
+        self.course.ended().map_or_else(|| "Processing Data".to_owned(), |(_, status)| status)
     }
 
     pub(crate) fn explained(&self) -> Explained {
@@ -208,12 +236,10 @@ impl Record {
 
     /// Asks the query to end: `job stop`. False when it has ended.
     pub(crate) fn ask_to_stop(&self) -> bool {
-        let mut state = self.state.lock();
-        if state.finished.is_some() {
+        if !self.is_active() {
             return false;
         }
-        state.stopped = true;
-        drop(state);
+        self.state.lock().stopped = true;
         self.stopped.notify_one();
         true
     }
@@ -244,15 +270,9 @@ impl Record {
     }
 
     fn end(&self, status: String) {
-        let time = self.clock.elapsed();
-        {
-            let mut state = self.state.lock();
-            if state.finished.is_some() {
-                return;
-            }
-            state.finished = Some((time, status));
+        if let Some(time) = self.course.end(status) {
+            self.timings.note(time, self.rows(), &self.dbms, &self.sql);
         }
-        self.timings.note(time, self.rows(), &self.dbms, &self.sql);
     }
 }
 
@@ -339,7 +359,7 @@ impl History {
             sql: shortened(&request.sql),
             output: request.output.clone(),
             network: request.network.is_some(),
-            clock: Instant::now(),
+            course: Course::default(),
             progress: Arc::default(),
             state: Mutex::default(),
             nodes: Mutex::default(),
@@ -401,9 +421,8 @@ pub(crate) struct PartRecord {
     pub(crate) table: String,
     pub(crate) sql: String,
     places: AtomicU64,
-    clock: Instant,
+    course: Course,
     progress: Arc<Progress>,
-    ended: Mutex<Option<(Duration, String)>>,
 }
 
 impl Parts {
@@ -416,9 +435,8 @@ impl Parts {
             table: request.table.clone(),
             sql: shortened(&request.sql),
             places: AtomicU64::new(0),
-            clock: Instant::now(),
+            course: Course::default(),
             progress: Arc::default(),
-            ended: Mutex::default(),
         });
         let mut parts = self.0.lock();
         if parts.len() == SLOTS {
@@ -453,21 +471,16 @@ impl PartRecord {
             Ok(()) => "Completed".to_owned(),
             Err(error) => format!("Error: {error}"),
         };
-        self.end(status);
+        self.course.end(status);
     }
 
     /// Notes that the asking node left before the end.
     pub(crate) fn stop(&self) {
-        self.end("Stopped".to_owned());
-    }
-
-    fn end(&self, status: String) {
-        let time = self.clock.elapsed();
-        self.ended.lock().get_or_insert((time, status));
+        self.course.end("Stopped".to_owned());
     }
 
     /// The time since the request, and the state.
     pub(crate) fn state(&self) -> (Duration, String) {
-        self.ended.lock().clone().unwrap_or_else(|| (self.clock.elapsed(), "Processing".to_owned()))
+        self.course.ended().unwrap_or_else(|| (self.course.time(), "Processing".to_owned()))
     }
 }

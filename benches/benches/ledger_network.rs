@@ -42,7 +42,7 @@ use anylog_benches::http;
 use anylog_benches::network::{Member, Network};
 use anylog_benches::process::eventually;
 use anylog_benches::relay::Relay;
-use anylog_benches::run::release_program;
+use anylog_benches::run::{Words, release_program};
 
 const HELP: &str = "ledger_network [--binary PATH] [--dir PATH] [--policies 10000] [--operators 2]";
 
@@ -64,16 +64,14 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
         policies: 10_000,
         operators: 2,
     };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} needs a value: {HELP}"))?;
-        let number = || value.parse::<usize>().map_err(|_| format!("{word} needs a number, not '{value}'"));
-        match word.as_str() {
-            "--binary" => read.binary = PathBuf::from(value),
-            "--dir" => read.directory = PathBuf::from(value),
-            "--policies" => read.policies = number()?,
-            "--operators" => read.operators = number()?,
-            other => return Err(format!("'{other}' is not known: {HELP}")),
+    let mut words = Words::new(words, HELP);
+    while let Some(word) = words.word() {
+        match word {
+            "--binary" => read.binary = PathBuf::from(words.value()?),
+            "--dir" => read.directory = PathBuf::from(words.value()?),
+            "--policies" => read.policies = words.number()?,
+            "--operators" => read.operators = words.number()?,
+            _ => return Err(words.unknown()),
         }
     }
     if read.binary.as_os_str().is_empty() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anylog_benches::message;
 use anylog_benches::report::{self, Round};
-use anylog_benches::run::release_program;
+use anylog_benches::run::{Words, release_program};
 use anylog_benches::scenario::{Sample, Scenario, Setting, measure};
 
 const HELP: &str = "load [SCENARIO ...] [--rounds 5] [--seconds 4] [--binary PATH] [--dir PATH] [--payload 53] [--rows 1000000] [--json FILE] [--alone]";
@@ -30,18 +30,16 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
     let mut rows = 1_000_000;
     let (mut binary, mut json) = (None, None);
     let mut directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value: {HELP}"));
-        let number = |text: &String| text.parse::<f64>().map_err(|_| format!("{word} needs a number, not '{text}'"));
-        match word.as_str() {
-            "--rounds" => rounds = number(value()?)? as usize,
-            "--seconds" => seconds = number(value()?)?,
-            "--rows" => rows = number(value()?)? as u64,
-            "--payload" => payload = number(value()?)? as usize,
-            "--binary" => binary = Some(PathBuf::from(value()?)),
-            "--dir" => directory = PathBuf::from(value()?),
-            "--json" => json = Some(PathBuf::from(value()?)),
+    let mut words = Words::new(words, HELP);
+    while let Some(word) = words.word() {
+        match word {
+            "--rounds" => rounds = words.number()?,
+            "--seconds" => seconds = words.number()?,
+            "--rows" => rows = words.number()?,
+            "--payload" => payload = words.number()?,
+            "--binary" => binary = Some(PathBuf::from(words.value()?)),
+            "--dir" => directory = PathBuf::from(words.value()?),
+            "--json" => json = Some(PathBuf::from(words.value()?)),
             "--alone" => alone = true,
             name => {
                 let known = Scenario::named(name);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anylog_benches::message;
 use anylog_benches::partitions::{FLAT, Home, Running, SPLIT};
 use anylog_benches::rest::{Ask, Load, run};
-use anylog_benches::run::release_program;
+use anylog_benches::run::{Words, release_program};
 
 const HELP: &str =
     "partitions [--partitions 400] [--rows 10000000] [--rounds 5] [--seconds 2] [--binary PATH] [--dir PATH]";
@@ -44,18 +44,16 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
         binary: None,
         directory: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
     };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} needs a value: {HELP}"))?;
-        let number = || value.parse::<u32>().map_err(|_| format!("{word} needs a number, not '{value}'"));
-        match word.as_str() {
-            "--partitions" => arguments.partitions = number()?.max(4),
-            "--rows" => arguments.rows = number()?.into(),
-            "--rounds" => arguments.rounds = usize::try_from(number()?).unwrap_or(1).max(1),
-            "--seconds" => arguments.slice = Duration::from_secs(number()?.into()),
-            "--binary" => arguments.binary = Some(PathBuf::from(value)),
-            "--dir" => arguments.directory = PathBuf::from(value),
-            _ => return Err(format!("'{word}' is not known: {HELP}")),
+    let mut words = Words::new(words, HELP);
+    while let Some(word) = words.word() {
+        match word {
+            "--partitions" => arguments.partitions = words.number::<u32>()?.max(4),
+            "--rows" => arguments.rows = words.number()?,
+            "--rounds" => arguments.rounds = words.number()?,
+            "--seconds" => arguments.slice = Duration::from_secs(words.number()?),
+            "--binary" => arguments.binary = Some(PathBuf::from(words.value()?)),
+            "--dir" => arguments.directory = PathBuf::from(words.value()?),
+            _ => return Err(words.unknown()),
         }
     }
     Ok(arguments)

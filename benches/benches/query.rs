@@ -21,7 +21,7 @@ use std::time::Duration;
 use anylog_benches::http;
 use anylog_benches::network::{Member, Network};
 use anylog_benches::question::{self, Asked, DBMS, QUESTIONS, Question, TABLE};
-use anylog_benches::run::release_program;
+use anylog_benches::run::{Words, release_program};
 
 const HELP: &str = "query [latency] [engine] [stream] [--rows 1000000] [--days 10] [--operators 3] [--rounds 7] [--ask TEXT] [--binary PATH] [--dir PATH] [--wait]";
 
@@ -53,26 +53,19 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
         directory: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
         wait: false,
     };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value: {HELP}"));
-        let number = |text: &String| {
-            text.parse::<u64>()
-                .ok()
-                .filter(|number| *number > 0)
-                .ok_or_else(|| format!("{word} needs a number: {HELP}"))
-        };
-        match word.as_str() {
-            "latency" | "engine" | "stream" => read.parts.push(word.clone()),
-            "--rows" => read.rows = number(value()?)?,
-            "--days" => read.days = number(value()?)?.min(31),
-            "--operators" => read.operators = number(value()?)? as usize,
-            "--rounds" => read.rounds = number(value()?)? as usize,
-            "--ask" => read.ask.clone_from(value()?),
-            "--binary" => read.binary = PathBuf::from(value()?),
-            "--dir" => read.directory = PathBuf::from(value()?),
+    let mut words = Words::new(words, HELP);
+    while let Some(word) = words.word() {
+        match word {
+            "latency" | "engine" | "stream" => read.parts.push(word.to_owned()),
+            "--rows" => read.rows = words.number()?,
+            "--days" => read.days = words.number::<u64>()?.min(31),
+            "--operators" => read.operators = words.number()?,
+            "--rounds" => read.rounds = words.number()?,
+            "--ask" => read.ask = words.value()?.to_owned(),
+            "--binary" => read.binary = PathBuf::from(words.value()?),
+            "--dir" => read.directory = PathBuf::from(words.value()?),
             "--wait" => read.wait = true,
-            other => return Err(format!("'{other}' is not understood: {HELP}")),
+            _ => return Err(words.unknown()),
         }
     }
     if read.parts.is_empty() {

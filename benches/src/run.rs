@@ -21,6 +21,52 @@ pub fn run(name: &str, measure: impl FnOnce(&[String]) -> Result<(), String>) ->
     }
 }
 
+/// The words of a command line: parts by their names, and options with values.
+#[derive(Debug)]
+pub struct Words<'a> {
+    rest: std::slice::Iter<'a, String>,
+    last: &'a str,
+    help: &'static str,
+}
+
+impl<'a> Words<'a> {
+    /// Reads `words`; errors end with `help`.
+    pub fn new(words: &'a [String], help: &'static str) -> Self {
+        Self { rest: words.iter(), last: "", help }
+    }
+
+    /// The next word; none at the end.
+    pub fn word(&mut self) -> Option<&'a str> {
+        self.last = self.rest.next()?;
+        Some(self.last)
+    }
+
+    /// The value of the option that [`Words::word`] gave.
+    ///
+    /// # Errors
+    ///
+    /// When nothing follows.
+    pub fn value(&mut self) -> Result<&'a str, String> {
+        self.rest.next().map(String::as_str).ok_or_else(|| format!("{} needs a value: {}", self.last, self.help))
+    }
+
+    /// Its value as a number above zero.
+    ///
+    /// # Errors
+    ///
+    /// When another word, or nothing, follows.
+    pub fn number<T: std::str::FromStr + Default + PartialOrd>(&mut self) -> Result<T, String> {
+        let value = self.value()?;
+        let number = value.parse().ok().filter(|number| *number > T::default());
+        number.ok_or_else(|| format!("{} needs a number, not '{value}': {}", self.last, self.help))
+    }
+
+    /// Why the word that [`Words::word`] gave is refused.
+    pub fn unknown(&self) -> String {
+        format!("'{}' is not known: {}", self.last, self.help)
+    }
+}
+
 /// Builds the release program and says where it lies.
 ///
 /// # Errors

@@ -175,7 +175,7 @@ fn status(records: Vec<Arc<Record>>) -> CommandResult {
         }
         for node in nodes {
             let (shown, time) = node.shown();
-            let status = shown.ended.map_or_else(|| "Processing".to_owned(), |(_, status)| status);
+            let status = shown.ended.unwrap_or_else(|| "Processing".to_owned());
             table.push(line(time, shown.address, shown.places.to_string(), status, shown.blocks, shown.rows));
         }
     }
