@@ -9,10 +9,12 @@
 //! only for itself.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anylog_ingest::{RefusedRow, RowGroup, SinkError, SinkSlot, TableRows};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -118,7 +120,7 @@ impl Together {
         if let Some(lane) = self.enqueue(lane, Waiting { rows, answer }) {
             tokio::spawn(self.clone().work(lane));
         }
-        // A node that ends drops its tasks.
+        // A node that ends drops its tasks, and a store that panics what it was given.
         outcome.await.unwrap_or(Err(SinkError::NotRunning))
     }
 
@@ -143,7 +145,10 @@ impl Together {
     async fn work(self, lane: Lane) {
         while let Some(group) = self.take(&lane) {
             let (begun, answered) = (Instant::now(), group.len());
-            self.store(&lane, group).await;
+            // A store that panics costs the requests of its group their answers, not the lane: what waits there is stored.
+            if AssertUnwindSafe(self.store(&lane, group)).catch_unwind().await.is_err() {
+                tracing::error!(dbms = %lane.dbms, table = %lane.table, "Rows over REST were not stored: the store panicked");
+            }
             let took = begun.elapsed();
             if let Some(queue) = self.lanes.lock().get_mut(&lane) {
                 queue.under_way -= answered;

@@ -25,6 +25,7 @@ impl RowSink for Store {
             let (dbms, table, reason) = ("d".into(), "t".into(), "unfit".into());
             return Err(SinkError::Table { dbms, table, reason, status: anylog_core::Status::JSON_STRUCTURE });
         }
+        assert!(!holds("panic"), "a bug of the store");
         if holds("full") {
             return Err(SinkError::DiskFull);
         }
@@ -104,6 +105,22 @@ async fn at_rest(together: &Together) {
 
 async fn outcome(request: Request) -> Outcome {
     tokio::time::timeout(Duration::from_secs(10), request).await.expect("an answer").expect("no panic")
+}
+
+#[tokio::test]
+async fn a_store_that_panics_does_not_hold_up_its_table() {
+    let (store, together) = store();
+    let rows: [&[&str]; 6] = [&["panic"], &["panic"], &["2"], &["panic"], &["4"], &["5"]];
+    let requests = requests(&store, &together, &rows).await;
+    store.permits.add_permits(3);
+    let outcomes = futures_util::future::join_all(requests.into_iter().map(outcome)).await;
+    // One group of four waited; the panic among them cost them all their answers.
+    assert!(outcomes.iter().all(|outcome| *outcome == Err(SinkError::NotRunning)), "{outcomes:?}");
+    assert_eq!(outcomes.len(), 6);
+    at_rest(&together).await;
+    store.permits.add_permits(1);
+    let next = request(&together, lane("t", "rest 10.0.0.7"), &["6"]);
+    assert_eq!(outcome(next).await, Ok(Taken { stored: 1, refused: Vec::new() }));
 }
 
 #[tokio::test]
