@@ -110,6 +110,12 @@ impl Ledger {
         &self.node
     }
 
+    /// The way to other nodes.
+    #[must_use]
+    pub fn peers(&self) -> &Arc<dyn Peers> {
+        &self.peers
+    }
+
     /// The catalog of databases.
     #[must_use]
     pub fn catalog(&self) -> &Arc<Catalog> {

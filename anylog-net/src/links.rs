@@ -51,7 +51,7 @@ use tokio::sync::mpsc;
 use crate::peers::{PeerError, PeerReply, PeerRequest, PeerService};
 
 /// The largest frame. A sender that has more to say sends several.
-pub const FRAME_BYTES: usize = 4 * 1024 * 1024;
+pub const FRAME_BYTES: usize = 17 * 1024 * 1024;
 
 /// Frames that wait in this process to be sent. Who sends more waits.
 pub(crate) const FRAMES_AHEAD: usize = 2;

@@ -9,7 +9,7 @@ pub const VERSION: u32 = 1;
 #[derive(Clone, PartialEq, Proto)]
 pub struct Message {
     /// What it says. A message that says nothing known is of a later version, and passed over.
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub body: Option<Body>,
 }
 
@@ -53,6 +53,9 @@ pub enum Body {
     /// The sender ends the link and says why; it is not to be tried again before something changed.
     #[prost(message, tag = "12")]
     Refused(Refused),
+    /// How much of a file's pieces the sender took: so much more may be under way. For who gives the file, like the pieces.
+    #[prost(message, tag = "13")]
+    Taken(Taken),
 }
 
 /// The largest message, in bytes: what a member holds with a million gaps in it fits.
@@ -225,6 +228,20 @@ pub struct Piece {
     /// What the file is.
     #[prost(message, optional, tag = "7")]
     pub about: Option<About>,
+}
+
+/// How much of a file was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Proto)]
+pub struct Taken {
+    /// The producer's number.
+    #[prost(int64, tag = "1")]
+    pub producer: i64,
+    /// The file's number.
+    #[prost(int64, tag = "2")]
+    pub file: i64,
+    /// The place behind the last byte that was taken.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
 }
 
 /// In which form a file's content travels.

@@ -88,7 +88,7 @@ impl Member {
             Body::Sealed(sealed) => self.sealed(from, sealed),
             Body::WantRows(held) => self.wanted_rows(from, held),
             // Pieces are put together by whoever runs the member.
-            Body::Piece(_) => {}
+            Body::Piece(_) | Body::Taken(_) => {}
             Body::Hello(_) | Body::Refused(_) | Body::Holdings(_) | Body::Holds(_) | Body::RowsHeld(_) => {}
         }
     }
