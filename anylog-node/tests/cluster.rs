@@ -35,9 +35,11 @@ mod cluster {
     pub(crate) mod node;
     pub(crate) mod record;
 
+    mod acks;
     mod chaos;
     mod commands;
     mod destroy;
+    mod fills;
     mod moves;
     mod queries;
 }

@@ -14,6 +14,7 @@
 //! cargo bench -p anylog-benches --bench partitions # a table of 400 partitions beside one without
 //! cargo bench -p anylog-benches --bench ledger     # a ledger of 10,000 policies in process
 //! cargo bench -p anylog-benches --bench ledger_network    # the same in a network of processes
+//! cargo bench -p anylog-benches --bench cluster    # members of a cluster that were away, or are new
 //! cargo bench -p anylog-benches --bench program    # cold start, idle memory, size of the release program
 //! ```
 //!
@@ -28,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 pub mod baseline;
+pub mod cluster;
 pub mod histogram;
 pub mod http;
 pub mod message;

@@ -12,11 +12,20 @@ use crate::http;
 use crate::process::{Running, Usage, eventually, free_port};
 use crate::question::{DBMS, TABLE};
 
+/// A script of the examples.
+pub(crate) fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
+}
+
 /// One process of the network.
 #[derive(Debug)]
 pub struct Member {
-    process: Running,
+    // None while it is stopped.
+    process: Option<Running>,
     home: TempDir,
+    binary: PathBuf,
+    script: PathBuf,
+    settings: Vec<(String, String)>,
     /// Port of its TCP server.
     pub tcp: u16,
     /// Port of its REST server.
@@ -24,32 +33,69 @@ pub struct Member {
 }
 
 impl Member {
-    /// Starts a script of `examples/network` with a new home below `directory`, and waits until it answers.
-    fn start(binary: &Path, directory: &Path, script: &str, settings: &[(&str, &str)]) -> io::Result<Self> {
+    /// Starts a script with a new home below `directory`, and waits until it answers.
+    pub(crate) fn start(binary: &Path, directory: &Path, script: &Path, settings: &[(&str, &str)]) -> io::Result<Self> {
         let home = TempDir::new_in(directory)?;
         let (tcp, rest) = (free_port()?, free_port()?);
-        let log = File::create(home.path().join("node.log"))?;
-        let child = Command::new(binary)
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (binary, script) = (binary.to_owned(), script.to_owned());
+        let mut member = Self { process: None, home, binary, script, settings, tcp, rest };
+        member.start_again()?;
+        Ok(member)
+    }
+
+    /// Starts its process, with the home that it has, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        let log = File::create(self.home.path().join("node.log"))?;
+        let child = Command::new(&self.binary)
             .arg("--home")
-            .arg(home.path())
+            .arg(self.home.path())
             .arg("process")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/network").join(script))
-            .env("ANYLOG_SERVER_PORT", tcp.to_string())
-            .env("ANYLOG_REST_PORT", rest.to_string())
-            .envs(settings.iter().copied())
+            .arg(&self.script)
+            .env("ANYLOG_SERVER_PORT", self.tcp.to_string())
+            .env("ANYLOG_REST_PORT", self.rest.to_string())
+            .envs(self.settings.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .map_err(|error| io::Error::other(format!("{}: {error}", binary.display())))?;
-        let mut member = Self { process: Running(child), home, tcp, rest };
+            .map_err(|error| io::Error::other(format!("{}: {error}", self.binary.display())))?;
+        self.process = Some(Running(child));
         eventually("the node starts", || {
-            if let Some(status) = member.process.0.try_wait()? {
-                return Err(io::Error::other(format!("{script} ended with {status}: {}", member.log())));
+            if let Some(status) = self.process.as_mut().map(|process| process.0.try_wait()).transpose()?.flatten() {
+                let script = self.script.display();
+                return Err(io::Error::other(format!("{script} ended with {status}: {}", self.log())));
             }
-            Ok(member.get("get status").ok())
+            Ok(self.get("get status").ok())
         })?;
-        Ok(member)
+        Ok(())
+    }
+
+    /// Ends its process at once.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Waits until its operator runs.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn operator_runs(&self) -> io::Result<()> {
+        eventually("the operator runs", || {
+            let processes: Value = serde_json::from_str(&self.get("get processes where format=json")?)?;
+            Ok((processes["Operator"]["Status"] == "Running").then_some(()))
+        })
+        .map_err(|error| io::Error::other(format!("{error}: {}", self.log())))
+    }
+
+    fn id(&self) -> io::Result<u32> {
+        let process = self.process.as_ref().ok_or_else(|| io::Error::other("the node is stopped"))?;
+        Ok(process.0.id())
     }
 
     /// What the process printed.
@@ -102,13 +148,28 @@ impl Member {
         Ok(files)
     }
 
+    /// How many files of partitions a database has here.
+    ///
+    /// # Errors
+    ///
+    /// When their directories cannot be read.
+    pub fn partitions_of(&self, dbms: &str) -> io::Result<usize> {
+        let mut count = 0;
+        for table in std::fs::read_dir(self.data().join("dbms").join(format!("{dbms}.parts")))? {
+            for file in std::fs::read_dir(table?.path())? {
+                count += usize::from(file?.path().extension().is_some_and(|end| end == "dbms"));
+            }
+        }
+        Ok(count)
+    }
+
     /// The most memory that was resident since [`Member::forget_peak`], in bytes.
     ///
     /// # Errors
     ///
     /// When the process is gone.
     pub fn peak_memory(&self) -> io::Result<u64> {
-        Ok(Usage::of(self.process.0.id())?.peak_memory)
+        Ok(Usage::of(self.id()?)?.peak_memory)
     }
 
     /// Starts the peak of the memory anew.
@@ -117,7 +178,7 @@ impl Member {
     ///
     /// When the kernel does not offer it.
     pub fn forget_peak(&self) -> io::Result<()> {
-        std::fs::write(format!("/proc/{}/clear_refs", self.process.0.id()), "5")
+        std::fs::write(format!("/proc/{}/clear_refs", self.id()?), "5")
     }
 
     /// Lets all threads of the process run on these processors only.
@@ -127,7 +188,7 @@ impl Member {
     /// When `taskset` fails.
     pub fn pin(&self, processors: &str) -> io::Result<()> {
         let mut command = Command::new("taskset");
-        command.args(["-a", "-c", "-p", processors, &self.process.0.id().to_string()]);
+        command.args(["-a", "-c", "-p", processors, &self.id()?.to_string()]);
         let output = command.stdin(Stdio::null()).output()?;
         let error = || io::Error::other(format!("taskset: {}", String::from_utf8_lossy(&output.stderr)));
         output.status.success().then_some(()).ok_or_else(error)
@@ -152,7 +213,7 @@ impl Network {
     ///
     /// When one does not come up.
     pub fn start(binary: &Path, directory: &Path, operators: usize) -> io::Result<Self> {
-        let master = Member::start(binary, directory, "master.al", &[])?;
+        let master = Member::start(binary, directory, &example("network/master.al"), &[])?;
         let ledger = format!("127.0.0.1:{}", master.tcp);
         let operator = |number| {
             let (node, cluster) = (format!("operator-{number}"), format!("cluster-{number}"));
@@ -164,15 +225,12 @@ impl Network {
                 ("PARTITION_INTERVAL", "1 day"),
                 ("PARTITION_KEEP", "10000"),
             ];
-            let operator = Member::start(binary, directory, "operator.al", &settings)?;
-            eventually("the operator runs", || {
-                let processes: Value = serde_json::from_str(&operator.get("get processes where format=json")?)?;
-                Ok((processes["Operator"]["Status"] == "Running").then_some(()))
-            })?;
+            let operator = Member::start(binary, directory, &example("network/operator.al"), &settings)?;
+            operator.operator_runs()?;
             Ok(operator)
         };
         let operators = (1..=operators).map(operator).collect::<io::Result<_>>()?;
-        let query = Member::start(binary, directory, "query.al", &[("LEDGER_CONN", &ledger)])?;
+        let query = Member::start(binary, directory, &example("network/query.al"), &[("LEDGER_CONN", &ledger)])?;
         Ok(Self { master, operators, query })
     }
 
@@ -183,7 +241,7 @@ impl Network {
     /// When it does not come up.
     pub fn join(binary: &Path, directory: &Path, name: &str, master: u16) -> io::Result<Member> {
         let ledger = format!("127.0.0.1:{master}");
-        Member::start(binary, directory, "query.al", &[("LEDGER_CONN", &ledger), ("NODE_NAME", name)])
+        Member::start(binary, directory, &example("network/query.al"), &[("LEDGER_CONN", &ledger), ("NODE_NAME", name)])
     }
 
     /// Gives each operator as many rows by a file in its watch directory, and waits until the query node finds them all.

@@ -14,10 +14,8 @@ type Rows = HashMap<u64, Vec<String>>;
 
 /// Rows of a table that a member holds, from a phase on. A table that is not there has none.
 fn rows(node: &Node, table: Table, since: u64) -> Rows {
-    let select = format!(
-        "select n, p, timestamp, insert_timestamp, tsd_name, tsd_id from {} where r >= {since}",
-        table.name
-    );
+    let select =
+        format!("select n, p, timestamp, insert_timestamp, tsd_name, tsd_id from {} where r >= {since}", table.name);
     let mut rows = Rows::new();
     for row in node.rows(DBMS, &select).unwrap_or_default() {
         rows.entry(row["n"].as_u64().unwrap_or(u64::MAX)).or_default().push(row.to_string());
@@ -97,10 +95,7 @@ fn equal_answers(cluster: &Cluster, since: u64, held: &[(Table, Rows)], faults: 
             Ok(answer) => {
                 let number = |name: &str| answer.first().and_then(|row| row[name].as_f64()).unwrap_or(0.0);
                 if (number("rows"), number("total")) != (count as f64, total as f64) {
-                    faults.push(format!(
-                        "{}: the query node answers {answer:?}, not {count} and {total}",
-                        table.name
-                    ));
+                    faults.push(format!("{}: the query node answers {answer:?}, not {count} and {total}", table.name));
                 }
             }
             Err(_) if count == 0 => {}
@@ -113,7 +108,8 @@ fn equal_answers(cluster: &Cluster, since: u64, held: &[(Table, Rows)], faults: 
 fn quiet_logs(cluster: &Cluster, faults: &mut Faults) {
     for node in cluster.members.iter().chain([&cluster.master, &cluster.query]) {
         let log = node.log();
-        faults.extend(log.lines().filter(|line| line.contains("panicked")).map(|line| format!("{}: {line}", node.name)));
+        faults
+            .extend(log.lines().filter(|line| line.contains("panicked")).map(|line| format!("{}: {line}", node.name)));
         let Ok(files) = std::fs::read_dir(node.data().join("error")) else { continue };
         // The end of a write that was cut off is put aside; it was never acknowledged.
         let files = files.flatten().map(|file| file.file_name().to_string_lossy().into_owned());

@@ -19,7 +19,9 @@ fn the_state_of_a_cluster_is_shown() {
     let node = &cluster.members[1];
 
     let setup = node.text("test cluster setup");
-    for word in ["Operator", "Distributor", "Consumer", "Operator Name", "member-1", "Member ID", "Cluster ID", "Defined"] {
+    for word in
+        ["Operator", "Distributor", "Consumer", "Operator Name", "member-1", "Member ID", "Cluster ID", "Defined"]
+    {
         assert!(setup.contains(word), "{word}: {setup}");
     }
     assert!(setup.contains(&numbers[1].to_string()), "{setup}");

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::chance::{Chance, setting};
 use super::check::converge;
+use super::load::message;
 use super::mqtt::{Heard, Publisher};
 use super::network::{Cluster, DBMS, Reach, TOPIC, Table, table};
-use super::load::message;
 use super::node::Node;
 use super::record::{Record, Way};
 

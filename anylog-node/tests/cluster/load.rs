@@ -38,8 +38,13 @@ pub(crate) fn message(table: Table, n: u64, node: usize, phase: u64) -> String {
 
 /// `PUT` of rows as a stream.
 pub(crate) fn put(port: u16, table: Table, body: &str) -> std::io::Result<Answer> {
-    let headers =
-        [("type", "json"), ("dbms", DBMS), ("table", table.name), ("mode", "streaming"), ("Content-Type", "text/plain")];
+    let headers = [
+        ("type", "json"),
+        ("dbms", DBMS),
+        ("table", table.name),
+        ("mode", "streaming"),
+        ("Content-Type", "text/plain"),
+    ];
     request(port, "PUT", &headers, body, ANSWER)
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use super::links::Links;
 use super::node::{Node, eventually_or};
