@@ -202,8 +202,23 @@ fn buffers(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
             .default_is("10,000")
             .option("write_immediate", OptionKind::Bool, "rows are in the database before they are acknowledged")
             .default_is("false")
-            .returns("nothing; shown by 'get streaming'")
-            .example("set buffer threshold where write_immediate = true"),
+            .option(
+                "ack",
+                OptionKind::Text,
+                "who has rows on disk when they are acknowledged: local, which is this node, or replicated(k), k members of its \
+                 cluster with this one; stays as it is unless given",
+            )
+            .option(
+                "when_few",
+                OptionKind::Text,
+                "while fewer members can be reached: wait, senders are held back, or error, rows are refused; stays as it is \
+                 unless given",
+            )
+            .returns("nothing; shown by 'get streaming config'")
+            .example("set buffer threshold where write_immediate = true")
+            .example(
+                "set buffer threshold where dbms_name = plant and table_name = alarms and ack = replicated(2) and when_few = error",
+            ),
             state(),
             |state, session, call| Box::pin(act::set_threshold(state, session, call)),
         ),

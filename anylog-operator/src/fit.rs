@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anylog_dbms::schema::ConvertedRow;
+use anylog_dbms::schema::{ConvertedRow, RowConverter};
 use anylog_dbms::{Partitioning, SqlValue};
 use anylog_ingest::SinkError;
 use jiff::Timestamp;
@@ -54,7 +54,88 @@ impl Shared {
     }
 }
 
+/// Rows of another member that came together, with ordinals one after the other.
+#[derive(Debug)]
+pub(crate) struct Together {
+    /// The ordinal of the first.
+    pub(crate) first: u64,
+    /// When they came there.
+    pub(crate) received: Timestamp,
+    /// The zone in which times without an offset are meant, by name.
+    pub(crate) zone: Arc<str>,
+    /// The rows as JSON texts.
+    pub(crate) rows: Vec<String>,
+}
+
+/// What decides rows of another member beside their texts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Came<'a> {
+    /// When they came there.
+    pub(crate) received: Timestamp,
+    /// The zone in which times without an offset are meant, by name.
+    pub(crate) zone: &'a str,
+    /// The text that creates their table there; empty when it is not known.
+    pub(crate) create: &'a str,
+}
+
 impl Shared {
+    /// As [`Self::fit`], for rows that another member took: values are made as it made them, and what it believed is believed. They
+    /// go to the partitions of this node, which are made however many there are.
+    pub(crate) async fn fit_copy(
+        &self,
+        dbms: &str,
+        table: &str,
+        rows: Vec<String>,
+        came: Came<'_>,
+    ) -> Result<Fitted, SinkError> {
+        let Came { received, zone, create } = came;
+        let mut state = self.tables.ensure_as(dbms, table, &rows, &[], Some(create)).await?;
+        let mut converted = convert_by(&state.replay_converter(zone), &state, &rows, received);
+        if !converted.wide.is_empty() {
+            state = self.tables.widen(&state, &converted.wide).await?;
+            converted = convert_by(&state.replay_converter(zone), &state, &rows, received);
+        }
+        let partitioning = self.catalog.partitioning(dbms, table);
+        let mut fitted = Fitted { table: Arc::clone(&state), runs: Vec::new(), refused: Vec::new() };
+        place(&mut fitted, partitioning, rows, converted, received);
+        for partition in fitted.runs.iter().filter_map(|run| run.partition.as_ref()) {
+            self.tables.ensure_partition(&state, partition).await?;
+        }
+        Ok(fitted)
+    }
+
+    /// As [`Self::fit_copy`], for rows that came one after the other: many of them may be messages of one row.
+    pub(crate) async fn fit_copies(
+        &self,
+        dbms: &str,
+        table: &str,
+        create: &str,
+        together: Vec<Together>,
+    ) -> Result<Vec<(Timestamp, Fitted)>, SinkError> {
+        let sample = together.first().map_or(&[][..], |first| &first.rows);
+        let mut state = self.tables.ensure_as(dbms, table, sample, &[], Some(create)).await?;
+        let mut converted = convert_together(&state, &together);
+        let wide: BTreeSet<usize> = converted.iter().flat_map(|converted| &converted.wide).copied().collect();
+        if !wide.is_empty() {
+            state = self.tables.widen(&state, &wide).await?;
+            converted = convert_together(&state, &together);
+        }
+        let partitioning = self.catalog.partitioning(dbms, table);
+        let mut all = Vec::with_capacity(together.len());
+        for (Together { first, received, rows, .. }, converted) in together.into_iter().zip(converted) {
+            let mut fitted = Fitted { table: Arc::clone(&state), runs: Vec::new(), refused: Vec::new() };
+            place(&mut fitted, partitioning.clone(), rows, converted, received);
+            for run in &mut fitted.runs {
+                run.rows.iter_mut().for_each(|row| row.ordinal = first + row.position as u64);
+                if let Some(partition) = &run.partition {
+                    self.tables.ensure_partition(&state, partition).await?;
+                }
+            }
+            all.push((received, fitted));
+        }
+        Ok(all)
+    }
+
     /// Makes the partitions of the rows. Rows that would make more than a table may have are refused, save those of the present: a
     /// device with a broken clock must not make thousands, nor stop the others (R16).
     async fn make_partitions(
@@ -109,15 +190,33 @@ struct Converted {
 }
 
 fn convert(state: &TableState, rows: &[String], received: Timestamp) -> Converted {
+    convert_by(&state.converter, state, rows, received)
+}
+
+fn convert_by(converter: &RowConverter, state: &TableState, rows: &[String], received: Timestamp) -> Converted {
     let values = Vec::with_capacity(rows.len() * state.data_width());
     let mut converted = ConvertedRow { values, widen: Vec::new() };
     let mut problems = Vec::new();
     for (position, row) in rows.iter().enumerate() {
-        if let Err(problem) = state.converter.convert_into(row, received, &mut converted) {
+        if let Err(problem) = converter.convert_into(row, received, &mut converted) {
             problems.push((position, problem.into()));
         }
     }
     Converted { values: converted.values, problems, wide: converted.widen.into_iter().collect() }
+}
+
+fn convert_together(state: &TableState, together: &[Together]) -> Vec<Converted> {
+    let mut converter: Option<(&str, RowConverter)> = None;
+    let mut all = Vec::with_capacity(together.len());
+    for Together { received, zone, rows, .. } in together {
+        // Nearly always the same.
+        let converter = match &mut converter {
+            Some((known, converter)) if **known == **zone => converter,
+            other => &mut other.insert((zone, state.replay_converter(zone))).1,
+        };
+        all.push(convert_by(converter, state, rows, *received));
+    }
+    all
 }
 
 /// Puts rows to their partitions.

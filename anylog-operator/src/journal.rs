@@ -82,6 +82,11 @@ impl Position {
         u64::from(self.offset) + u64::from(self.length)
     }
 
+    /// Bytes of the frame.
+    pub(crate) fn length(&self) -> u64 {
+        u64::from(self.length)
+    }
+
     /// The number of the file.
     pub(crate) fn file(&self) -> u32 {
         self.file

@@ -24,6 +24,8 @@ pub(crate) fn mark_void(shared: &Arc<Shared>) -> Result<(), OperatorError> {
     {
         let segments = shared.segments.lock();
         alive.extend(segments.open.values().chain(&segments.closing).map(|segment| segment.header.id));
+        // Files of this node that come home from mates: one of them may be adopted at this moment.
+        alive.extend(segments.copies.values().map(|copy| copy.segment.header.id));
     }
     for segments in shared.recovered.lock().values() {
         alive.extend(segments.iter().map(|(segment, _)| segment.header.id));

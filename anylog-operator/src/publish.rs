@@ -1,12 +1,17 @@
 //! What an operator tells the network of its tables: table policies, and the cluster's child policies.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anylog_core::Status;
 use anylog_ingest::SinkError;
 use anylog_ledger::{Destinations, Ledger, LedgerError, OperatorNode, Policy};
 use parking_lot::RwLock;
 use serde_json::json;
+
+/// How long the policy of a table is waited for that another member has rows of, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_millis(20);
 
 /// Publishes policies where `run operator` says.
 #[derive(Debug)]
@@ -37,6 +42,15 @@ impl Publisher {
     /// The `create` text of the table's policy.
     pub(crate) fn create_text(&self, dbms: &str, table: &str) -> Option<String> {
         self.ledger.view().table_policy(dbms, table)?.text("create").map(str::to_owned)
+    }
+
+    /// Waits a while for the policy of a table that another member has rows of, so that it has published it.
+    pub(crate) async fn await_table(&self, dbms: &str, table: &str) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        self.ledger.wake_sync();
+        while self.create_text(dbms, table).is_none() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(PERIOD).await;
+        }
     }
 
     /// Whether another operator of the own cluster has this member number.

@@ -3,13 +3,17 @@
 use std::sync::{Arc, Weak};
 
 use anylog_dbms::{ConnectHook, Database, DbmsError, DropHook};
+use anylog_replica::FileKey;
 
 use crate::journal::JournalError;
-use crate::journal::record::Entries;
+use crate::journal::record::{Entries, SegmentHeader};
+use crate::replica::copies::{OpenCopy, copied};
+use crate::replica::holdings::Registry;
 use crate::seal::apply_entries;
 use crate::segments::Segment;
 use crate::service::OperatorService;
-use crate::store::Shared;
+use crate::store::{Shared, placeholder};
+use crate::thresholds::Threshold;
 
 /// Replays a database's rows inside `connect dbms`, before the database is offered.
 pub(crate) struct Replay(pub(crate) Weak<OperatorService>);
@@ -62,16 +66,46 @@ fn replay(shared: &Arc<Shared>, database: &Arc<Database>) {
     shared.recovered.lock().entry(database.name().to_owned()).or_default().extend(done);
 }
 
-/// Segments of the run before, of connected databases, ready to be sealed.
-pub(crate) fn ready(shared: &Arc<Shared>) -> Result<Vec<Arc<Segment>>, crate::OperatorError> {
+/// Segments of the run before, of connected databases, that go on.
+pub(crate) struct Ready {
+    /// Own ones, to be sealed.
+    pub(crate) own: Vec<Arc<Segment>>,
+    /// Copies of files of other members, which wait for more rows.
+    pub(crate) copies: Vec<(FileKey, Arc<OpenCopy>)>,
+}
+
+/// Takes the segments of the run before whose databases are connected. Blocks.
+pub(crate) fn ready(shared: &Arc<Shared>) -> Ready {
     let mut recovered = shared.recovered.lock();
     let connected: Vec<String> = recovered.keys().filter(|dbms| shared.catalog.get(dbms).is_ok()).cloned().collect();
     let segments: Vec<_> = connected.iter().filter_map(|dbms| recovered.remove(dbms)).flatten().collect();
     drop(recovered);
-    Ok(segments
-        .iter()
-        .map(|(segment, _)| Segment::recovered(segment, shared.quarantine.ordinals(segment.header.id)))
-        .collect())
+    let mut ready = Ready { own: Vec::new(), copies: Vec::new() };
+    for (segment, applied) in segments {
+        let refused = shared.quarantine.ordinals(segment.header.id);
+        if !segment.copy || is_adopted(shared, &segment.header) {
+            ready.own.push(Segment::recovered(&segment, Threshold::default(), refused));
+            continue;
+        }
+        let threshold = shared.thresholds.read().of(&segment.header.dbms, &segment.header.table);
+        let copy = Segment::recovered(&segment, copied(threshold), refused);
+        if applied {
+            copy.catch_up();
+        }
+        ready.copies.extend(copy.file().map(|file| (file, OpenCopy::new(copy, threshold.time))));
+    }
+    ready
+}
+
+/// Whether a file that came home from mates was taken for an own one before the end of the run before: its row in the registry says so.
+fn is_adopted(shared: &Shared, header: &SegmentHeader) -> bool {
+    let (Ok(registry), Some(file), Ok(producer)) =
+        (Registry::of(&shared.settings()), header.file_id, header.member.parse::<i64>())
+    else {
+        return false;
+    };
+    let known = || registry.get(FileKey { producer, file }).ok().flatten();
+    producer == registry.own && known().is_some_and(|known| known.hash == placeholder(header.id) || known.rows > 0)
 }
 
 /// Stands for the rows of a table that lie in none of its partitions.

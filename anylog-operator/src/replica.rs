@@ -8,19 +8,24 @@
 //! | `link` | links to the mates: dialled, accepted, greeted, watched |
 //! | `identity` | the key of the node, its address in the ledger, and whether another node has its number |
 //! | `status` | what is shown of all this |
-//! | `holdings`, `serve`, `receive`, `runs` | complete files: which there are, given to a mate, taken from one; when their rows came |
-//! | `followers`, `open` | rows of open files on their way to mates, and of mates |
+//! | `holdings`, `serve`, `receive`, `runs`, `work` | complete files: which there are, given to a mate, taken from one; when their rows came |
+//! | `digest`, `repair` | members that came to hold different rows are found, and mended |
+//! | `followers`, `open`, `copies` | rows of open files: told, waited for, handed to mates, taken from them |
 
 pub(crate) mod digest;
+pub(crate) mod copies;
 mod driver;
 mod followers;
 pub(crate) mod holdings;
 pub(crate) mod open;
 pub(crate) mod receive;
+pub(crate) mod repair;
 pub(crate) mod runs;
 pub(crate) mod serve;
+mod work;
 mod status;
 
+pub(crate) use followers::Followed;
 pub use followers::Followers;
 pub use driver::Replication;
 pub use status::{

@@ -31,10 +31,11 @@ use crate::journal::record::{Entries, RowsEntry, SegmentHeader};
 use crate::origin::Origin;
 use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::replay::WHOLE_TABLE;
+use crate::replica::{copies, open::sealed};
 use crate::segments::Segment;
 use crate::store::Shared;
 use crate::tables::TableState;
-pub(crate) use source::Ahead;
+pub(crate) use source::{Ahead, write_copy as seal_copy};
 use source::{Begun, Source, SourceWriter, advance};
 
 /// How often open segments are looked at.
@@ -78,6 +79,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::Cancellatio
         }
         // Files without rows - packet ids, dropped partitions - go without a seal.
         turns = turns.wrapping_add(1);
+        if turns.is_multiple_of(PRUNE_TURNS) {
+            copies::tend(&shared);
+        }
         if turns.is_multiple_of(PRUNE_TURNS) && !shared.journal.removable().is_empty() {
             let shared = Arc::clone(&shared);
             tokio::task::spawn_blocking(move || prune(&shared));
@@ -144,6 +148,9 @@ pub(crate) fn seal(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), O
     }
     let source = store_rows(shared, segment, &mut ahead)?;
     register(shared, &segment.header, &source)?;
+    if let Some(sealed) = sealed(segment, &source.hash, source.rows) {
+        shared.completed(sealed, source.rows);
+    }
     mark_sealed(shared, segment)?;
     prune(shared);
     let header = &segment.header;

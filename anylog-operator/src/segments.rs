@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use anylog_replica::FileKey;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::Position;
 use crate::journal::record::SegmentHeader;
 use crate::journal::recovery::RecoveredSegment;
+use crate::replica::copies::OpenCopy;
 use crate::seal::Ahead;
 use crate::thresholds::{LARGEST_SEGMENT, LEAST_INTERVAL, Threshold};
 
@@ -45,9 +47,13 @@ pub(crate) struct Segment {
 #[derive(Debug, Default)]
 struct State {
     last_ordinal: u64,
+    /// The last ordinal that is in the journal.
+    written_ordinal: u64,
     rows: u64,
     bytes: u64,
     positions: Vec<Position>,
+    /// The ordinal of the last row in each frame, when others read the segment while it is open.
+    lasts: Option<Vec<u64>>,
     refused: BTreeSet<u64>,
     /// Runs of rows that were written, and those of them that are settled.
     runs: u64,
@@ -83,33 +89,75 @@ impl State {
 
 impl Segment {
     pub(crate) fn new(header: SegmentHeader, threshold: Threshold) -> Arc<Self> {
+        let followed = threshold.is_replicated() && header.file_id.is_some();
+        let lasts = followed.then(Vec::new);
+        Self::of(Arc::new(header), threshold, State { applied: true, lasts, ..State::default() })
+    }
+
+    fn of(header: Arc<SegmentHeader>, threshold: Threshold, state: State) -> Arc<Self> {
         Arc::new(Self {
-            header: Arc::new(header),
+            header,
             threshold,
-            state: Mutex::new(State { applied: true, ..State::default() }),
+            state: Mutex::new(state),
             quiet: Notify::new(),
             sealing: Mutex::default(),
             sealed: CancellationToken::new(),
         })
     }
 
+    /// A copy of a file that another node sends. It is sealed when its producer says so.
+    pub(crate) fn copy(header: SegmentHeader, threshold: Threshold) -> Arc<Self> {
+        let state = State { applied: true, lasts: Some(Vec::new()), ..State::default() };
+        Self::of(Arc::new(header), threshold, state)
+    }
+
     /// A segment of a run before, with the ordinals that are in the quarantine.
-    pub(crate) fn recovered(segment: &RecoveredSegment, refused: BTreeSet<u64>) -> Arc<Self> {
+    pub(crate) fn recovered(segment: &RecoveredSegment, threshold: Threshold, refused: BTreeSet<u64>) -> Arc<Self> {
+        let last = segment.lasts.last().copied().unwrap_or(0);
         let state = State {
+            last_ordinal: last,
+            written_ordinal: last,
             rows: segment.rows,
             bytes: segment.bytes,
             positions: segment.positions.clone(),
+            lasts: Some(segment.lasts.clone()),
             refused,
             ..State::default()
         };
-        Arc::new(Self {
-            header: Arc::clone(&segment.header),
-            threshold: Threshold::default(),
-            state: Mutex::new(state),
-            quiet: Notify::new(),
-            sealing: Mutex::default(),
-            sealed: CancellationToken::new(),
-        })
+        Self::of(Arc::clone(&segment.header), threshold, state)
+    }
+
+    /// The file that it becomes, when rows are registered.
+    pub(crate) fn file(&self) -> Option<FileKey> {
+        Some(FileKey { producer: self.header.member.parse().ok()?, file: self.header.file_id? })
+    }
+
+    /// Whether its rows are followed by other members while it is open, and how many are to have them.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.threshold.is_replicated()
+    }
+
+    /// The ordinal of the last row that is on stable storage.
+    pub(crate) fn written_ordinal(&self) -> u64 {
+        self.state.lock().written_ordinal
+    }
+
+    /// The frames with rows behind an ordinal, the first ones up to about so many bytes, and the ordinal of the last row in the frame
+    /// before them. None when it is not followed.
+    pub(crate) fn frames_after(&self, ordinal: u64, bytes: u64) -> Option<(u64, Vec<Position>)> {
+        let state = self.state.lock();
+        let lasts = state.lasts.as_ref()?;
+        let from = lasts.partition_point(|last| *last <= ordinal);
+        let previous = from.checked_sub(1).map_or(0, |before| lasts[before]);
+        let (mut frames, mut length) = (Vec::new(), 0);
+        for position in &state.positions[from..] {
+            length += position.length();
+            if length > bytes && !frames.is_empty() {
+                break;
+            }
+            frames.push(*position);
+        }
+        Some((previous, frames))
     }
 
     /// Gives ordinals to `rows` rows of a frame; returns the first. The frame is in flight until [`Self::landed`].
@@ -125,13 +173,21 @@ impl Segment {
         self.state.lock().in_flight += 1;
     }
 
-    /// The frame is in the journal.
-    pub(crate) fn written(&self, position: Position, rows: u64, bytes: u64) {
+    /// The frame is in the journal: rows up to the ordinal `last`.
+    pub(crate) fn written(&self, position: Position, last: u64, rows: u64, bytes: u64) {
         let mut state = self.state.lock();
         // Rows of one message for several partitions lie in one frame, which is to be read once.
-        if state.positions.last() != Some(&position) {
+        let another = state.positions.last() != Some(&position);
+        if another {
             state.positions.push(position);
         }
+        if let Some(lasts) = &mut state.lasts {
+            if !another {
+                lasts.pop();
+            }
+            lasts.push(last);
+        }
+        state.written_ordinal = last;
         state.rows += rows;
         state.bytes += bytes;
         state.runs += 1;
@@ -192,6 +248,23 @@ impl Segment {
     /// A batch was not stored.
     pub(crate) fn leave(&self) {
         self.state.lock().left = true;
+    }
+
+    /// Rows that come are not stored at once any more, but by the applied marks: somebody else stores rows of the segment.
+    pub(crate) fn leave_to_marks(&self) {
+        let mut state = self.state.lock();
+        (state.applied, state.left) = (false, true);
+    }
+
+    /// Whether rows are kept in memory.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.state.lock().kept > 0
+    }
+
+    /// All that is in the journal is stored; rows that come may be stored at once again.
+    pub(crate) fn catch_up(&self) {
+        let mut state = self.state.lock();
+        (state.applied, state.left) = (true, false);
     }
 
     /// Whether a batch was not stored.
@@ -280,6 +353,10 @@ pub(crate) struct Segments {
     pub(crate) open: HashMap<Key, Arc<Segment>>,
     /// Closed for rows, not sealed yet.
     pub(crate) closing: Vec<Arc<Segment>>,
+    /// Those of them, open or closing, whose rows other members read meanwhile.
+    pub(crate) followed: HashMap<FileKey, Arc<Segment>>,
+    /// Copies of open files that other nodes send.
+    pub(crate) copies: HashMap<FileKey, Arc<OpenCopy>>,
     last_seal: HashMap<Key, Timestamp>,
 }
 
@@ -329,9 +406,20 @@ impl Segments {
         self.open.values().filter_map(growing).collect()
     }
 
+    /// Adds segments of the run before that are to be sealed.
+    pub(crate) fn finish(&mut self, segments: impl IntoIterator<Item = Arc<Segment>>) {
+        for segment in segments {
+            self.followed.extend(segment.file().map(|file| (file, Arc::clone(&segment))));
+            self.closing.push(segment);
+        }
+    }
+
     /// Forgets a sealed segment.
     pub(crate) fn done(&mut self, segment: &Arc<Segment>) {
         self.closing.retain(|closing| !Arc::ptr_eq(closing, segment));
+        if let Some(file) = segment.file() {
+            self.followed.remove(&file);
+        }
     }
 }
 
@@ -363,7 +451,7 @@ mod tests {
     fn volume_seals_at_most_once_a_second() {
         let segment = segment(Threshold { volume: 10, ..Threshold::default() });
         segment.departs();
-        segment.written(crate::journal::Position::default(), 2, 11);
+        segment.written(crate::journal::Position::default(), 2, 2, 11);
         segment.landed([], true);
         let at = |millis: u64| Timestamp::UNIX_EPOCH + Duration::from_millis(millis);
         assert!(segment.due(at(1), None));
@@ -386,7 +474,7 @@ mod tests {
             };
             let segment = Segment::new(header, Threshold { volume: 10, ..Threshold::default() });
             segment.departs();
-            segment.written(crate::journal::Position::default(), 1, 11);
+            segment.written(crate::journal::Position::default(), 1, 1, 11);
             segment.landed([], true);
             (key, segment)
         };
@@ -416,7 +504,7 @@ mod tests {
     fn a_batch_that_is_not_stored_leaves_the_segment_to_the_seal() {
         let segment = segment(Threshold::default());
         segment.departs();
-        segment.written(crate::journal::Position::default(), 2, 11);
+        segment.written(crate::journal::Position::default(), 2, 2, 11);
         segment.kept();
         assert!(segment.is_applied() && !segment.is_left());
         segment.let_go([], false);
@@ -430,7 +518,7 @@ mod tests {
         let write = |frame: usize, runs: u64| {
             for _ in 0..runs {
                 segment.departs();
-                segment.written(crate::journal::Position::at(1, frame), 1, AHEAD_BYTES / runs);
+                segment.written(crate::journal::Position::at(1, frame), 1, 1, AHEAD_BYTES / runs);
             }
         };
         write(1, 2);
@@ -452,6 +540,29 @@ mod tests {
         write(4, 1);
         segment.landed([], false);
         assert_eq!(segment.settled_frames(), None, "the seal has to store rows first");
+    }
+
+    #[test]
+    fn frames_are_found_by_ordinals() {
+        let open = |copies| segment(Threshold { copies, ..Threshold::default() });
+        assert_eq!(open(1).frames_after(0, 100), None, "nobody follows it");
+        let mut header = SegmentHeader::clone(&open(2).header);
+        header.file_id = Some(1);
+        let segment = Segment::new(header, Threshold { copies: 2, ..Threshold::default() });
+        let at = |frame| crate::journal::Position::at(1, frame);
+        // Two entries in the first frame, and a frame between the others was not written.
+        for (frame, last) in [(1, 2), (1, 4), (2, 5), (3, 9)] {
+            segment.departs();
+            segment.written(at(frame), last, 1, 1);
+            segment.landed([], true);
+        }
+        let all = |ordinal, bytes| segment.frames_after(ordinal, bytes).unwrap();
+        assert_eq!(all(0, 100), (0, vec![at(1), at(2), at(3)]));
+        assert_eq!(all(3, 100), (0, vec![at(1), at(2), at(3)]), "a frame of which a part is needed");
+        assert_eq!(all(4, 2), (4, vec![at(2), at(3)]));
+        assert_eq!(all(7, 0), (5, vec![at(3)]), "one at least");
+        assert_eq!(all(9, 100), (9, vec![]));
+        assert_eq!(segment.written_ordinal(), 9);
     }
 
     #[test]

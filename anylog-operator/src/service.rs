@@ -28,7 +28,7 @@ use crate::replica::repair::{Divergence, Member, background};
 use crate::stats::Stats;
 use crate::store::{MEMORY_LIMIT, Settings, Shared, Store};
 use crate::tables::{TableRules, Tables, blocking};
-use crate::thresholds::{Thresholds, TimeRule, TimeRules};
+use crate::thresholds::{CurrentThresholds, ThresholdChange, Thresholds, TimeRule, TimeRules};
 use crate::{orphans, seal, watch};
 
 /// How long `flush buffers` waits for the segments that it closed.
@@ -54,7 +54,7 @@ pub struct OperatorService {
     ledger: Arc<Ledger>,
     slot: Arc<SinkSlot>,
     stats: Arc<Stats>,
-    thresholds: Arc<RwLock<Thresholds>>,
+    thresholds: Arc<CurrentThresholds>,
     windows: RwLock<TimeRules>,
     quarantine_limit: AtomicU64,
     shared: Mutex<Option<Arc<Shared>>>,
@@ -230,7 +230,20 @@ impl OperatorService {
         volume: Option<u64>,
         immediate: Option<bool>,
     ) -> Result<(), OperatorError> {
-        self.thresholds.write().set(dbms, table, time, volume, immediate)
+        self.change_threshold(dbms, table, ThresholdChange { time, volume, immediate, ..ThresholdChange::default() })
+    }
+
+    /// As [`Self::set_threshold`], with all that can be said.
+    ///
+    /// # Errors
+    /// [`OperatorError::Threshold`] for values that make no sense.
+    pub fn change_threshold(
+        &self,
+        dbms: Option<&str>,
+        table: Option<&str>,
+        change: ThresholdChange,
+    ) -> Result<(), OperatorError> {
+        self.thresholds.set(dbms, table, change)
     }
 
     /// Which times in data are believed.
@@ -499,13 +512,12 @@ impl OperatorService {
         if self.running.lock().is_none() {
             return;
         }
-        match ready(shared) {
-            Ok(segments) => {
-                shared.segments.lock().closing.extend(segments);
-                shared.due.notify_one();
-            }
-            Err(error) => tracing::error!(%error, "Segments of the run before cannot be finished"),
-        }
+        let ready = ready(shared);
+        let mut segments = shared.segments.lock();
+        segments.finish(ready.own);
+        segments.copies.extend(ready.copies);
+        drop(segments);
+        shared.due.notify_one();
     }
 
     /// Closes and seals all open segments. Returns when their source files are made.

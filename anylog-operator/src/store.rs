@@ -31,16 +31,17 @@ use crate::journal::{Journal, JournalError, Written};
 use crate::order::{Order, Turn};
 use crate::origin::Origin;
 use crate::quarantine::{KeptMessage, Problem, Quarantine, QuarantinedRow, key};
-use crate::replica::Followers;
+use crate::replica::copies::Turns;
+use crate::replica::{Followed, Followers};
 use crate::segments::{Key, Segment, Segments};
 use crate::stats::Stats;
 use crate::tables::{TableState, Tables, blocking, zone_name};
-use crate::thresholds::Thresholds;
+use crate::thresholds::CurrentThresholds;
 
 /// Bytes that rows on their way may take at one time; further senders wait.
 pub(crate) const MEMORY_LIMIT: usize = 8 << 20;
 /// What a row takes in memory beside its text: its values, and its copy for the journal.
-const ROW_BYTES: usize = 300;
+pub(crate) const ROW_BYTES: usize = 300;
 /// Bytes that the journal may hold; further senders wait for seals.
 pub(crate) const JOURNAL_LIMIT: u64 = 1 << 30;
 /// Free bytes on the journal's disk below which nothing more is taken: seals, which free the journal, need some.
@@ -48,9 +49,9 @@ pub(crate) const DISK_FLOOR: u64 = 32 << 20;
 /// How often the free bytes are looked at.
 const DISK_PERIOD: Duration = Duration::from_millis(500);
 /// How long a sender waits for room, or for a database that does not answer, before it is asked to try again.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a database that fails is looked at by who waits for it.
-const FAILING_PERIOD: Duration = Duration::from_millis(50);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a database that fails, or a cluster of which too few members are there, is looked at by who waits for it.
+pub(crate) const FAILING_PERIOD: Duration = Duration::from_millis(50);
 const OPENING_LOCKS: usize = 64;
 
 /// What a running operator was told.
@@ -76,7 +77,7 @@ pub(crate) struct Shared {
     pub(crate) quarantine: Quarantine,
     pub(crate) tables: Tables,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) thresholds: Arc<RwLock<Thresholds>>,
+    pub(crate) thresholds: Arc<CurrentThresholds>,
     pub(crate) settings: RwLock<Arc<Settings>>,
     pub(crate) tombstones: RwLock<Tombstones>,
     pub(crate) deliveries: Arc<Deliveries>,
@@ -85,7 +86,7 @@ pub(crate) struct Shared {
     pub(crate) recovered: Mutex<HashMap<String, Vec<(RecoveredSegment, bool)>>>,
     appliers: Mutex<HashMap<String, Arc<Applier>>>,
     pub(crate) memory: Arc<Semaphore>,
-    kept: Kept,
+    pub(crate) kept: Kept,
     order: Order,
     disk: Arc<dyn Disk>,
     /// When the disk was looked at last, and whether it was nearly full.
@@ -103,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) ending: AtomicBool,
     /// Who follows files of this node while they are open; none while no operator of a cluster runs.
     pub(crate) followers: RwLock<Option<Arc<dyn Followers>>>,
+    /// Files of other members to which something is done.
+    pub(crate) file_turns: Turns,
 }
 
 impl Shared {
@@ -113,7 +116,7 @@ impl Shared {
         journal: Journal,
         tables: Tables,
         stats: Arc<Stats>,
-        thresholds: Arc<RwLock<Thresholds>>,
+        thresholds: Arc<CurrentThresholds>,
     ) -> Self {
         let error_dir = node.directories.directory(&node.dictionary, "err_dir");
         Self {
@@ -143,6 +146,7 @@ impl Shared {
             released: Notify::new(),
             ending: AtomicBool::new(false),
             followers: RwLock::default(),
+            file_turns: Turns::default(),
         }
     }
 
@@ -156,7 +160,7 @@ impl Shared {
         Arc::clone(&self.settings.read())
     }
 
-    fn applier(self: &Arc<Self>, dbms: &str) -> Result<Arc<Applier>, OperatorError> {
+    pub(crate) fn applier(self: &Arc<Self>, dbms: &str) -> Result<Arc<Applier>, OperatorError> {
         let mut appliers = self.appliers.lock();
         if let Some(applier) = appliers.get(dbms) {
             return Ok(Arc::clone(applier));
@@ -191,11 +195,11 @@ impl Shared {
         let current = || {
             let mut segments = self.segments.lock();
             let open = segments.open.get(key).cloned()?;
-            if open.threshold.immediate == threshold.immediate && !open.is_left() {
+            if open.threshold.goes_with(&threshold) && !open.is_left() {
                 return Some(open);
             }
             // A segment is immediate as a whole or not at all: marks count its rows in order. For the same reason no rows follow
-            // those that could not be stored.
+            // those that could not be stored. And mates follow it from its first row on or not at all.
             segments.close(key, &open, self.now());
             self.due.notify_one();
             None
@@ -236,7 +240,16 @@ impl Shared {
             opened,
         };
         let segment = Segment::new(header, threshold);
-        self.segments.lock().open.insert(key.clone(), Arc::clone(&segment));
+        let followed = segment.file().filter(|_| segment.is_followed());
+        let mut segments = self.segments.lock();
+        segments.open.insert(key.clone(), Arc::clone(&segment));
+        if let Some(file) = followed {
+            segments.followed.insert(file, Arc::clone(&segment));
+            drop(segments);
+            if let Some(followers) = self.followers() {
+                followers.opened(file);
+            }
+        }
         Ok(segment)
     }
 
@@ -310,7 +323,7 @@ impl Shared {
         queues
     }
 
-    async fn room(&self) -> Result<(), SinkError> {
+    pub(crate) async fn room(&self) -> Result<(), SinkError> {
         self.check_space()?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.journal.bytes() > JOURNAL_LIMIT {
@@ -327,10 +340,13 @@ impl Shared {
 impl Shared {
     /// Waits a while for databases that fail. Their rows do not go into the journal meanwhile, nor take memory: a database that
     /// is away for a day must not stop the others.
-    async fn databases_work(&self, group: &RowGroup) -> Result<(), SinkError> {
+    pub(crate) async fn databases_work<'d>(
+        &self,
+        databases: impl Iterator<Item = &'d str> + Clone,
+    ) -> Result<(), SinkError> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let Some(error) = group.parts.iter().find_map(|part| self.stats.failing(&part.dbms)) else { return Ok(()) };
+            let Some(error) = databases.clone().find_map(|dbms| self.stats.failing(dbms)) else { return Ok(()) };
             if tokio::time::Instant::now() >= deadline || self.ending.load(Ordering::Relaxed) {
                 return Err(failing(&error));
             }
@@ -394,6 +410,8 @@ struct Travelling {
     part: usize,
     segment: Arc<Segment>,
     rows: u64,
+    /// The ordinal of the last row.
+    last: u64,
     bytes: u64,
     apply: Option<(Arc<Applier>, Batch)>,
     /// Memory of rows that are applied behind their acknowledgement.
@@ -479,7 +497,10 @@ impl Store {
         let filled = group.parts.iter().filter(|part| !part.rows.is_empty());
         let turn = self.shared.order.turn(filled.map(|part| (part.dbms.as_str(), part.table.as_str())));
         self.shared.room().await?;
-        self.shared.databases_work(group).await?;
+        self.shared.databases_work(group.parts.iter().map(|part| part.dbms.as_str())).await?;
+        if self.shared.thresholds.any_replicated() {
+            self.shared.members_are_reached(group).await?;
+        }
         turn.comes_to_memory().await;
         let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
         let permit =
@@ -505,8 +526,11 @@ impl Store {
             })
             .collect();
         let databases: BTreeSet<String> = counts.iter().map(|(dbms, _, _)| dbms.clone()).collect();
-        let receiver = self.send(turn, shipment).await?;
+        let (receiver, followed) = self.send(turn, shipment).await?;
         let late = self.wait(receiver, &databases, patient).await?;
+        if !followed.is_empty() {
+            self.shared.members_have(followed, patient).await?;
+        }
         for (dbms, table, rows) in counts {
             let immediate = self.shared.thresholds.read().of(&dbms, &table).immediate;
             self.shared.stats.table(&dbms, &table, |stats| {
@@ -525,7 +549,12 @@ impl Store {
     }
 
     /// Gives the rows their ordinals and hands the frame to the journal; the order of both is the same, and that of the turns.
-    async fn send(&self, turn: Turn<'_>, shipment: Shipment) -> Result<oneshot::Receiver<Answer>, OperatorError> {
+    /// Returns where the answer comes, and what other members are to have before it counts.
+    async fn send(
+        &self,
+        turn: Turn<'_>,
+        shipment: Shipment,
+    ) -> Result<(oneshot::Receiver<Answer>, Vec<Followed>), OperatorError> {
         let Shipment { mut parts, received, deliveries, mut entries, permit } = shipment;
         turn.comes_to_journal().await;
         loop {
@@ -542,7 +571,7 @@ impl Store {
             if !parts.iter().zip(&targets).all(|(part, (segment, _))| open(part, segment)) {
                 continue;
             }
-            let mut travelling = Vec::new();
+            let (mut travelling, mut followed) = (Vec::new(), Vec::new());
             for (part, (segment, applier)) in std::mem::take(&mut parts).into_iter().zip(targets) {
                 let immediate = segment.threshold.immediate;
                 let applied = immediate || segment.keeps(room.is_some());
@@ -561,7 +590,11 @@ impl Store {
                         (Arc::clone(&applier), batch)
                     });
                     let segment = Arc::clone(&segment);
-                    travelling.push(Travelling { part: part.index, segment, rows, bytes, apply, room });
+                    let last = first + rows.saturating_sub(1);
+                    if segment.is_followed() {
+                        Followed::note(&mut followed, &segment, last);
+                    }
+                    travelling.push(Travelling { part: part.index, segment, rows, last, bytes, apply, room });
                 }
             }
             entries.delivered(&deliveries);
@@ -577,7 +610,7 @@ impl Store {
             self.shared
                 .journal
                 .submit(entries, Box::new(move |result| arrived(&shared, travelling, result, &completion)));
-            return Ok(receiver);
+            return Ok((receiver, followed));
         }
     }
 
@@ -668,8 +701,13 @@ fn arrived(
         }
     };
     shared.deliveries.written(&completion.deliveries, written.position);
+    for run in &travelling {
+        run.segment.written(written.position, run.last, run.rows, run.bytes);
+    }
+    if travelling.iter().any(|run| run.segment.is_followed()) {
+        shared.tell_followers(travelling.iter().map(|run| (&run.segment, run.last)));
+    }
     for run in travelling {
-        run.segment.written(written.position, run.rows, run.bytes);
         if run.segment.size().1 > run.segment.threshold.volume {
             shared.due.notify_one();
         }

@@ -258,6 +258,19 @@ impl Tables {
         rows: &[String],
         declared: &[(String, String)],
     ) -> Result<Arc<TableState>, SinkError> {
+        self.ensure_as(dbms, table, rows, declared, None).await
+    }
+
+    /// As [`Self::ensure`]; for rows of another member, with the text that creates their table there, if it is known. It counts when
+    /// the table is neither here nor published.
+    pub(crate) async fn ensure_as(
+        &self,
+        dbms: &str,
+        table: &str,
+        rows: &[String],
+        declared: &[(String, String)],
+        create: Option<&str>,
+    ) -> Result<Arc<TableState>, SinkError> {
         if let Some(state) = self.cached(dbms, table)? {
             return Ok(state);
         }
@@ -277,6 +290,9 @@ impl Tables {
             return Err(refused(Status::TABLE_EXCLUDED, "limit_tables of the operator excludes it"));
         }
         let local = self.local_schema(&database, table).await?;
+        if create.is_some() && local.is_none() {
+            self.publisher.await_table(dbms, table).await;
+        }
         let published = self.publisher.create_text(dbms, table).map(|text| parse_create(&text));
         let published =
             published.transpose().map_err(|error| refused(Status::INCONSISTENT_DECLARATION, &error.to_string()))?;
@@ -299,8 +315,14 @@ impl Tables {
             }
             (None, Some(published)) => published,
             (None, None) => {
-                let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-                let schema = infer(table, &rows, declared, rules.registered).map_err(OperatorError::from)?;
+                let given = create.filter(|text| !text.is_empty()).and_then(|text| parse_create(text).ok());
+                let schema = match given.filter(|schema| schema.name == table) {
+                    Some(given) => given,
+                    None => {
+                        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+                        infer(table, &rows, declared, rules.registered).map_err(OperatorError::from)?
+                    }
+                };
                 self.publisher.publish_table(dbms, table, &create_text(&schema), "Processing JSON file").await?;
                 schema
             }
@@ -320,6 +342,12 @@ impl Tables {
         .await?;
         self.remember(&state);
         Ok(state)
+    }
+
+    /// The text that creates a table; none when it is not known.
+    pub(crate) fn create_text(&self, dbms: &str, table: &str) -> Option<String> {
+        let known = self.known.read().get(&(dbms.to_owned(), table.to_owned())).map(|state| create_text(&state.schema));
+        known.or_else(|| self.publisher.create_text(dbms, table))
     }
 
     /// The table for rows of the journal; nothing is published. Blocks.

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use super::directory;
-use crate::thresholds::TimeRule;
+use crate::thresholds::{ThresholdChange, TimeRule, parse_ack};
 use crate::{Identity, OperatorConfig, OperatorError, OperatorService, archive};
 
 pub(super) async fn run_operator(service: &OperatorService, session: &mut Session, call: Invocation) -> CommandResult {
@@ -84,12 +84,17 @@ pub(super) async fn set_threshold(service: &OperatorService, _: &mut Session, ca
     let options = &call.options;
     let (time, volume) = (options.duration("time"), options.bytes("volume"));
     let immediate = options.bool("write_immediate");
-    if time.is_none() && volume.is_none() && immediate.is_none() {
-        return Err(CommandError::structure("set buffer threshold needs time, volume or write_immediate")
-            .hint("for example: set buffer threshold where time = 60 seconds and volume = 10KB"));
+    let copies = options.text("ack").map(|ack| parse_ack(&ack)).transpose()?;
+    let few = options.text("when_few").map(|word| word.parse()).transpose()?;
+    let change = ThresholdChange { time, volume, immediate, copies, few };
+    if change == ThresholdChange::default() {
+        return Err(CommandError::structure(
+            "set buffer threshold needs time, volume, write_immediate, ack or when_few",
+        )
+        .hint("for example: set buffer threshold where time = 60 seconds and volume = 10KB"));
     }
     let name = |key: &str| options.text(key).map(|name| normalize(&name));
-    service.set_threshold(name("dbms").as_deref(), name("table").as_deref(), time, volume, immediate)?;
+    service.change_threshold(name("dbms").as_deref(), name("table").as_deref(), change)?;
     Ok(Reply::Empty)
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::show::since;
 use super::thousands;
 use crate::service::OperatorService;
-use crate::thresholds::TimeRule;
+use crate::thresholds::{Threshold, TimeRule};
 
 pub(super) async fn show(service: &OperatorService, session: &mut Session, call: Invocation) -> CommandResult {
     let json = call.options.wants_json();
@@ -116,6 +116,7 @@ fn thresholds(service: &OperatorService, wants_json: bool) -> Reply {
         ("Threshold Time".to_owned(), default.time.as_secs().to_string()),
         ("Threshold Volume".to_owned(), thousands(default.volume)),
         ("Write Immediate".to_owned(), immediate(default.immediate)),
+        ("Acknowledged When".to_owned(), acknowledged(default)),
         ("Buffered Rows".to_owned(), thousands(load.buffered)),
         ("Flushed Rows".to_owned(), thousands(flushed.saturating_sub(load.buffered))),
         ("Closing Buffers".to_owned(), load.closing.to_string()),
@@ -129,10 +130,11 @@ fn thresholds(service: &OperatorService, wants_json: bool) -> Reply {
     ];
     for (dbms, table, threshold) in thresholds.scoped() {
         let text = format!(
-            "{} seconds, {} bytes, immediate {}",
+            "{} seconds, {} bytes, immediate {}, {}",
             threshold.time.as_secs(),
             thousands(threshold.volume),
-            immediate(threshold.immediate)
+            immediate(threshold.immediate),
+            acknowledged(threshold)
         );
         entries.push((format!("{dbms}.{table}"), text));
     }
@@ -150,6 +152,14 @@ fn thresholds(service: &OperatorService, wants_json: bool) -> Reply {
         shown.push([name, value, if index == 0 { streamer.to_owned() } else { String::new() }]);
     }
     Reply::Table(shown)
+}
+
+/// Who has rows when they are acknowledged, and what becomes of them while too few can be reached.
+fn acknowledged(threshold: Threshold) -> String {
+    match threshold.is_replicated() {
+        true => format!("{} else {}", threshold.ack(), threshold.few.as_str()),
+        false => threshold.ack(),
+    }
 }
 
 /// The time windows by scope; that of the node first.

@@ -6,7 +6,7 @@
 //!          sequence    8   place in the journal, counted over all files
 //!          entries         until the end of the body
 //! entry    kind        1   1 rows, 2 sealed, 3 partition dropped, 4 delivered, 5 released, 6 forgotten,
-//!                          7 left the quarantine, 8 came into the quarantine
+//!                          7 left the quarantine, 8 came into the quarantine, 9 copy
 //! rows     segment    16   random
 //!          file id     8   of tsd_info, 0 when none
 //!          opened      8   microseconds since 1970, UTC
@@ -23,10 +23,12 @@
 //! forgotten client         length 4 and text
 //! left      key            length 4 and text
 //! came      record         length 4 and JSON text
+//! copy     segment    16
 //! ```
 //!
 //! A frame is one message: its rows are there together or not at all. A rows entry names its segment in full, so that the
-//! loss of any other frame costs nothing but that frame.
+//! loss of any other frame costs nothing but that frame. For the same reason each frame with rows of a file that another node
+//! sends says that it is a copy: a start goes on with it instead of sealing it.
 
 use std::sync::Arc;
 
@@ -50,8 +52,11 @@ const KIND_RELEASED: u8 = 5;
 const KIND_FORGOTTEN: u8 = 6;
 const KIND_LEFT: u8 = 7;
 const KIND_CAME: u8 = 8;
+const KIND_COPY: u8 = 9;
 /// Texts of a rows entry before its rows: dbms, table, source, instructions, member, zone, partition.
 const ROWS_TEXTS: usize = 7;
+/// The zone's place among them.
+const ZONE: usize = 5;
 
 /// What all rows of a segment share. A segment is the run of rows of one key between two thresholds: one source file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +122,8 @@ pub enum Entry {
     Left(String),
     /// A record came into the quarantine, as JSON, with the rows of this frame.
     Came(String),
+    /// The rows of a segment come from another member: whoever produced the file seals it first.
+    Copy(SegmentId),
 }
 
 /// A decoded frame.
@@ -219,6 +226,12 @@ impl Entries {
         put_text(&mut self.bytes, record);
     }
 
+    /// Says that a segment is a copy.
+    pub fn copy(&mut self, segment: SegmentId) {
+        self.bytes.push(KIND_COPY);
+        self.bytes.extend_from_slice(&segment.0.to_le_bytes());
+    }
+
     fn packets(&mut self, kind: u8, deliveries: &[Delivery]) {
         for run in deliveries.chunk_by(|a, b| a.client == b.client) {
             self.bytes.push(kind);
@@ -261,11 +274,20 @@ pub fn read_frame(bytes: &[u8]) -> Result<(Frame, usize), FrameError> {
     Ok((frame, HEADER_BYTES + body.len()))
 }
 
-/// Hands the rows of a segment in the frame at the beginning of `bytes` over, each with its ordinal, without copying them.
+/// A row in a frame, where it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TextRow<'a> {
+    pub(crate) ordinal: u64,
+    pub(crate) received: Timestamp,
+    pub(crate) zone: &'a str,
+    pub(crate) text: &'a str,
+}
+
+/// Hands the rows of a segment in the frame at the beginning of `bytes` over, without copying them.
 pub(crate) fn each_row<'a>(
     bytes: &'a [u8],
     segment: SegmentId,
-    mut row: impl FnMut(u64, &'a str),
+    mut row: impl FnMut(TextRow<'a>),
 ) -> Result<(), FrameError> {
     rows_in_body(FORM.body(bytes)?, segment, &mut row).ok_or(FrameError::Content)
 }
@@ -307,11 +329,12 @@ fn read_other(kind: u8, cursor: &mut Cursor<'_>) -> Option<Entry> {
         KIND_FORGOTTEN => Entry::Forgotten(Arc::from(cursor.text()?)),
         KIND_LEFT => Entry::Left(cursor.text()?),
         KIND_CAME => Entry::Came(cursor.text()?),
+        KIND_COPY => Entry::Copy(segment(cursor)?),
         _ => return None,
     })
 }
 
-fn rows_in_body<'a>(body: &'a [u8], wanted: SegmentId, row: &mut impl FnMut(u64, &'a str)) -> Option<()> {
+fn rows_in_body<'a>(body: &'a [u8], wanted: SegmentId, row: &mut impl FnMut(TextRow<'a>)) -> Option<()> {
     let cursor = &mut Cursor(body);
     if cursor.take(1)? != [VERSION] {
         return None;
@@ -324,16 +347,18 @@ fn rows_in_body<'a>(body: &'a [u8], wanted: SegmentId, row: &mut impl FnMut(u64,
             continue;
         }
         let own = segment(cursor)? == wanted;
-        // File id, opened, received.
-        cursor.take(24)?;
+        // File id, opened.
+        cursor.take(16)?;
+        let received = cursor.time()?;
         let first = cursor.u64()?;
-        for _ in 0..ROWS_TEXTS {
-            cursor.str()?;
+        let mut texts = [""; ROWS_TEXTS];
+        for text in &mut texts {
+            *text = cursor.str()?;
         }
         for at in 0..u64::from(cursor.u32()?) {
             let text = cursor.str()?;
             if own {
-                row(first.checked_add(at)?, text);
+                row(TextRow { ordinal: first.checked_add(at)?, received, zone: texts[ZONE], text });
             }
         }
     }
@@ -406,6 +431,7 @@ mod tests {
             "\\PC{1,5}".prop_map(|client| Entry::Forgotten(client.into())),
             "[0-9a-f]{1,8}:[0-9]{1,3}".prop_map(Entry::Left),
             "\\PC{0,9}".prop_map(Entry::Came),
+            any::<u128>().prop_map(|id| Entry::Copy(SegmentId(id))),
         ]
     }
 
@@ -430,6 +456,7 @@ mod tests {
                 Entry::Forgotten(client) => encoded.forgotten(client),
                 Entry::Left(key) => encoded.left(key),
                 Entry::Came(record) => encoded.came(record),
+                Entry::Copy(id) => encoded.copy(*id),
             }
         }
         let mut bytes = Vec::new();
@@ -458,10 +485,16 @@ mod tests {
                 Entry::Rows(rows) if rows.segment.id == id => Some(rows),
                 _ => None,
             });
-            let expected: Vec<(u64, &str)> =
-                own.flat_map(|rows| (rows.first_ordinal..).zip(rows.rows.iter().map(String::as_str))).collect();
+            let texts = |rows: &RowsEntry| (rows.first_ordinal..).zip(rows.rows.clone()).collect::<Vec<_>>();
+            let expected: Vec<(u64, Timestamp, String, String)> = own
+                .flat_map(|rows| {
+                    let row = |(ordinal, text)| (ordinal, rows.received, rows.zone.clone(), text);
+                    texts(rows).into_iter().map(row).collect::<Vec<_>>()
+                })
+                .collect();
             let mut found = Vec::new();
-            each_row(&bytes, id, |ordinal, text| found.push((ordinal, text))).unwrap();
+            each_row(&bytes, id, |row| found.push((row.ordinal, row.received, row.zone.to_owned(), row.text.to_owned())))
+                .unwrap();
             prop_assert_eq!(found, expected);
         }
 
@@ -480,7 +513,7 @@ mod tests {
             bytes.splice(0..0, FORM.marker);
             drop(read_frame(&bytes));
             drop(read_body(&bytes));
-            let _ = rows_in_body(&bytes, SegmentId(1), &mut |_, _| {});
+            let _ = rows_in_body(&bytes, SegmentId(1), &mut |_| {});
         }
 
         #[test]

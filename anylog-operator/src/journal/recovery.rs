@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anylog_dbms::SegmentId;
 
-use super::record::{Entry, FORM, Frame, FrameError, SegmentHeader, read_frame};
+use super::record::{Entry, FORM, Frame, FrameError, RowsEntry, SegmentHeader, read_frame};
 use super::{FileUse, Position, file_name, file_number};
 use crate::deliveries::Held;
 use crate::disk::Disk;
@@ -34,8 +34,12 @@ pub struct Damage {
 pub struct RecoveredSegment {
     /// What its rows share.
     pub header: Arc<SegmentHeader>,
-    /// Its frames in order.
+    /// Its frames in the order of their rows.
     pub positions: Vec<Position>,
+    /// The ordinal of the last row in each.
+    pub lasts: Vec<u64>,
+    /// It is a copy of a file that another node sends.
+    pub copy: bool,
     /// How many rows it has.
     pub rows: u64,
     /// How many bytes they have as lines.
@@ -108,7 +112,49 @@ struct Scan {
     order: Vec<SegmentId>,
     segments: HashMap<SegmentId, RecoveredSegment>,
     sealed: HashSet<SegmentId>,
+    copies: HashSet<SegmentId>,
     recovery: Recovery,
+}
+
+/// The rows of a segment in one frame.
+struct Part {
+    header: Arc<SegmentHeader>,
+    first: u64,
+    last: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Part {
+    fn of(entry: RowsEntry) -> Self {
+        let rows = entry.rows.len() as u64;
+        let bytes = entry.rows.iter().map(|row| row.len() as u64 + 1).sum();
+        let last = entry.first_ordinal + rows.saturating_sub(1);
+        Self { header: entry.segment, first: entry.first_ordinal, last, rows, bytes }
+    }
+
+    fn join(&mut self, other: Part) {
+        self.last = self.last.max(other.last);
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
+}
+
+impl RecoveredSegment {
+    /// Adds a frame. Rows may be there more than once: a frame that failed to be synced was found after all, and its rows, of which
+    /// nobody was told, came again; or the rows of a copy were carried on. The later frame counts.
+    fn add(&mut self, part: &Part, position: Position) {
+        let from = self.lasts.partition_point(|last| *last < part.first);
+        // A frame begins behind the one before it.
+        let begins = |at: usize| at.checked_sub(1).map_or(1, |before| self.lasts[before] + 1);
+        let to = (from..self.lasts.len()).find(|at| begins(*at) > part.last).unwrap_or(self.lasts.len());
+        if from == to {
+            self.rows += part.rows;
+            self.bytes += part.bytes;
+        }
+        self.positions.splice(from..to, [position]);
+        self.lasts.splice(from..to, [part.last]);
+    }
 }
 
 /// Reads all journal files in `directory`. `keep` gets the bytes of each damaged place, to put them aside.
@@ -196,6 +242,7 @@ impl Scan {
 
     fn frame(&mut self, frame: Frame, position: Position, file: &mut FileUse) {
         self.recovery.next_sequence = self.recovery.next_sequence.max(frame.sequence + 1);
+        let mut parts: Vec<Part> = Vec::new();
         for entry in frame.entries {
             match entry {
                 Entry::Sealed(id) => {
@@ -217,26 +264,41 @@ impl Scan {
                     self.recovery.left.insert(key);
                 }
                 Entry::Came(record) => self.recovery.came.push(record),
+                Entry::Copy(id) => {
+                    self.copies.insert(id);
+                }
+                Entry::Rows(rows) if rows.rows.is_empty() => {}
                 Entry::Rows(rows) => {
-                    let id = rows.segment.id;
-                    file.live.insert(id, rows.segment.dbms.clone());
-                    let segment = self.segments.entry(id).or_insert_with(|| {
-                        self.order.push(id);
-                        RecoveredSegment { header: rows.segment, positions: Vec::new(), rows: 0, bytes: 0 }
-                    });
-                    if segment.positions.last() != Some(&position) {
-                        segment.positions.push(position);
+                    let part = Part::of(rows);
+                    match parts.iter_mut().find(|known| known.header.id == part.header.id) {
+                        Some(known) => known.join(part),
+                        None => parts.push(part),
                     }
-                    segment.rows += rows.rows.len() as u64;
-                    segment.bytes += rows.rows.iter().map(|row| row.len() as u64 + 1).sum::<u64>();
                 }
             }
+        }
+        for part in parts {
+            let id = part.header.id;
+            file.live.insert(id, part.header.dbms.clone());
+            let segment = self.segments.entry(id).or_insert_with(|| {
+                self.order.push(id);
+                RecoveredSegment {
+                    header: Arc::clone(&part.header),
+                    positions: Vec::new(),
+                    lasts: Vec::new(),
+                    copy: false,
+                    rows: 0,
+                    bytes: 0,
+                }
+            });
+            segment.add(&part, position);
         }
     }
 
     fn finish(mut self) -> Recovery {
         for id in self.order {
-            if let Some(segment) = self.segments.remove(&id) {
+            if let Some(mut segment) = self.segments.remove(&id) {
+                segment.copy = self.copies.contains(&id);
                 if self.sealed.contains(&id) {
                     super::release(&mut self.recovery.files, id);
                 } else {

@@ -77,8 +77,7 @@ impl SourceWriter {
             self.discard();
             return Ok(Source { hash: format!("void:{}", header.id), rows: 0 });
         }
-        let identity = header.file_id.map_or_else(|| header.id.to_string(), |id| id.to_string());
-        let hash = self.hash.of_stream(&header.member, &identity);
+        let hash = self.hash(header);
         if let Some(file) = self.file.take() {
             let name = SourceName {
                 dbms: header.dbms.clone(),
@@ -95,9 +94,40 @@ impl SourceWriter {
         Ok(Source { hash, rows })
     }
 
+    /// The hash of the rows so far, as the whole of a segment.
+    fn hash(&self, header: &SegmentHeader) -> String {
+        let identity = header.file_id.map_or_else(|| header.id.to_string(), |id| id.to_string());
+        self.hash.clone().of_stream(&header.member, &identity)
+    }
+
     pub(super) fn discard(self) {
         if let Some(file) = self.file {
             file.discard();
+        }
+    }
+}
+
+/// Writes the source file of a copy, save the rows that its producer left out; returns how many rows it has. None when it is not the
+/// file that its producer has.
+pub(crate) fn write_copy(
+    shared: &Shared,
+    segment: &Segment,
+    left_out: &BTreeSet<u64>,
+    hash: &str,
+) -> Result<Option<u64>, OperatorError> {
+    let header = &segment.header;
+    let mut source = SourceWriter::begin(&shared.settings(), header)?;
+    let positions = segment.positions(0..usize::MAX);
+    let written = shared.journal.each_text_of(header.id, &positions, |rows| source.add(rows.iter().copied(), left_out));
+    match written {
+        Ok(0) if source.hash(header) == hash => source.finish(header).map(|source| Some(source.rows)),
+        Ok(_) => {
+            source.discard();
+            Ok(None)
+        }
+        Err(error) => {
+            source.discard();
+            Err(error)
         }
     }
 }

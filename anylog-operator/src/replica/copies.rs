@@ -1,0 +1,534 @@
+//! Copies of open files that other members produce: their rows in the journal and the tables of this one.
+//!
+//! A copy has the segment id of its producer's segment, and its rows their ordinals, times and zones. So whatever brings a row -
+//! live, with the whole file, out of the journal after a crash - stores it once: the applied marks of the segment count ordinals.
+//!
+//! Whoever does something to a file of another member has its [`Turn`] meanwhile. Rows of one file go into the journal one frame
+//! after the other, each when the one before it is on stable storage: a copy has no gap that its producer has not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anylog_core::time::stored;
+use anylog_dbms::{DbmsError, SegmentId, SqlValue};
+use anylog_ingest::SinkError;
+use anylog_replica::FileKey;
+use anylog_replica::message::{About, Rows, RowsHeld, Run};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
+
+use super::holdings::Registry;
+use crate::OperatorError;
+use crate::apply::{Batch, BatchRow, Refusal};
+use crate::fit::Came;
+use crate::incoming::unfinished;
+use crate::journal::Written;
+use crate::journal::record::{Entries, MAX_BODY_BYTES, Place, SegmentHeader};
+use crate::origin::Origin;
+use crate::quarantine::{Problem, QuarantinedRow, key};
+use crate::seal::{apply_entries, mark_sealed, prune};
+use crate::segments::Segment;
+use crate::source_file::{SourceKind, SourceName, registered};
+use crate::store::{MEMORY_LIMIT, ROW_BYTES, Shared};
+use crate::tables::{TableState, blocking};
+use crate::thresholds::Threshold;
+
+/// A copy of an open file that another node sends.
+#[derive(Debug)]
+pub(crate) struct OpenCopy {
+    pub(crate) segment: Arc<Segment>,
+    /// How long rows may wait in memory for company.
+    time: Duration,
+    /// Since when rows wait in memory, at an earlier look.
+    kept_since: Mutex<Option<Instant>>,
+}
+
+impl OpenCopy {
+    pub(crate) fn new(segment: Arc<Segment>, time: Duration) -> Arc<Self> {
+        Arc::new(Self { segment, time, kept_since: Mutex::new(None) })
+    }
+}
+
+/// Who does something to a file of another member has its turn.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Arc<Mutex<HashMap<FileKey, Arc<tokio::sync::Mutex<()>>>>>);
+
+/// A turn. It is given up when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    file: FileKey,
+    turns: Arc<Mutex<HashMap<FileKey, Arc<tokio::sync::Mutex<()>>>>>,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    fn lane(&self, file: FileKey) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.0.lock().entry(file).or_default())
+    }
+
+    /// Returns when nobody else does anything to the file.
+    pub(crate) async fn take(&self, file: FileKey) -> Turn {
+        let guard = self.lane(file).lock_owned().await;
+        Turn { file, turns: Arc::clone(&self.0), guard: Some(guard) }
+    }
+
+    /// A turn, if nobody has it.
+    fn try_take(&self, file: FileKey) -> Option<Turn> {
+        let guard = self.lane(file).try_lock_owned().ok()?;
+        Some(Turn { file, turns: Arc::clone(&self.0), guard: Some(guard) })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turns = self.turns.lock();
+        self.guard = None;
+        // Who waits holds the lane too.
+        if turns.get(&self.file).is_some_and(|lane| Arc::strong_count(lane) == 1) {
+            turns.remove(&self.file);
+        }
+    }
+}
+
+/// Stores rows of a mate's open file. Says up to which ordinal the file is on stable storage here.
+pub(super) async fn take(shared: &Arc<Shared>, rows: Rows) -> Result<RowsHeld, OperatorError> {
+    if shared.ending.load(std::sync::atomic::Ordering::Relaxed) {
+        return Err(OperatorError::NotRunning);
+    }
+    let file = FileKey { producer: rows.producer, file: rows.file };
+    let held = |ordinal| RowsHeld { producer: file.producer, file: file.file, ordinal };
+    let last = check(&rows)?;
+    let _turn = shared.file_turns.take(file).await;
+    let known = shared.segments.lock().copies.get(&file).cloned();
+    if known.is_none()
+        && let Some(ordinal) = has_otherwise(shared, file, last).await?
+    {
+        return Ok(held(ordinal));
+    }
+    let before = known.as_ref().map_or(0, |copy| copy.segment.written_ordinal());
+    if rows.previous > before || last <= before {
+        return Ok(held(before));
+    }
+    let about = rows.about.clone().unwrap_or_default();
+    let copy = match known {
+        Some(copy) => {
+            let same = about.segment.is_empty() || about.segment == copy.segment.header.id.0.to_le_bytes();
+            if !same {
+                return Err(bad(file, "it has another identity than the rows that came before"));
+            }
+            copy
+        }
+        None => begin(shared, file, &about)?,
+    };
+    append(shared, file, &copy, rows.runs, before, &about.create).await?;
+    Ok(held(last))
+}
+
+pub(super) fn bad(file: FileKey, reason: impl Into<String>) -> OperatorError {
+    OperatorError::BadCopy { producer: file.producer, file: file.file, reason: reason.into() }
+}
+
+/// Checks that rows are in order and make sense; returns the ordinal of the last.
+fn check(rows: &Rows) -> Result<u64, OperatorError> {
+    let file = FileKey { producer: rows.producer, file: rows.file };
+    if rows.producer <= 0 || rows.file <= 0 {
+        return Err(bad(file, "a member's number and a file's number are positive"));
+    }
+    let (mut last, mut bytes) = (rows.previous, 0);
+    for run in rows.runs.iter().filter(|run| !run.rows.is_empty()) {
+        let behind = run.first.checked_add(run.rows.len() as u64 - 1).filter(|_| run.first > last);
+        last = behind.ok_or_else(|| bad(file, format!("rows from ordinal {} on follow ordinal {last}", run.first)))?;
+        if Timestamp::from_microsecond(run.received).is_err() {
+            return Err(bad(file, format!("the time {} is none", run.received)));
+        }
+        if run.rows.iter().any(|row| row.contains(['\n', '\r'])) {
+            return Err(bad(file, "a row has more than one line"));
+        }
+        bytes += run.rows.iter().map(|row| row.len() + 64).sum::<usize>();
+    }
+    if bytes > MAX_BODY_BYTES / 2 {
+        return Err(bad(file, format!("{bytes} bytes of rows are more than the journal takes")));
+    }
+    Ok(last)
+}
+
+/// Up to which ordinal a file is here without a copy: an own one that is open, or one that is complete. None: a copy may begin.
+async fn has_otherwise(shared: &Shared, file: FileKey, last: u64) -> Result<Option<u64>, OperatorError> {
+    let registry = Registry::of(&shared.settings())?;
+    if file.producer == registry.own {
+        let segments = shared.segments.lock();
+        let mut own = segments.open.values().chain(&segments.closing);
+        if let Some(segment) = own.find(|segment| segment.file() == Some(file)) {
+            return Ok(Some(segment.written_ordinal()));
+        }
+    }
+    let waits = |shared: &Shared| {
+        let recovered = shared.recovered.lock();
+        let of_file =
+            |header: &SegmentHeader| header.file_id == Some(file.file) && header.member.parse() == Ok(file.producer);
+        let mut all = recovered.iter();
+        all.find(|(_, segments)| segments.iter().any(|(segment, _)| of_file(&segment.header)))
+            .map(|(dbms, _)| dbms.clone())
+    };
+    if let Some(name) = waits(shared) {
+        return Err(DbmsError::NotConnected { name }.into());
+    }
+    let known = blocking(move || registry.get(file)).await?;
+    Ok(known.is_some_and(|known| is_complete(&known)).then_some(last))
+}
+
+/// Whether a registered file has all its rows here.
+pub(super) fn is_complete(file: &anylog_dbms::TsdFile) -> bool {
+    let missing = [anylog_dbms::tsd::VOID, anylog_dbms::tsd::TAKEN_AWAY].contains(&file.status1.as_str());
+    !unfinished(file) && file.rows > 0 && !missing && !file.hash.starts_with("open:")
+}
+
+/// A copy without rows.
+fn begin(shared: &Shared, file: FileKey, about: &About) -> Result<Arc<OpenCopy>, OperatorError> {
+    let header = header_of(file, about)?;
+    let threshold = shared.thresholds.read().of(&header.dbms, &header.table);
+    Ok(OpenCopy::new(Segment::copy(header, copied(threshold)), threshold.time))
+}
+
+/// The threshold of a copy: whether its rows are stored at once is this node's affair, when it is sealed its producer's.
+pub(crate) fn copied(threshold: Threshold) -> Threshold {
+    Threshold { immediate: threshold.immediate, ..Threshold::default() }
+}
+
+/// What the rows of a file share, as its producer says.
+pub(super) fn header_of(file: FileKey, about: &About) -> Result<SegmentHeader, OperatorError> {
+    let id: [u8; 16] = about.segment.as_slice().try_into().map_err(|_| bad(file, "its identity has not 16 bytes"))?;
+    let opened = Timestamp::from_microsecond(about.time).map_err(|_| bad(file, "its time is none"))?;
+    let member = file.producer.to_string();
+    let name = SourceName {
+        dbms: about.dbms.clone(),
+        table: about.table.clone(),
+        source: about.source.clone(),
+        hash: "0".into(),
+        instructions: about.instructions.clone(),
+        registration: Some(registered(&member, file.file, opened)),
+        kind: SourceKind::Json,
+        compressed: false,
+    };
+    // What names a file must be what it says, wherever it is read.
+    let plain = name.plain();
+    if plain.contains(['/', '\\', '\0']) || SourceName::parse(&plain).ok().as_ref() != Some(&name) {
+        return Err(bad(file, format!("'{plain}' is no name of a source file")));
+    }
+    Ok(SegmentHeader {
+        id: SegmentId(u128::from_le_bytes(id)),
+        dbms: name.dbms,
+        table: name.table,
+        source: name.source,
+        instructions: name.instructions,
+        member,
+        file_id: Some(file.file),
+        opened,
+    })
+}
+
+/// Rows of a copy that follow each other and go to one place; or rows that do not fit here.
+struct Piece {
+    first: u64,
+    received: Timestamp,
+    zone: String,
+    partition: Option<String>,
+    table: Arc<TableState>,
+    rows: Vec<BatchRow>,
+    values: Vec<SqlValue>,
+    problem: Option<Problem>,
+}
+
+impl Piece {
+    fn last(&self) -> u64 {
+        self.first + (self.rows.len() as u64).saturating_sub(1)
+    }
+}
+
+/// Writes the rows behind an ordinal into the journal and sees that they are stored. Returns when they are on stable storage.
+async fn append(
+    shared: &Arc<Shared>,
+    file: FileKey,
+    copy: &Arc<OpenCopy>,
+    runs: Vec<Run>,
+    behind: u64,
+    create: &str,
+) -> Result<(), OperatorError> {
+    let header = &copy.segment.header;
+    shared.room().await?;
+    shared.databases_work(std::iter::once(header.dbms.as_str())).await?;
+    let bytes: usize = runs.iter().flat_map(|run| &run.rows).map(|row| row.len() + ROW_BYTES).sum();
+    let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
+    let permit = Arc::clone(&shared.memory).acquire_many_owned(wanted).await.map_err(|_| OperatorError::NotRunning)?;
+    let mut pieces = Vec::new();
+    for run in runs {
+        place(shared, header, run, behind, create, &mut pieces).await?;
+    }
+    pieces.sort_by_key(|piece| piece.first);
+    let mut entries = Entries::default();
+    entries.copy(header.id);
+    for piece in &pieces {
+        let place = Place { partition: piece.partition.as_deref(), zone: &piece.zone, received: piece.received };
+        let texts: Vec<&str> = piece.rows.iter().map(|row| row.text.as_str()).collect();
+        entries.rows(header, place, piece.first, &texts);
+    }
+    let room = match copy.segment.threshold.immediate {
+        true => None,
+        false => shared.kept.room(bytes, || shared.urge(None)).await,
+    };
+    let written = shared.journal.write(entries).await?;
+    let refused: Vec<QuarantinedRow> = pieces.iter().flat_map(|piece| set_aside(shared, header, piece)).collect();
+    let way = Way { room, permit: Arc::new(permit) };
+    shared.segments.lock().copies.entry(file).or_insert_with(|| Arc::clone(copy));
+    for piece in &pieces {
+        copy.segment.departs();
+        let bytes = piece.rows.iter().map(|row| row.text.len() as u64 + 1).sum();
+        copy.segment.written(written.position, piece.last(), piece.rows.len() as u64, bytes);
+    }
+    // Rows that do not fit are in the quarantine before a mark passes over them. They are in the journal: that is their promise.
+    let aside = (!refused.is_empty()).then(|| recall_and_add(shared, header.id, refused));
+    let aside = match aside {
+        Some(aside) => aside.await,
+        None => Ok(()),
+    };
+    for piece in pieces {
+        store(shared, copy, piece, &written, &way, aside.is_ok());
+    }
+    aside
+}
+
+/// Converts the rows of a run behind an ordinal, and finds their places.
+async fn place(
+    shared: &Shared,
+    header: &SegmentHeader,
+    mut run: Run,
+    behind: u64,
+    create: &str,
+    pieces: &mut Vec<Piece>,
+) -> Result<(), OperatorError> {
+    let known = usize::try_from((behind + 1).saturating_sub(run.first)).unwrap_or(usize::MAX).min(run.rows.len());
+    run.rows.drain(..known);
+    let first = run.first + known as u64;
+    if run.rows.is_empty() {
+        return Ok(());
+    }
+    let received = Timestamp::from_microsecond(run.received).unwrap_or(header.opened);
+    let came = Came { received, zone: &run.zone, create };
+    let fitted = shared.fit_copy(&header.dbms, &header.table, run.rows, came).await?;
+    let table = fitted.table;
+    let width = table.data_width();
+    let piece = |first, partition, problem| {
+        let (rows, values, zone) = (Vec::new(), Vec::new(), run.zone.clone());
+        Piece { first, received, zone, partition, table: Arc::clone(&table), rows, values, problem }
+    };
+    for placed in fitted.runs {
+        let mut values = placed.values.into_iter();
+        let mut next = None;
+        for mut row in placed.rows {
+            row.ordinal = first + row.position as u64;
+            row.position = usize::try_from(row.ordinal - 1).unwrap_or(usize::MAX);
+            if next != Some(row.ordinal) {
+                pieces.push(piece(row.ordinal, placed.partition.clone(), None));
+            }
+            next = Some(row.ordinal + 1);
+            if let Some(last) = pieces.last_mut() {
+                last.rows.push(row);
+                last.values.extend(values.by_ref().take(width));
+            }
+        }
+    }
+    for (position, problem, text) in fitted.refused {
+        let ordinal = first + position as u64;
+        let mut refused = piece(ordinal, None, Some(problem));
+        let position = usize::try_from(ordinal - 1).unwrap_or(usize::MAX);
+        refused.rows.push(BatchRow { ordinal, position, text });
+        pieces.push(refused);
+    }
+    Ok(())
+}
+
+fn origin(header: &SegmentHeader) -> String {
+    format!("member {}, file {}", header.member, header.file_id.unwrap_or_default())
+}
+
+/// The records of a piece whose rows do not fit.
+fn set_aside(shared: &Shared, header: &SegmentHeader, piece: &Piece) -> Vec<QuarantinedRow> {
+    let Some(problem) = &piece.problem else { return Vec::new() };
+    let (now, target) = (stored(shared.now()), (header.dbms.as_str(), header.table.as_str()));
+    let record = |row: &BatchRow| {
+        let record =
+            QuarantinedRow::of_row(key(header.id, row.ordinal), now.clone(), target, problem, row.text.clone());
+        record.mapped(&header.source, &header.instructions).from(&origin(header), row.position)
+    };
+    piece.rows.iter().map(record).collect()
+}
+
+/// Puts records aside, save those that an earlier run put there.
+async fn recall_and_add(
+    shared: &Arc<Shared>,
+    segment: SegmentId,
+    records: Vec<QuarantinedRow>,
+) -> Result<(), OperatorError> {
+    let shared = Arc::clone(shared);
+    blocking(move || {
+        if shared.quarantine.ordinals(segment).is_empty() {
+            shared.quarantine.recall(segment)?;
+        }
+        shared.quarantine.add_promised(records)
+    })
+    .await
+}
+
+/// What the rows of a message hold while they are on their way.
+struct Way {
+    room: Option<Arc<OwnedSemaphorePermit>>,
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Hands the rows of a piece to the thread of their database, as rows of own segments are. `settled` is false when rows before
+/// them may not be passed over.
+fn store(shared: &Arc<Shared>, copy: &OpenCopy, piece: Piece, written: &Written, way: &Way, settled: bool) {
+    let segment = Arc::clone(&copy.segment);
+    if !settled {
+        segment.leave();
+        return segment.landed([], false);
+    }
+    if piece.problem.is_some() {
+        return segment.landed([], true);
+    }
+    let immediate = segment.threshold.immediate;
+    let applies = if immediate { segment.is_applied() } else { segment.keeps(way.room.is_some()) };
+    let applier = applies.then(|| shared.applier(&segment.header.dbms));
+    let Some(Ok(applier)) = applier else { return segment.landed([], false) };
+    let mark = piece.last();
+    let bytes = piece.rows.iter().map(|row| row.text.len() + ROW_BYTES).sum();
+    let batch = Batch {
+        segment: Arc::clone(&segment.header),
+        shared: piece.table.own_values(&segment.header, piece.received),
+        table: piece.table,
+        partition: piece.partition,
+        sequence: written.sequence,
+        rows: piece.rows,
+        values: piece.values,
+        origin: Arc::new(Origin::of(&origin(&segment.header))),
+        mark,
+    };
+    let own = Arc::clone(&segment);
+    let ordinals = |result: &Result<Vec<Refusal>, DbmsError>| -> Vec<u64> {
+        result.as_deref().unwrap_or_default().iter().map(|refusal| refusal.ordinal).collect()
+    };
+    match &way.room {
+        Some(room) if !immediate => {
+            let room = Arc::clone(room);
+            segment.kept();
+            let settled = move |result| {
+                own.let_go(ordinals(&result), result.is_ok());
+                drop(room);
+            };
+            applier.keep(batch, bytes, segment, Box::new(settled));
+        }
+        _ => {
+            let permit = Arc::clone(&way.permit);
+            let settled = move |result| {
+                own.landed(ordinals(&result), result.is_ok());
+                drop(permit);
+            };
+            applier.submit(batch, segment, Box::new(settled));
+        }
+    }
+}
+
+/// Looks after the copies: rows that wait in memory for too long are stored, and those that could not be stored are, when their
+/// database works. Comes about once a second.
+pub(crate) fn tend(shared: &Arc<Shared>) {
+    let copies: Vec<(FileKey, Arc<OpenCopy>)> = {
+        let segments = shared.segments.lock();
+        segments.copies.iter().map(|(file, copy)| (*file, Arc::clone(copy))).collect()
+    };
+    for (file, copy) in copies {
+        let dbms = &copy.segment.header.dbms;
+        if !copy.segment.is_applied() {
+            let works = shared.catalog.get(dbms).is_ok() && shared.stats.failing(dbms).is_none();
+            if let Some(turn) = works.then(|| shared.file_turns.try_take(file)).flatten() {
+                tokio::spawn(catch_up(Arc::clone(shared), copy, turn));
+            }
+            continue;
+        }
+        let mut since = copy.kept_since.lock();
+        match (*since, copy.segment.has_kept()) {
+            (Some(at), true) if at.elapsed() >= copy.time => {
+                shared.urge(Some(dbms));
+                *since = None;
+            }
+            (None, true) => *since = Some(Instant::now()),
+            (_, true) => {}
+            (_, false) => *since = None,
+        }
+    }
+}
+
+/// Stores what the journal has of a copy and its tables lack.
+async fn catch_up(shared: Arc<Shared>, copy: Arc<OpenCopy>, turn: Turn) {
+    comes_to_rest(&shared, &copy.segment).await;
+    let (own, segment) = (Arc::clone(&shared), Arc::clone(&copy.segment));
+    let stored = blocking(move || store_rest(&own, &segment)).await;
+    let header = &copy.segment.header;
+    if let Err(error) = stored {
+        tracing::warn!(dbms = header.dbms, table = header.table, %error, "Rows of another member stay in the journal for now");
+        return;
+    }
+    // It was stored whole, and a crash came before its end was noted.
+    let Some(file) = copy.segment.file() else { return };
+    let ended = blocking(move || end_complete(&shared, file, &copy.segment)).await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, "The end of a copy is noted later");
+    }
+    drop(turn);
+}
+
+/// Ends a copy of a file that is complete here. Blocks.
+fn end_complete(shared: &Arc<Shared>, file: FileKey, segment: &Arc<Segment>) -> Result<(), OperatorError> {
+    let known = Registry::of(&shared.settings())?.get(file)?;
+    if known.is_some_and(|known| is_complete(&known)) {
+        shared.catalog.get(&segment.header.dbms)?.dbms().sync()?;
+        end(shared, file, segment)?;
+    }
+    Ok(())
+}
+
+/// Returns when nothing of a segment is on its way into a table.
+pub(super) async fn comes_to_rest(shared: &Shared, segment: &Segment) {
+    segment.quiet().await;
+    shared.urge(Some(&segment.header.dbms));
+    segment.settled().await;
+}
+
+/// Stores the rows of a segment at rest that the applied marks do not cover. Blocks.
+pub(crate) fn store_rest(shared: &Arc<Shared>, segment: &Arc<Segment>) -> Result<(), OperatorError> {
+    if segment.is_applied() {
+        return Ok(());
+    }
+    let header = &segment.header;
+    let database = shared.catalog.get(&header.dbms)?;
+    let positions = segment.positions(0..usize::MAX);
+    let each = |entries: Vec<_>| apply_entries(shared, &database, header, &entries).map(|_| ());
+    shared.journal.each_rows_of(header.id, &positions, each)?;
+    segment.catch_up();
+    Ok(())
+}
+
+/// Says in the journal that a copy is not needed any more, and forgets it. Blocks.
+pub(super) fn end(shared: &Arc<Shared>, file: FileKey, segment: &Segment) -> Result<(), OperatorError> {
+    mark_sealed(shared, segment)?;
+    shared.segments.lock().copies.remove(&file);
+    prune(shared);
+    Ok(())
+}
+
+/// What is refused when an operator without a registry is asked for a copy.
+pub(super) fn not_here(file: FileKey) -> OperatorError {
+    SinkError::Failed { reason: format!("no rows of file {} of member {} are open here", file.file, file.producer) }
+        .into()
+}
