@@ -19,7 +19,7 @@ use crate::error::{OperatorError, file_error};
 pub const LARGEST_CONTENT: u64 = 1 << 30;
 
 /// Rows of one table resemble each other: the fastest level takes a fraction of the time of the usual one, and little more room.
-const LEVEL: Compression = Compression::fast();
+pub(crate) const LEVEL: Compression = Compression::fast();
 
 /// The directory of a day.
 #[must_use]

@@ -241,8 +241,8 @@ impl RunList {
     }
 
     /// Its bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// Its runs, in order.
@@ -419,8 +419,8 @@ mod tests {
             let (bytes, rows) = list(lines, &pushes);
             let read = RunList::decode(bytes.clone()).unwrap();
             prop_assert_eq!((read.segment(), read.lines(), read.rows()), (SegmentId(7 << 90), lines, rows.len() as u64));
-            prop_assert_eq!(read.bytes(), &bytes[..]);
             prop_assert_eq!(expand(&read), rows);
+            prop_assert_eq!(read.into_bytes(), bytes);
         }
 
         // R8: any flipped byte is seen.

@@ -1,30 +1,188 @@
-//! A complete file as it is given to another member.
+//! A complete file as it is given to another member: its run list, and behind it the source file, compressed.
+//!
+//! Where the archived file or its run list is gone, the content is made of the rows in the tables ([`rows`]). Either way it is a file
+//! on this disk before its first byte is given, so that any part of it can be read again.
 
+mod rows;
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anylog_dbms::{SegmentId, TsdFile};
 use anylog_replica::FileKey;
-use anylog_replica::message::About;
+use anylog_replica::message::{About, Form};
+use flate2::write::GzEncoder;
 
+use super::copies::is_complete;
+use super::holdings::Registry;
+use super::runs::RunList;
+use super::work::{Namer, nameless};
 use crate::OperatorError;
-use crate::store::Shared;
+use crate::archive::{self, LEVEL};
+use crate::error::file_error;
+use crate::source_file::{SourceKind, SourceName, registered};
+use crate::store::{Settings, Shared};
 
 /// What another member gets of a file.
 #[derive(Debug)]
-pub(crate) struct Content {
-    /// What the file is.
-    pub(crate) about: About,
-    /// Names the bytes: the same name, the same bytes. Never 0.
-    pub(crate) content: u64,
-    /// How many bytes there are.
-    pub(crate) length: u64,
+pub struct Content {
+    about: About,
+    name: u64,
+    runs: Vec<u8>,
+    file: File,
+    path: PathBuf,
+    /// Bytes of the file.
+    bytes: u64,
 }
 
 impl Content {
-    /// Reads bytes from a place on; returns how many there were, 0 only behind the end. Blocks.
-    pub(crate) fn read_at(&self, _offset: u64, _bytes: &mut [u8]) -> Result<usize, OperatorError> {
-        Err(OperatorError::NotRunning)
+    fn new(mut about: About, runs: Vec<u8>, form: Form, mut file: File, path: PathBuf) -> Result<Self, OperatorError> {
+        let mut namer = Namer::new(form);
+        namer.update(&runs);
+        let bytes = namer.update_all(&mut file, &path)?;
+        about.form = form.into();
+        about.runs = runs.len() as u64;
+        Ok(Self { about, name: namer.name(), runs, file, path, bytes })
+    }
+
+    /// What the file is.
+    #[must_use]
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// Names the bytes: the same name, the same bytes. Never 0.
+    #[must_use]
+    pub fn name(&self) -> u64 {
+        self.name
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.runs.len() as u64 + self.bytes
+    }
+
+    /// Reads bytes from a place on; returns how many, 0 only at the end. Blocks.
+    ///
+    /// # Errors
+    /// [`OperatorError::File`] when the disk fails.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, OperatorError> {
+        let front = usize::try_from(offset).ok().and_then(|offset| self.runs.get(offset..)).unwrap_or_default();
+        if !front.is_empty() {
+            let count = front.len().min(bytes.len());
+            bytes[..count].copy_from_slice(&front[..count]);
+            return Ok(count);
+        }
+        let from = offset - self.runs.len() as u64;
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.file.read_at(&mut bytes[filled..], from + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(file_error(&self.path)(error)),
+            }
+        }
+        Ok(filled)
     }
 }
 
-/// Opens a file that is complete here. Blocks.
-pub(crate) fn open_content(_shared: &Shared, _file: FileKey) -> Result<Content, OperatorError> {
-    Err(OperatorError::NotRunning)
+/// Opens a file that is complete here. Blocks, for as long as reading it through takes.
+///
+/// # Errors
+/// [`OperatorError::NotGiven`] when it is not complete here, or nothing of it is left.
+pub(crate) fn open_content(shared: &Shared, file: FileKey) -> Result<Content, OperatorError> {
+    let settings = shared.settings();
+    let registry = Registry::of(&settings)?;
+    let known = registry.get(file)?.filter(is_complete);
+    let known = known.ok_or_else(|| not_given(file, "it is not complete here"))?;
+    let mut about = about(&known);
+    about.create = shared.tables.create_text(&known.dbms, &known.table).unwrap_or_default();
+    match archived(&settings, file, &known) {
+        Ok(Some((list, content, path))) => {
+            about.segment = list.segment().0.to_le_bytes().to_vec();
+            return Content::new(about, list.into_bytes(), Form::Archive, content, path);
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(producer = file.producer, file = file.file, %error, "An archived file cannot be used: its rows are given");
+        }
+    }
+    let (runs, content) = rows::make(shared, &settings, file, &known)?;
+    Content::new(about, runs, Form::Rows, content, settings.prep_dir.clone())
+}
+
+/// The registry on a file.
+fn about(file: &TsdFile) -> About {
+    About {
+        dbms: file.dbms.clone(),
+        table: file.table.clone(),
+        source: file.source.clone(),
+        instructions: file.instructions.clone(),
+        time: file.time.as_microsecond(),
+        hash: file.hash.clone(),
+        rows: u64::try_from(file.rows).unwrap_or_default(),
+        ..About::default()
+    }
+}
+
+/// What mates are told of a file that came whole and is complete.
+pub(crate) fn sealed(file: FileKey, known: &TsdFile, segment: SegmentId, lines: u64) -> anylog_replica::message::Sealed {
+    let about = About { segment: segment.0.to_le_bytes().to_vec(), ..about(known) };
+    anylog_replica::message::Sealed {
+        producer: file.producer,
+        file: file.file,
+        ordinal: lines,
+        about: Some(about),
+        ..anylog_replica::message::Sealed::default()
+    }
+}
+
+/// Where a file is archived, and its name there without `.gz`.
+pub(super) fn place(settings: &Settings, file: FileKey, known: &TsdFile) -> (PathBuf, String) {
+    let name = SourceName {
+        dbms: known.dbms.clone(),
+        table: known.table.clone(),
+        source: known.source.clone(),
+        hash: known.hash.clone(),
+        instructions: known.instructions.clone(),
+        registration: Some(registered(&file.producer.to_string(), file.file, known.time)),
+        kind: SourceKind::Json,
+        compressed: false,
+    };
+    (archive::day_directory(&settings.archive_dir, known.time), name.plain())
+}
+
+/// The archived file and its run list, as far as they are there.
+fn archived(
+    settings: &Settings,
+    file: FileKey,
+    known: &TsdFile,
+) -> Result<Option<(RunList, File, PathBuf)>, OperatorError> {
+    let (directory, plain) = place(settings, file, known);
+    let Some((path, packed)) = archive::find(&directory, &plain) else { return Ok(None) };
+    let runs = archive::runs_path(&directory, &plain);
+    let list = match std::fs::read(&runs) {
+        Ok(bytes) => RunList::decode(bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(file_error(&runs)(error)),
+    };
+    let list = list.map_err(|error| OperatorError::File { path: runs, reason: error.to_string() })?;
+    let content = File::open(&path).map_err(file_error(&path))?;
+    let content = if packed { content } else { pack(settings, content, &path)? };
+    Ok(Some((list, content, path)))
+}
+
+/// A file compressed. The same bytes make the same.
+fn pack(settings: &Settings, mut content: File, path: &Path) -> Result<File, OperatorError> {
+    let mut encoder = GzEncoder::new(nameless(settings)?, LEVEL);
+    let packed = std::io::copy(&mut content, &mut encoder).and_then(|_| encoder.finish());
+    packed.and_then(|mut file| file.flush().map(|()| file)).map_err(file_error(path))
+}
+
+fn not_given(file: FileKey, reason: impl Into<String>) -> OperatorError {
+    OperatorError::NotGiven { producer: file.producer, file: file.file, reason: reason.into() }
 }
