@@ -128,6 +128,7 @@ statuses! {
     SCRIPT_COMMAND = 229, 400, "Error in script command";
     OVERLOADED = 240, 503, "Node is overloaded, try again";
     DISK_FULL = 241, 507, "Not enough space on disk";
+    DBMS_UNAVAILABLE = 242, 503, "Database cannot be used at the moment, try again";
     DEBUG_REFUSED = 249, 400, "Interactive debugging is not possible on this thread";
     CONCATENATION = 302, 400, "Concatenating strings failed";
 }

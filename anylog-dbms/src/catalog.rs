@@ -1,10 +1,12 @@
 //! The logical databases of a node: which are connected, how their tables are partitioned, and who wants to know.
 
 mod drops;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anylog_core::Node;
 use parking_lot::{Mutex, RwLock};
@@ -15,9 +17,15 @@ use crate::tsd::{self, TsdStore};
 use crate::{Dbms, DbmsError, Engine, Partitioning};
 pub use drops::Dropped;
 pub(crate) use drops::shown_bytes;
+pub use waiting::Awaited;
 
 /// The names of logical databases that the node itself uses; all others hold user data.
 const SYSTEM: &[&str] = &["almgm", "system_query", "blockchain"];
+
+/// Whether the node itself uses a logical database.
+pub(crate) fn is_system(name: &str) -> bool {
+    SYSTEM.contains(&name)
+}
 
 /// What `connect dbms` asks for.
 #[derive(Clone)]
@@ -42,6 +50,10 @@ pub struct ConnectRequest {
     pub autocommit: bool,
     /// PostgreSQL: tables that the server does not log. They are faster and empty after a crash of the server.
     pub unlog: bool,
+    /// A server: how long it is waited for when it is not reached; not at all for zero.
+    pub patience: Duration,
+    /// PostgreSQL: how long a statement that reads may take; none leaves it to the server, zero is for ever.
+    pub statement_timeout: Option<Duration>,
     /// SQLite: where the files lie (`!dbms_dir`).
     pub directory: PathBuf,
 }
@@ -60,6 +72,8 @@ impl ConnectRequest {
             memory: false,
             autocommit: true,
             unlog: false,
+            patience: Duration::ZERO,
+            statement_timeout: None,
             directory: directory.into(),
         }
     }
@@ -170,7 +184,7 @@ impl Database {
     /// Whether the node itself uses it: `almgm`, `system_query`, `blockchain`.
     #[must_use]
     pub fn is_system(&self) -> bool {
-        SYSTEM.contains(&self.name.as_str())
+        is_system(&self.name)
     }
 
     /// The registry of source files in this database; none when a third party's engine lies behind it.
@@ -194,6 +208,11 @@ pub trait ConnectHook: Send + Sync {
 pub trait DropHook: Send + Sync {
     /// The partition is still there, and is dropped when this call succeeds.
     fn before_drop(&self, database: &Database, table: &str, partition: &str) -> Result<(), DbmsError>;
+
+    /// As [`Self::before_drop`] for several partitions of a table, of which some may be gone already.
+    fn before_drops(&self, database: &Database, table: &str, partitions: &[String]) -> Result<(), DbmsError> {
+        partitions.iter().try_for_each(|partition| self.before_drop(database, table, partition))
+    }
 
     /// A table is about to be dropped, after this ran for it and [`Self::before_drop`] for each of its partitions.
     fn before_drop_table(&self, database: &Database, table: &str) -> Result<(), DbmsError> {
@@ -242,6 +261,8 @@ pub struct Catalog {
     member: RwLock<Option<u64>>,
     // How the PostgreSQL database that was connected last is reached.
     server: Mutex<Option<ConnectRequest>>,
+    // Those whose servers are waited for, in the order in which that began.
+    awaited: Mutex<Vec<Awaited>>,
     // Partitions dropped since the start, by database and table.
     dropped: Mutex<BTreeMap<(String, String), u64>>,
     missing: RwLock<Option<MissingFiles>>,
@@ -262,6 +283,7 @@ impl Catalog {
             system_tables: RwLock::default(),
             member: RwLock::default(),
             server: Mutex::default(),
+            awaited: Mutex::default(),
             dropped: Mutex::default(),
             missing: RwLock::default(),
         })
@@ -286,16 +308,17 @@ impl Catalog {
     }
 
     /// Connects a database, runs the hooks, and only then offers it. Connecting the same name and engine again
-    /// returns the connected one. Blocks.
+    /// returns the connected one. Blocks, as long as [`ConnectRequest::patience`] says when a server is not reached.
     ///
     /// # Errors
     /// [`DbmsError::Conflict`] when the name is taken by another engine or store, [`DbmsError::Connect`] when the file or
-    /// server cannot be opened, and the error of a hook.
+    /// server cannot be opened, [`DbmsError::NotReached`] when nobody answers there, and the error of a hook.
     pub fn connect(&self, request: ConnectRequest) -> Result<Arc<Database>, DbmsError> {
-        let database = self.offer(&request, || match request.engine {
+        let open = || match request.engine {
             Engine::Sqlite => Ok(EngineHandle::Sqlite(Arc::new(SqliteDbms::open(&request)?))),
             Engine::Postgres => Ok(EngineHandle::Postgres(Arc::new(PostgresDbms::connect(&request)?))),
-        })?;
+        };
+        let database = self.connect_patiently(&request, || self.offer(&request, open))?;
         if request.engine == Engine::Postgres {
             *self.server.lock() = Some(request);
         }
@@ -369,11 +392,14 @@ impl Catalog {
         self.databases.read().values().cloned().collect()
     }
 
-    /// Takes a database away. Who holds it may finish; its files close with the last holder.
+    /// Takes a database away, or ends the waiting for its server. Who holds it may finish; its files close with the last holder.
     ///
     /// # Errors
     /// [`DbmsError::NotConnected`], and the error of bringing what was stored to stable storage.
     pub fn disconnect(&self, name: &str) -> Result<(), DbmsError> {
+        if self.wait_no_more(name) {
+            return Ok(());
+        }
         let database = self.get(name)?;
         database.dbms.sync()?;
         self.databases.write().remove(name);

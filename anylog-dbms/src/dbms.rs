@@ -75,6 +75,9 @@ impl Target {
 /// Takes the rows of a result one at a time, each with the column names, and may stop.
 pub type Visit<'a> = &'a mut (dyn FnMut(&[String], Vec<SqlValue>) -> ControlFlow<()> + 'a);
 
+/// Tells whether the rows of a statement are still wanted.
+pub type Wanted<'a> = &'a (dyn Fn() -> bool + 'a);
+
 /// Takes the values of one row of a result where they lie; they are gone after the call.
 pub type Scan<'a> = &'a mut (dyn FnMut(&[SqlRef<'_>]) -> ControlFlow<()> + 'a);
 
@@ -165,6 +168,24 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
     /// Drops one partition. Its space is back on the file system when the call returns.
     fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError>;
 
+    /// Drops partitions as [`Self::drop_partition`] does, and pays for all together what each would cost. Tells `dropped` of each that
+    /// is gone, also when the call fails; one that was not there is passed over.
+    fn drop_partitions(
+        &self,
+        table: &str,
+        partitions: &[String],
+        dropped: &mut dyn FnMut(&str),
+    ) -> Result<(), DbmsError> {
+        for partition in partitions {
+            match self.drop_partition(table, partition) {
+                Ok(()) => dropped(partition),
+                Err(DbmsError::NoTable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Gives the space of a partition back that cannot be dropped yet, because the drop cannot be noted on a full disk. Needs no
     /// space. From then on it is no partition; [`Self::drop_partition`] ends what was begun. Nothing when the engine has no such way.
     fn empty_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
@@ -238,6 +259,19 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
     /// Runs a SELECT where the target's rows lie. In `sql` the physical table is named [`Target::physical`]. `visit` gets the
     /// column names and one row at a time, and may stop. With no target the statement runs in the main database.
     fn query(&self, target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError>;
+
+    /// As [`Self::query`], for rows that may not be wanted any more while they are sought. `wanted` is asked from time to time by an
+    /// engine that can look; then the statement ends, without an error.
+    fn query_while(
+        &self,
+        target: Option<&Target>,
+        sql: &str,
+        wanted: Wanted<'_>,
+        visit: Visit<'_>,
+    ) -> Result<(), DbmsError> {
+        let _not_looked_at = wanted;
+        self.query(target, sql, visit)
+    }
 
     /// As [`Self::query`], for many rows that nobody keeps.
     fn scan(&self, target: Option<&Target>, sql: &str, visit: Scan<'_>) -> Result<(), DbmsError> {

@@ -28,6 +28,16 @@ pub enum DbmsError {
         /// The engine's words.
         reason: String,
     },
+    /// Nobody answers where the server should be, or it is just starting.
+    #[error("failed to connect database '{name}': psql server {server}: {reason}")]
+    NotReached {
+        /// The logical name.
+        name: String,
+        /// Where the server should be.
+        server: String,
+        /// The engine's words.
+        reason: String,
+    },
     /// The server of a connected database does not answer, or answers that it cannot now. What was asked may have happened; it may be
     /// asked again until it succeeds.
     #[error(
@@ -85,13 +95,37 @@ pub enum DbmsError {
     },
 }
 
+impl DbmsError {
+    /// Where the server is, and its words, when the error is about a server that is away.
+    pub(crate) fn server(&self) -> Option<(String, String)> {
+        match self {
+            DbmsError::NotReached { server, reason, .. } | DbmsError::Unavailable { server, reason, .. } => {
+                Some((server.clone(), reason.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a person does about a server that refuses a connection, by the server's code.
+fn connecting_hint(reason: &str) -> Option<&'static str> {
+    let code = reason.split("(SQLSTATE ").nth(1)?.get(..5)?;
+    match code {
+        "28P01" | "28000" => Some("check user and password, and whom pg_hba.conf of the server lets in"),
+        "42501" => {
+            Some("the user may not make databases: make it at the server, or allow it with: alter role <user> createdb")
+        }
+        "53300" => Some("the server has no more connections: raise its max_connections"),
+        _ => None,
+    }
+}
+
 impl From<DbmsError> for CommandError {
     fn from(error: DbmsError) -> Self {
         let status = match &error {
             DbmsError::NotConnected { .. } => Status::DBMS_NOT_CONNECTED,
-            DbmsError::Conflict { .. } | DbmsError::Connect { .. } | DbmsError::Unavailable { .. } => {
-                Status::CONNECTION
-            }
+            DbmsError::Conflict { .. } | DbmsError::Connect { .. } | DbmsError::NotReached { .. } => Status::CONNECTION,
+            DbmsError::Unavailable { .. } => Status::DBMS_UNAVAILABLE,
             DbmsError::NoTable { .. } => Status::NO_TABLE_METADATA,
             DbmsError::DiskFull { .. } => Status::DISK_FULL,
             DbmsError::Declaration { .. } => Status::COMMAND_PARAMETERS,
@@ -100,6 +134,12 @@ impl From<DbmsError> for CommandError {
         };
         let hint = match &error {
             DbmsError::NotConnected { name } => Some(format!("connect it with: connect dbms {name} where type=sqlite")),
+            DbmsError::NotReached { .. } => Some(
+                "check ip and port, and that the server runs and listens there; one that starts later is waited for with: \
+                 timeout = 10 minutes"
+                    .into(),
+            ),
+            DbmsError::Connect { reason, .. } => connecting_hint(reason).map(str::to_owned),
             _ => None,
         };
         let text = error.to_string();

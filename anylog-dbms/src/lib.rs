@@ -89,7 +89,7 @@ pub mod tsd;
 pub mod value;
 
 pub use catalog::{Catalog, ConnectHook, ConnectRequest, Database, DropHook, MissingFile, MissingFiles, TableSource};
-pub use dbms::{Checked, Dbms, DbmsInfo, Engine, RowRef, Scan, SegmentId, Target, Visit};
+pub use dbms::{Checked, Dbms, DbmsInfo, Engine, RowRef, Scan, SegmentId, Target, Visit, Wanted};
 pub use error::DbmsError;
 pub use partition::{PartitionUnit, Partitioning};
 pub use schema::{Column, ColumnType, TableSchema};

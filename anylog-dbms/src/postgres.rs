@@ -27,11 +27,12 @@ mod tls;
 mod values;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use parking_lot::Mutex;
 
-use crate::dbms::Visit;
+use crate::dbms::{Visit, Wanted};
 use crate::partition::{partitions_of, without_partitions};
 use crate::schema::ddl::{check_name, of_file, quoted, statements};
 use crate::{
@@ -48,6 +49,9 @@ use writer::Writer;
 
 const MARKS: &str = "CREATE TABLE IF NOT EXISTS anylog_applied(segment_id TEXT NOT NULL, target TEXT NOT NULL, \
                      last_ordinal BIGINT NOT NULL, PRIMARY KEY(segment_id, target))";
+
+/// Tables that one transaction changes. It holds locks on each and on its indexes, of which a server has some thousands.
+const TOGETHER: usize = 64;
 
 /// How long a change of tables waits for readers before it ends them, and for whoever else uses them after that.
 const LOCK_TIMEOUTS: [&str; 2] = ["SET LOCAL lock_timeout = '1s'", "SET LOCAL lock_timeout = '30s'"];
@@ -131,6 +135,11 @@ impl PostgresDbms {
         self.change_tables(&sql.join(";\n"), &[])
     }
 
+    /// Drops tables in one transaction.
+    fn drop_all(&self, names: &[String]) -> Result<(), DbmsError> {
+        self.change_tables(&names.iter().map(|name| drop_text(name)).collect::<Vec<_>>().join(";\n"), names)
+    }
+
     fn no_table(&self, table: &str) -> DbmsError {
         DbmsError::NoTable { dbms: self.server.name().to_owned(), table: table.to_owned() }
     }
@@ -195,18 +204,23 @@ impl Dbms for PostgresDbms {
         if !schema.widen(column, to)? {
             return Ok(());
         }
+        // The parent last: until it is wider, the whole call can be repeated.
         let mut names = self.partitions(table)?;
         names.push(table.to_owned());
         let alter = |name: &String| {
             format!("ALTER TABLE {} ALTER COLUMN {} TYPE {}", quoted(name), quoted(column), to.portable())
         };
-        self.change_tables(&names.iter().map(alter).collect::<Vec<_>>().join(";\n"), &names)
+        for names in names.chunks(TOGETHER) {
+            self.change_tables(&names.iter().map(alter).collect::<Vec<_>>().join(";\n"), names)?;
+        }
+        Ok(())
     }
 
     fn drop_table(&self, table: &str) -> Result<(), DbmsError> {
+        // The parent last: until it is gone, the whole call can be repeated.
         let mut names = self.partitions(table)?;
         names.push(table.to_owned());
-        self.change_tables(&names.iter().map(|name| drop_text(name)).collect::<Vec<_>>().join(";\n"), &names)
+        names.chunks(TOGETHER).try_for_each(|names| self.drop_all(names))
     }
 
     fn partitions(&self, table: &str) -> Result<Vec<String>, DbmsError> {
@@ -222,7 +236,22 @@ impl Dbms for PostgresDbms {
         if !self.partitions(table)?.iter().any(|known| known == partition) {
             return Err(self.no_table(partition));
         }
-        self.change_tables(&drop_text(partition), &[partition.to_owned()])
+        self.drop_all(&[partition.to_owned()])
+    }
+
+    fn drop_partitions(
+        &self,
+        table: &str,
+        partitions: &[String],
+        dropped: &mut dyn FnMut(&str),
+    ) -> Result<(), DbmsError> {
+        let there: BTreeSet<String> = self.partitions(table)?.into_iter().collect();
+        let chosen: Vec<String> = partitions.iter().filter(|name| there.contains(*name)).cloned().collect();
+        for names in chosen.chunks(TOGETHER) {
+            self.drop_all(names)?;
+            names.iter().for_each(|name| dropped(name));
+        }
+        Ok(())
     }
 
     fn size(&self, target: &Target) -> Result<Option<u64>, DbmsError> {
@@ -291,11 +320,21 @@ impl Dbms for PostgresDbms {
         Ok(())
     }
 
-    fn query(&self, _target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
+    fn query(&self, target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
+        self.query_while(target, sql, &|| true, visit)
+    }
+
+    fn query_while(
+        &self,
+        _target: Option<&Target>,
+        sql: &str,
+        wanted: Wanted<'_>,
+        visit: Visit<'_>,
+    ) -> Result<(), DbmsError> {
         let sql = shortened(sql);
         // Question marks of the statement are its own.
         self.readers.with(|link, visited| {
-            let flow = link.each(&Statement::plain(&sql), &mut |names, row| {
+            let flow = link.each(&Statement::plain(&sql), wanted, &mut |names, row| {
                 *visited = true;
                 visit(names, row)
             })?;

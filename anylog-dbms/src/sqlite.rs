@@ -174,9 +174,7 @@ impl Dbms for SqliteDbms {
 
     fn drop_table(&self, table: &str) -> Result<(), DbmsError> {
         check_name(table)?;
-        for partition in self.partitions(table)? {
-            self.drop_partition(table, &partition)?;
-        }
+        self.drop_partitions(table, &self.partitions(table)?, &mut |_| {})?;
         self.writer.lock().drop_table(table)?;
         self.layout.remove_table_directory(table);
         Ok(())
@@ -202,20 +200,38 @@ impl Dbms for SqliteDbms {
 
     fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
         let place = self.partition_place(table, partition)?;
-        let mut writer = self.writer.lock();
-        let dropped =
-            self.without_readers(&place, || writer.drop_partition(&place, partition, || self.readers.end(&place)));
-        self.listing.changed(table);
-        dropped?;
-        self.readers.forget(&place);
-        Ok(())
+        if place.file().is_none() {
+            return self.writer.lock().drop_table(partition);
+        }
+        self.drop_files(table, &[(partition.to_owned(), place)], &mut |_| {})
+    }
+
+    fn drop_partitions(
+        &self,
+        table: &str,
+        partitions: &[String],
+        dropped: &mut dyn FnMut(&str),
+    ) -> Result<(), DbmsError> {
+        let mut files = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            match self.partition_place(table, partition) {
+                Ok(place) if place.file().is_some() => files.push((partition.clone(), place)),
+                Ok(_) => {
+                    self.writer.lock().drop_table(partition)?;
+                    dropped(partition);
+                }
+                Err(DbmsError::NoTable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.drop_files(table, &files, dropped)
     }
 
     fn empty_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
         let place = self.partition_place(table, partition)?;
         let mut writer = self.writer.lock();
         let emptied =
-            self.without_readers(&place, || if place.exists() { writer.empty_partition(&place) } else { Ok(()) });
+            self.without_readers(&[&place], || if place.exists() { writer.empty_partition(&place) } else { Ok(()) });
         self.listing.changed(table);
         emptied
     }
@@ -365,9 +381,29 @@ impl SqliteDbms {
         if there { Ok(place) } else { Err(self.no_table(partition)) }
     }
 
-    /// Runs `work` after the readers of a place were told to end, and while nobody moves its log.
-    fn without_readers<T>(&self, place: &Place, work: impl FnOnce() -> T) -> T {
-        self.readers.end(place);
+    /// Drops files of partitions of one table, and tells of each that is gone.
+    fn drop_files(
+        &self,
+        table: &str,
+        files: &[(String, Place)],
+        dropped: &mut dyn FnMut(&str),
+    ) -> Result<(), DbmsError> {
+        let places: Vec<&Place> = files.iter().map(|(_, place)| place).collect();
+        let mut writer = self.writer.lock();
+        let (gone, result) =
+            self.without_readers(&places, || writer.drop_files(&places, |place| self.readers.end(place)));
+        drop(writer);
+        self.listing.changed(table);
+        for (partition, place) in &files[..gone] {
+            self.readers.forget(place);
+            dropped(partition);
+        }
+        result
+    }
+
+    /// Runs `work` after the readers of places were told to end, and while nobody moves their logs.
+    fn without_readers<T>(&self, places: &[&Place], work: impl FnOnce() -> T) -> T {
+        places.iter().for_each(|place| self.readers.end(place));
         match &self.checkpointer {
             Some(checkpointer) => checkpointer.paused(work),
             None => work(),

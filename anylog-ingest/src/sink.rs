@@ -262,6 +262,12 @@ pub enum SinkError {
     /// The disk is full.
     #[error("not enough space on disk to store rows")]
     DiskFull,
+    /// The database does not answer; the same rows may be sent again.
+    #[error("rows cannot be stored at the moment: {reason}")]
+    Unavailable {
+        /// Which database, where it is, and its words.
+        reason: String,
+    },
     /// Storing failed.
     #[error("storing failed: {reason}")]
     Failed {
@@ -280,6 +286,7 @@ impl SinkError {
             | SinkError::QuarantineFull { .. }
             | SinkError::TooFewCopies { .. }
             | SinkError::DiskFull
+            | SinkError::Unavailable { .. }
             | SinkError::Failed { .. } => true,
             SinkError::UnknownDbms { .. } | SinkError::Table { .. } | SinkError::DuplicateFile { .. } => false,
         }
@@ -315,6 +322,10 @@ impl From<SinkError> for CommandError {
                 ),
             ),
             SinkError::DiskFull => (Status::DISK_FULL, Some("free space, or drop old partitions".into())),
+            SinkError::Unavailable { .. } => (
+                Status::DBMS_UNAVAILABLE,
+                Some("send the same rows again later; see since when and why with: get databases".into()),
+            ),
             SinkError::Failed { .. } => (Status::PROCESS_FAILURE, None),
         };
         let text = error.to_string();

@@ -31,6 +31,7 @@ impl FakeStore {
             ("nodb", _) => SinkError::UnknownDbms { dbms: dbms.into() },
             (_, "full") => SinkError::DiskFull,
             (_, "busy") => SinkError::Overloaded,
+            (_, "away") => SinkError::Unavailable { reason: "database 'd' at 10.0.0.7:5432 cannot be used".into() },
             _ => return None,
         })
     }
@@ -412,6 +413,7 @@ async fn a_put_that_cannot_be_stored_has_the_right_status() {
         (&["dbms: d", "table: twice"], row, 409, "ingested before"),
         (&["dbms: d", "table: full", "mode: streaming"], row, 507, "space"),
         (&["dbms: d", "table: busy", "mode: streaming"], row, 503, "again later"),
+        (&["dbms: d", "table: away", "mode: streaming"], row, 503, "10.0.0.7:5432 cannot be used"),
         (&["dbms: d", "table: t"], "", 400, "empty"),
         (&["dbms: d", "table: t"], "hello", 400, "JSON"),
         (&["dbms: d", "table: t"], "[]", 400, "no rows"),

@@ -251,6 +251,10 @@ impl From<OperatorError> for SinkError {
             OperatorError::Busy { .. } => SinkError::Overloaded,
             OperatorError::QuarantineFull { bytes, limit } => SinkError::QuarantineFull { bytes, limit },
             OperatorError::Dbms(DbmsError::NotConnected { name }) => SinkError::UnknownDbms { dbms: name },
+            OperatorError::Dbms(error @ DbmsError::Unavailable { .. })
+            | OperatorError::Tsd(TsdError::Dbms(error @ DbmsError::Unavailable { .. })) => {
+                SinkError::Unavailable { reason: error.to_string() }
+            }
             other => SinkError::Failed { reason: other.to_string() },
         }
     }

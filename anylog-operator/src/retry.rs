@@ -392,7 +392,7 @@ impl Store {
         let shipment = Shipment { parts: prepared.parts, received, deliveries: Vec::new(), entries, permit };
         let late = self.ship(turn, shipment, true).await.inspect_err(|error| {
             // Of a write that failed for lack of space nothing is left; of a sync that failed, who knows.
-            if matches!(error, SinkError::Failed { .. }) {
+            if matches!(error, SinkError::Failed { .. } | SinkError::Unavailable { .. }) {
                 self.shared.quarantine.doubt(&record.key);
             }
         })?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anylog_dbms::{Dbms, SqlValue, Target};
+use anylog_dbms::{Dbms, DbmsError, SqlValue, Target, Wanted};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -61,6 +61,11 @@ pub(crate) trait Sink: Send {
     fn closed(&self) -> bool {
         false
     }
+
+    /// Tells the opposite of [`Self::closed`] while the sink takes rows elsewhere.
+    fn wanted(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        Box::new(|| true)
+    }
 }
 
 /// Keeps the rows: for statements of one row.
@@ -74,12 +79,34 @@ impl Sink for Kept {
     }
 }
 
-/// Runs a plan to its end, or until the sink stops it. Blocks.
-pub(crate) fn run(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &mut dyn Sink) -> Result<(), QueryError> {
+/// Plans of one query: each is made because a partition of the one before was dropped.
+const PLANS: u32 = 4;
+
+/// Runs a plan to its end, or until the sink stops it. When a place that it needs was dropped meanwhile, before its first row, the plan
+/// that `again` makes is run instead. Blocks.
+pub(crate) fn run(
+    dbms: &Arc<dyn Dbms>,
+    steps: &Steps,
+    again: &dyn Fn() -> Result<Steps, QueryError>,
+    merger: &Merger,
+    sink: &mut dyn Sink,
+) -> Result<(), QueryError> {
+    let mut result = run_once(dbms, steps, merger, sink);
+    for _ in 1..PLANS {
+        if !matches!(result, Err(QueryError::Dbms(DbmsError::NoTable { .. }))) {
+            break;
+        }
+        result = run_once(dbms, &again()?, merger, sink);
+    }
+    result
+}
+
+fn run_once(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &mut dyn Sink) -> Result<(), QueryError> {
+    let wanted = sink.wanted();
     match steps {
         Steps::Direct { target, sql, grouped } => match grouped {
             Some(merge) if merger.group(dbms, target, merge, sink)? => Ok(()),
-            _ => read(dbms, target, sql, &mut |row| sink.row(row)),
+            _ => read(dbms, target, sql, &wanted, &mut |row| sink.row(row)),
         },
         Steps::Chain { parts, skip, limit } => {
             let (mut skip, mut left) = (*skip, *limit);
@@ -88,7 +115,7 @@ pub(crate) fn run(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &m
                 if stopped {
                     break;
                 }
-                read(dbms, target, sql, &mut |row| {
+                read_part(dbms, target, sql, &wanted, &mut |row| {
                     if skip > 0 {
                         skip -= 1;
                         return ControlFlow::Continue(());
@@ -107,7 +134,7 @@ pub(crate) fn run(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &m
         Steps::Extreme { parts } => {
             let mut found = None;
             for (target, sql) in parts {
-                read(dbms, target, sql, &mut |row| {
+                read_part(dbms, target, sql, &wanted, &mut |row| {
                     found = Some(row).filter(|row| row.iter().any(|value| *value != SqlValue::Null));
                     ControlFlow::Break(())
                 })?;
@@ -127,14 +154,34 @@ pub(crate) fn run(dbms: &Arc<dyn Dbms>, steps: &Steps, merger: &Merger, sink: &m
     }
 }
 
+/// As [`read`] for one place of several: a partition that was dropped before its first row has none.
+fn read_part(
+    dbms: &Arc<dyn Dbms>,
+    target: &Target,
+    sql: &str,
+    wanted: Wanted<'_>,
+    row: &mut dyn FnMut(Row) -> ControlFlow<()>,
+) -> Result<(), QueryError> {
+    match read(dbms, target, sql, wanted, row) {
+        Err(error) if is_dropped(target, &error) => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether an error says that a partition is gone.
+fn is_dropped(target: &Target, error: &QueryError) -> bool {
+    target.partition.is_some() && matches!(error, QueryError::Dbms(DbmsError::NoTable { .. }))
+}
+
 /// Runs one statement where a target's rows lie.
 fn read(
     dbms: &Arc<dyn Dbms>,
     target: &Target,
     sql: &str,
+    wanted: Wanted<'_>,
     row: &mut dyn FnMut(Row) -> ControlFlow<()>,
 ) -> Result<(), QueryError> {
-    Ok(dbms.query(Some(target), sql, &mut |_, values| row(values))?)
+    Ok(dbms.query_while(Some(target), sql, wanted, &mut |_, values| row(values))?)
 }
 
 /// The sending end of a stream of rows.
@@ -256,7 +303,7 @@ impl<H: Send> Sender<H> {
     }
 }
 
-impl<H: Send> Sink for Sender<H> {
+impl<H: Send + 'static> Sink for Sender<H> {
     fn row(&mut self, row: Row) -> ControlFlow<()> {
         let bytes = size(&row);
         self.bytes += bytes;
@@ -274,6 +321,11 @@ impl<H: Send> Sink for Sender<H> {
 
     fn closed(&self) -> bool {
         self.channel.is_closed()
+    }
+
+    fn wanted(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let channel = self.channel.clone();
+        Box::new(move || !channel.is_closed())
     }
 }
 

@@ -36,6 +36,10 @@ pub(crate) const MERGE_TABLE: &str = "\u{1}merge\u{1}";
 /// Places that are read side by side to merge their rows in order; each holds a reader.
 const MOST_SORTED: usize = 64;
 
+/// Partitions that one statement of a server names when it need not name all: it holds a lock on each and on each of its indexes, of which
+/// the server has some thousands for all its statements together.
+const MOST_UNITED: usize = 128;
+
 /// The work of a query on one node.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Steps {
@@ -117,7 +121,12 @@ pub(crate) fn plan(
     }
     let divided = divide(select, kind);
     if engine == Tongue::Postgres && !matches!(divided, Divided::Rows { .. }) {
-        return union(select, &targets, limit, skip);
+        return match divided {
+            Divided::Merge(merge) if merge.fold.is_some() && targets.len() > MOST_UNITED => {
+                unions(select, &targets, merge)
+            }
+            _ => union(select, &targets, limit, skip),
+        };
     }
     match divided {
         Divided::Rows { part, skip, limit } => {
@@ -194,6 +203,23 @@ fn counted(select: &Select) -> (Option<u64>, u64) {
 
 /// All places lie in one database: it can see them as one table.
 fn union(select: &Select, targets: &[Target], limit: Option<u64>, skip: u64) -> Steps {
+    let sql = whole(select, &united(select, targets), select.filter.as_ref(), limit, skip, Tongue::Postgres);
+    let target = targets.first().cloned().unwrap_or_else(|| Target::table(select.table.clone()));
+    Steps::Direct { target, sql, grouped: None }
+}
+
+/// It sees some of them at a time, and their groups are put together here.
+fn unions(select: &Select, targets: &[Target], merge: Box<Merge>) -> Steps {
+    let part = |targets: &[Target]| {
+        // Not the name of one partition: when one of them is gone, the others are not.
+        (Target::table(select.table.clone()), merge.part.sql_from(&united(select, targets), Tongue::Postgres))
+    };
+    let parts = targets.chunks(MOST_UNITED).map(part).collect();
+    Steps::Merge { parts, merge }
+}
+
+/// The rows of several places as those of one table.
+fn united(select: &Select, targets: &[Target]) -> String {
     let columns = read_columns(select, true);
     let list = if columns.is_empty() {
         "1".to_owned()
@@ -202,10 +228,7 @@ fn union(select: &Select, targets: &[Target], limit: Option<u64>, skip: u64) -> 
     };
     let parts: Vec<String> =
         targets.iter().map(|target| format!("select {list} from {}", quoted_name(target.physical()))).collect();
-    let from = format!("({}) as t", parts.join(" union all "));
-    let sql = whole(select, &from, select.filter.as_ref(), limit, skip, Tongue::Postgres);
-    let target = targets.first().cloned().unwrap_or_else(|| Target::table(select.table.clone()));
-    Steps::Direct { target, sql, grouped: None }
+    format!("({}) as t", parts.join(" union all "))
 }
 
 /// True when each row of the answer is one row of the table.
@@ -336,6 +359,22 @@ mod tests {
         };
         assert!(parts[0].1.ends_with(r#"order by "value" nulls first limit 3"#), "{}", parts[0].1);
         assert_eq!(width, 1);
+    }
+
+    #[test]
+    fn one_server_sees_hundreds_of_places_in_groups() {
+        let names: Vec<String> = (0..300).map(|n| format!("par_t_{}_y01_ts", 2000 + n)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let Steps::Merge { parts, .. } =
+            planned("select device, count(*) from t group by device", Tongue::Postgres, &names)
+        else {
+            panic!("not a merge");
+        };
+        assert_eq!(parts.len(), 3);
+        assert!(parts.iter().all(|(target, _)| target.partition.is_none()));
+        assert!(parts[2].1.ends_with(r#"from "par_t_2299_y01_ts") as t group by "device""#), "{}", parts[2].1);
+        let whole = planned("select device from t order by value", Tongue::Postgres, &names);
+        assert!(matches!(whole, Steps::Direct { .. }));
     }
 
     #[test]

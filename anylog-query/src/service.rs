@@ -345,10 +345,26 @@ impl QueryService {
         let shaper = Shaper::new(&plan.select, request.zone.clone(), request.extend.clone(), names.clone());
         sender.head(Head { names, shaper });
         match (plan.found, &request.network) {
-            (Found::Here(dbms, steps), _) => execute::run(&dbms, &steps, &self.merger, sender),
+            (Found::Here(dbms, steps), _) => self.run_here(&plan.select, &dbms, &steps, sender),
             (Found::Spread(spread), Some(network)) => self.run_network(network, *spread, coverage, record, sender),
             (Found::Nothing | Found::Spread(_), _) => Ok(()),
         }
+    }
+
+    /// Runs what was planned over the databases of this node.
+    fn run_here(
+        &self,
+        select: &Select,
+        dbms: &Arc<dyn Dbms>,
+        planned: &Steps,
+        sink: &mut dyn execute::Sink,
+    ) -> Result<(), QueryError> {
+        let again = || match dbms.schema(&select.table)? {
+            Some(schema) => steps(select, dbms.as_ref(), &schema),
+            // The error of the run stands.
+            None => Ok(planned.clone()),
+        };
+        execute::run(dbms, planned, &again, &self.merger, sink)
     }
 
     /// Runs the inner queries of a statement and puts their values in their place.
@@ -378,7 +394,7 @@ impl QueryService {
             let kind = items.get(column).and_then(|item| item.kind);
             let mut rows = Kept::default();
             match (plan.found, &asked.network) {
-                (Found::Here(dbms, steps), _) => execute::run(&dbms, &steps, &self.merger, &mut rows)?,
+                (Found::Here(dbms, steps), _) => self.run_here(&plan.select, &dbms, &steps, &mut rows)?,
                 (Found::Spread(spread), Some(network)) => {
                     self.run_network(network, *spread, coverage, record, &mut rows)?
                 }
@@ -440,8 +456,9 @@ impl QueryService {
         if let Some(period) = statement.period.take() {
             let leading = Request { sql: period.leading(statement.table()), extend: Vec::new(), ..request.clone() };
             let mut rows = Kept::default();
-            if let Found::Here(dbms, steps) = self.compile(&leading, now)?.found {
-                execute::run(&dbms, &steps, &self.merger, &mut rows)?;
+            let plan = self.compile(&leading, now)?;
+            if let Found::Here(dbms, steps) = plan.found {
+                self.run_here(&plan.select, &dbms, &steps, &mut rows)?;
             }
             match period_end(&rows.0)? {
                 Some(end) => statement = sql::parse(&request.sql, now, Some(&period.bounds(end)?))?,
@@ -472,11 +489,7 @@ impl QueryService {
         upto: Option<&[(i64, i64)]>,
     ) -> Result<(Select, Steps), QueryError> {
         let select = only_committed(bind(sql::parse(&request.sql, now, None)?, scope, now)?, upto, scope)?;
-        let steps = if request.loose {
-            plan::loose(&select, dbms.engine().into(), places(&select, dbms.as_ref())?)
-        } else {
-            steps(&select, dbms.as_ref(), scope.schema)?
-        };
+        let steps = part_steps(request, &select, dbms, scope)?;
         Ok((select, steps))
     }
 }
@@ -491,6 +504,19 @@ fn only_committed(mut select: Select, upto: Option<&[(i64, i64)]>, scope: &Scope
         });
     }
     Ok(select)
+}
+
+/// The places of another node's statement on this node, and what runs there.
+pub(crate) fn part_steps(
+    request: &PartRequest,
+    select: &Select,
+    dbms: &Arc<dyn Dbms>,
+    scope: &Scope<'_>,
+) -> Result<Steps, QueryError> {
+    if request.loose {
+        return Ok(plan::loose(select, dbms.engine().into(), places(select, dbms.as_ref())?));
+    }
+    steps(select, dbms.as_ref(), scope.schema)
 }
 
 /// The places of a table on this node, and what runs there.

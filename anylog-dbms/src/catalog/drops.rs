@@ -1,7 +1,13 @@
 //! Dropping partitions and tables, and saying so.
 
+use std::collections::BTreeMap;
+
 use super::{Catalog, Database};
 use crate::{DbmsError, Target};
+
+/// Partitions that are noted and dropped at once. The note of one and the syncs of its going cost more than all the rest; but of those
+/// that are noted, a crash leaves some that are there still.
+const TOGETHER: usize = 64;
 
 /// Partitions that were dropped, and the bytes that they took: by table, in the order in which they went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,8 +65,12 @@ impl Catalog {
             }
         }
         database.dbms.drop_partition(table, partition)?;
-        *self.dropped.lock().entry((database.name.clone(), table.to_owned())).or_default() += 1;
+        self.count_drop(database, table);
         Ok(bytes)
+    }
+
+    fn count_drop(&self, database: &Database, table: &str) {
+        *self.dropped.lock().entry((database.name.clone(), table.to_owned())).or_default() += 1;
     }
 
     /// Drops partitions, oldest first as they are given, until one cannot be dropped. What was dropped is added to `dropped`; one that
@@ -75,6 +85,27 @@ impl Catalog {
         partitions: &[String],
         dropped: &mut Dropped,
     ) -> Result<(), DbmsError> {
+        let hook = self.drop_hook.read().clone();
+        for partitions in partitions.chunks(TOGETHER) {
+            match hook.as_ref().map_or(Ok(()), |hook| hook.before_drops(database, table, partitions)) {
+                // Each makes the space for its own note.
+                Err(DbmsError::DiskFull { .. }) => self.drop_each(database, table, partitions, dropped)?,
+                result => {
+                    result?;
+                    self.drop_together(database, table, partitions, dropped)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_each(
+        &self,
+        database: &Database,
+        table: &str,
+        partitions: &[String],
+        dropped: &mut Dropped,
+    ) -> Result<(), DbmsError> {
         for partition in partitions {
             match self.drop_one(database, table, partition) {
                 Ok(bytes) => dropped.add(table, partition, bytes),
@@ -83,6 +114,24 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    /// Drops partitions to which the hook agreed.
+    fn drop_together(
+        &self,
+        database: &Database,
+        table: &str,
+        partitions: &[String],
+        dropped: &mut Dropped,
+    ) -> Result<(), DbmsError> {
+        let mut bytes = BTreeMap::new();
+        for partition in partitions {
+            bytes.insert(partition.as_str(), database.dbms.size(&Target::partition(table, partition))?.unwrap_or(0));
+        }
+        database.dbms.drop_partitions(table, partitions, &mut |partition| {
+            dropped.add(table, partition, bytes.get(partition).copied().unwrap_or(0));
+            self.count_drop(database, table);
+        })
     }
 
     /// Writes into the event log what was dropped of a database, and why.

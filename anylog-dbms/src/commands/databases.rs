@@ -1,13 +1,15 @@
 //! Connecting databases and listing them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anylog_core::command::{CommandResult, Positional, PositionalKind};
 use anylog_core::{Command, CommandError, Declaration, Invocation, OptionKind, Reply, Status, Table};
 use serde_json::json;
 
 use super::{blocking, logical};
-use crate::{Catalog, ConnectRequest, Engine};
+use crate::catalog::is_system;
+use crate::{Catalog, ConnectRequest, DbmsInfo, Engine};
 
 pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
     vec![
@@ -33,6 +35,9 @@ pub(super) fn commands(catalog: &Arc<Catalog>) -> Vec<Arc<dyn Command>> {
         ),
     ]
 }
+
+/// How long a server that is not reached is waited for: machines and containers that start together are there by then.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The status of a database that nothing keeps from being used.
 const CONNECTED: &str = "Connected";
@@ -69,15 +74,24 @@ fn connect_declaration() -> Declaration {
             OptionKind::Text,
             "PostgreSQL: a connection text, 'host=... sslmode=...' or 'postgresql://...'; the other options override it",
         )
+        .option("timeout", OptionKind::Duration, "PostgreSQL: how long a server that is not reached is waited for")
+        .default_is("1 minute")
+        .option(
+            "statement_timeout",
+            OptionKind::Duration,
+            "PostgreSQL: how long a statement that reads may take; 0 seconds for ever; a limit that the server has wins when none is given",
+        )
+        .default_is("10 minutes")
         .option("provider", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
         .option("endpoint", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
         .option("region", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
         .option("access_key", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
         .option("secret_key", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
         .option("network_id", OptionKind::Text, "for bucket stores; ignored by sqlite and psql")
-        .returns("the database and its engine")
+        .returns("the database and its engine; a server that is not reached is waited for, and `get databases` says so")
         .example("connect dbms test where type=sqlite")
         .example("connect dbms test where type=psql and ip=127.0.0.1 and port=5432 and user=anylog and password=demo")
+        .example("connect dbms test where type=psql and user=anylog and password=demo and timeout = 10 minutes")
         .example("connect dbms plant where type=psql and connection='host=db.plant user=anylog sslmode=verify-full sslrootcert=/etc/ca.pem'")
         .example("connect dbms system_query where type=sqlite and memory=true")
 }
@@ -126,6 +140,8 @@ fn request(catalog: &Catalog, call: &Invocation, engine: Engine) -> Result<Conne
         memory: engine == Engine::Sqlite && call.options.bool("memory").unwrap_or(false),
         autocommit: call.options.bool("autocommit").unwrap_or(true),
         unlog: engine == Engine::Postgres && call.options.bool("unlog").unwrap_or(false),
+        patience: call.options.duration("timeout").unwrap_or(PATIENCE),
+        statement_timeout: call.options.duration("statement_timeout"),
         ..ConnectRequest::sqlite(name, node.directories.directory(&node.dictionary, "dbms_dir"))
     };
     catalog.complete_server(&mut request);
@@ -154,33 +170,59 @@ fn drop_dbms(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
     Ok(Reply::Empty)
 }
 
+/// A row of `get databases`.
+struct Listed {
+    name: String,
+    engine: Engine,
+    system: bool,
+    info: DbmsInfo,
+    /// None when nothing keeps the database from being used.
+    trouble: Option<String>,
+}
+
+fn listed(catalog: &Catalog) -> Vec<Listed> {
+    let connected = catalog.list().into_iter().map(|database| Listed {
+        name: database.name().to_owned(),
+        engine: database.dbms().engine(),
+        system: database.is_system(),
+        info: database.dbms().info(),
+        trouble: database.dbms().trouble(),
+    });
+    let mut all: Vec<Listed> = connected.collect();
+    let awaited = catalog.awaited().into_iter().map(|awaited| Listed {
+        system: is_system(&awaited.name),
+        engine: awaited.engine,
+        trouble: Some(awaited.status()),
+        info: DbmsInfo { ip_port: awaited.server, configuration: String::new(), storage: "Persistent".into() },
+        name: awaited.name,
+    });
+    all.extend(awaited);
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
+}
+
 fn list(catalog: &Arc<Catalog>, call: &Invocation) -> CommandResult {
-    let databases = catalog.list();
+    let databases = listed(catalog);
     if call.options.wants_json() {
-        let object = databases.iter().map(|database| {
-            let info = database.dbms().info();
-            let engine = database.dbms().engine().word();
-            let status = database.dbms().trouble().unwrap_or_else(|| CONNECTED.to_owned());
+        let object = databases.into_iter().map(|Listed { name, engine, info, trouble, .. }| {
+            let status = trouble.unwrap_or_else(|| CONNECTED.to_owned());
             let shown =
-                json!({"dbms_type": engine, "ip_port": info.ip_port, "storage": info.storage, "status": status});
-            (database.name().to_owned(), shown)
+                json!({"dbms_type": engine.word(), "ip_port": info.ip_port, "storage": info.storage, "status": status});
+            (name, shown)
         });
         return Ok(Reply::Json(serde_json::Value::Object(object.collect())));
     }
     if databases.is_empty() {
         return Ok(Reply::Text("No DBMS connections found".into()));
     }
-    let troubles: Vec<Option<String>> = databases.iter().map(|database| database.dbms().trouble()).collect();
     let mut headings = vec!["Logical DBMS", "Database Type", "Owner", "IP:Port", "Configuration", "Storage"];
     // A column of its own only when there is something to say.
-    let with_status = troubles.iter().any(Option::is_some);
+    let with_status = databases.iter().any(|database| database.trouble.is_some());
     headings.extend(with_status.then_some("Status"));
     let mut table = Table::new(headings).title("Active DBMS Connections");
-    for (database, trouble) in databases.iter().zip(&troubles) {
-        let info = database.dbms().info();
-        let owner = if database.is_system() { "system" } else { "user" };
-        let engine = database.dbms().engine().word();
-        let mut cells = vec![database.name(), engine, owner, &info.ip_port, &info.configuration, &info.storage];
+    for Listed { name, engine, system, info, trouble } in &databases {
+        let owner = if *system { "system" } else { "user" };
+        let mut cells = vec![name, engine.word(), owner, &info.ip_port, &info.configuration, &info.storage];
         cells.extend(with_status.then(|| trouble.as_deref().unwrap_or(CONNECTED)));
         table.push(cells);
     }

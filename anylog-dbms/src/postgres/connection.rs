@@ -29,6 +29,20 @@ const SETTINGS: &str = "SET TIME ZONE 'UTC'; SET DateStyle = 'ISO'; SET client_m
 const NOTICE_CUTS: &str =
     "SELECT set_config(name, '5s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
 
+/// How long a statement that reads may take when neither the request nor the server says: nobody waits for it any more.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Sets the time that statements may take.
+fn limit(asked: Option<Duration>) -> String {
+    match asked {
+        Some(limit) => format!("SET statement_timeout = {}", limit.as_millis().min(i32::MAX as u128)),
+        None => format!(
+            "SELECT set_config('statement_timeout', '{}', false) WHERE current_setting('statement_timeout') = '0'",
+            STATEMENT_TIMEOUT.as_millis()
+        ),
+    }
+}
+
 /// A database at a server.
 #[derive(Clone)]
 pub(super) struct Server {
@@ -37,6 +51,8 @@ pub(super) struct Server {
     address: String,
     config: Config,
     tls: Tls,
+    /// What a connection that reads is told about the time of its statements.
+    limit: String,
     background: Arc<Background>,
     trouble: Arc<Mutex<Option<Trouble>>>,
 }
@@ -88,6 +104,7 @@ impl Server {
             address: format!("{}:{}", part("host"), part("port")),
             config,
             tls,
+            limit: limit(request.statement_timeout),
             background: Background::shared().map_err(|failure| failure.connect(&request.name, "-"))?,
             trouble: Arc::default(),
         })
@@ -163,7 +180,7 @@ impl Server {
 
     /// A connection that may not.
     pub(super) fn reader(&self) -> Result<Link, DbmsError> {
-        self.again(&format!("{SETTINGS}; SET default_transaction_read_only = on; {NOTICE_CUTS}"))
+        self.again(&format!("{SETTINGS}; SET default_transaction_read_only = on; {NOTICE_CUTS}; {}", self.limit))
     }
 
     /// The server's own database, from which others are made.
@@ -173,17 +190,15 @@ impl Server {
 
     /// Connects, and makes the database first when the server does not have it.
     pub(super) fn connect_or_create(&self) -> Result<Link, DbmsError> {
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let failed = loop {
-            match self.open(&self.database, SETTINGS) {
-                Ok(link) => return Ok(link),
-                // A server that is starting tells so; after a crash that may take a while.
-                Err(Failure::Broken(reason)) if reason.contains("57P03") && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(200));
-                }
-                Err(failure) => break failure.connect(&self.name, &self.address),
-            }
+        let failed = match self.open(&self.database, SETTINGS) {
+            Ok(link) => return Ok(link),
+            Err(failure) => failure,
         };
+        if let Some(reason) = failed.not_reached() {
+            let (name, server, reason) = (self.name.clone(), self.address.clone(), reason.to_owned());
+            return Err(DbmsError::NotReached { name, server, reason });
+        }
+        let failed = failed.connect(&self.name, &self.address);
         let Ok(maintenance) = self.maintenance() else { return Err(failed) };
         let params = [SqlValue::Text(self.database.clone())];
         let statement = Statement { sql: "SELECT count(*) FROM pg_database WHERE datname = ?", params: &params };

@@ -6,6 +6,17 @@ use tokio_postgres::error::{DbError, Severity};
 
 use crate::DbmsError;
 
+/// Codes of a server that ends, crashed, starts, or has no connection left.
+const BUSY: [&str; 4] = ["57P01", "57P02", "57P03", "53300"];
+
+/// How the client's errors begin when nobody answers: it tells them apart by their texts alone.
+const SILENT: [&str; 4] = [
+    "error connecting to server",
+    "error communicating with the server",
+    "timeout waiting for server",
+    "connection closed",
+];
+
 /// Why something at a server failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -80,6 +91,17 @@ impl Failure {
             Failure::Broken(reason) | Failure::Value(reason) | Failure::Row { reason, .. } => reason,
         };
         DbmsError::Connect { name: name.to_owned(), reason: format!("psql server {server}: {reason}") }
+    }
+
+    /// Why a connection was not made that may be made later without anybody changing its settings: nobody listens there yet, or the
+    /// server is starting, ending, or has no connection left.
+    pub(super) fn not_reached(&self) -> Option<&str> {
+        let Failure::Broken(reason) = self else { return None };
+        let passes = match reason.rsplit_once("(SQLSTATE ") {
+            Some((_, code)) => BUSY.iter().any(|known| code.starts_with(known)),
+            None => SILENT.iter().any(|begin| reason.starts_with(begin)),
+        };
+        passes.then_some(reason)
     }
 }
 

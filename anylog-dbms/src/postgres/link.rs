@@ -6,11 +6,12 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{Thread, park};
+use std::thread::{Thread, park, park_timeout};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use parking_lot::Mutex;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Config, Connection};
 
@@ -18,7 +19,7 @@ use super::failure::{self, Failure};
 use super::tls::Tls;
 use super::values::{Decoded, Param, numbered};
 use crate::SqlValue;
-use crate::dbms::Visit;
+use crate::dbms::{Visit, Wanted};
 
 /// The threads that move bytes between connections and their servers. Callers block beside them, so a call is possible from any
 /// thread, also from one that runs asynchronous tasks.
@@ -50,21 +51,43 @@ impl Drop for Background {
     }
 }
 
-/// Waits for a future on this thread.
-pub(super) fn wait<F: Future>(future: F) -> F::Output {
+/// How often who waits for rows asks whether they are still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Wakes this thread.
+fn waker() -> Waker {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    Waker::from(Arc::new(Unpark(std::thread::current())))
+}
+
+/// Waits for a future on this thread.
+pub(super) fn wait<F: Future>(future: F) -> F::Output {
+    let (waker, mut future) = (waker(), pin!(future));
     let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
     loop {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(value) => return value,
             Poll::Pending => park(),
+        }
+    }
+}
+
+/// Waits for a future on this thread as long as it is wanted.
+fn wait_while<F: Future>(wanted: Wanted<'_>, future: F) -> Option<F::Output> {
+    let (waker, mut future) = (waker(), pin!(future));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return Some(value),
+            Poll::Pending => park_timeout(LOOK),
+        }
+        if !wanted() {
+            return None;
         }
     }
 }
@@ -90,6 +113,8 @@ pub(super) struct Link {
     pub(super) client: Client,
     task: AbortHandle,
     ended: Ended,
+    tls: Tls,
+    runtime: Handle,
 }
 
 impl Link {
@@ -135,22 +160,36 @@ impl Link {
     /// Runs a statement and collects the rows that it returns.
     pub(super) fn rows(&self, statement: &Statement<'_>) -> Result<Vec<Vec<SqlValue>>, Failure> {
         let mut rows = Vec::new();
-        let flow = self.each(statement, &mut |_, row| {
+        let flow = self.each(statement, &|| true, &mut |_, row| {
             rows.push(row);
             ControlFlow::Continue(())
         });
         flow.map(|_| rows)
     }
 
-    /// Runs a statement and hands over its rows as they arrive; breaks when `visit` does. The server may be sending then.
-    pub(super) fn each(&self, statement: &Statement<'_>, visit: Visit<'_>) -> Result<ControlFlow<()>, Failure> {
+    /// Runs a statement and hands over its rows as they arrive; breaks when `visit` does, or when they are not wanted any more. The
+    /// server may be sending then.
+    pub(super) fn each(
+        &self,
+        statement: &Statement<'_>,
+        wanted: Wanted<'_>,
+        visit: Visit<'_>,
+    ) -> Result<ControlFlow<()>, Failure> {
         let sql =
             if statement.params.is_empty() { Cow::Borrowed(statement.sql) } else { numbered(statement.sql).into() };
         let params = statement.params.iter().map(|value| (Param(value), Param(value).kind()));
-        let stream = wait(self.client.query_typed_raw(&sql, params)).map_err(|error| self.failure(&error))?;
-        let mut stream = pin!(stream);
+        let Some(stream) = wait_while(wanted, self.client.query_typed_raw(&sql, params)) else {
+            self.cancel();
+            return Ok(ControlFlow::Break(()));
+        };
+        let mut stream = pin!(stream.map_err(|error| self.failure(&error))?);
         let mut names: Vec<String> = Vec::new();
-        while let Some(row) = wait(stream.try_next()).map_err(|error| self.failure(&error))? {
+        loop {
+            let Some(row) = wait_while(wanted, stream.try_next()) else {
+                self.cancel();
+                return Ok(ControlFlow::Break(()));
+            };
+            let Some(row) = row.map_err(|error| self.failure(&error))? else { return Ok(ControlFlow::Continue(())) };
             if names.is_empty() {
                 names = row.columns().iter().map(|column| column.name().to_owned()).collect();
             }
@@ -161,7 +200,21 @@ impl Link {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Tells the server that nobody wants what it is at. It hears of that by another connection, and this one does not wait for it.
+    fn cancel(&self) {
+        let (token, tls) = (self.client.cancel_token(), self.tls.clone());
+        self.runtime.spawn(async move {
+            let told = match tls {
+                Tls::Off => token.cancel_query(tokio_postgres::NoTls).await,
+                #[cfg(feature = "postgres-tls")]
+                Tls::On(connector) => token.cancel_query(connector).await,
+            };
+            if let Err(error) = told {
+                tracing::debug!(error = failure::chain(&error), "A statement goes on at the server until it notices");
+            }
+        });
     }
 }
 
@@ -169,17 +222,17 @@ async fn connect(config: Config, tls: Tls) -> Result<Link, tokio_postgres::Error
     match tls {
         Tls::Off => {
             let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
-            Ok(drive(client, connection))
+            Ok(drive(client, connection, tls))
         }
         #[cfg(feature = "postgres-tls")]
         Tls::On(connector) => {
-            let (client, connection) = config.connect(connector).await?;
-            Ok(drive(client, connection))
+            let (client, connection) = config.connect(connector.clone()).await?;
+            Ok(drive(client, connection, Tls::On(connector)))
         }
     }
 }
 
-fn drive<S, T>(client: Client, connection: Connection<S, T>) -> Link
+fn drive<S, T>(client: Client, connection: Connection<S, T>, tls: Tls) -> Link
 where
     Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
 {
@@ -191,7 +244,7 @@ where
             *own.lock() = Some(failure::chain(&error));
         }
     });
-    Link { client, task: task.abort_handle(), ended }
+    Link { client, task: task.abort_handle(), ended, tls, runtime: Handle::current() }
 }
 
 impl std::fmt::Debug for Link {

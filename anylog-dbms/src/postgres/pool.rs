@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::connection::Server;
-use super::failure::{Failure, unavailable};
+use super::failure::{self, Failure, unavailable};
 use super::link::Link;
 use crate::DbmsError;
 
@@ -18,6 +18,9 @@ const IDLE: usize = 4;
 
 /// How long a read waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The code of a statement that did not come to its end because somebody, or its time limit, ended it.
+const CANCELED: &str = "57014";
 
 #[derive(Default)]
 struct Connections {
@@ -70,9 +73,23 @@ impl Pool {
                         Failure::Server(_) => self.give_back(link),
                         _ => link.cut(),
                     }
-                    return Err(failure.statement(self.server.name(), self.server.address()));
+                    return Err(self.error(failure));
                 }
             }
+        }
+    }
+
+    fn error(&self, failure: Failure) -> DbmsError {
+        match failure {
+            // Of a statement that reads: its time was over, or somebody at the server canceled it. Another try is no better.
+            Failure::Server(error) if error.code().code() == CANCELED => DbmsError::Statement {
+                engine: "psql".into(),
+                reason: format!(
+                    "{}; when it took too long, narrow it, or give it more time: connect dbms .. where .. statement_timeout = 1 hour",
+                    failure::words(&error)
+                ),
+            },
+            failure => failure.statement(self.server.name(), self.server.address()),
         }
     }
 

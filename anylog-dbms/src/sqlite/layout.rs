@@ -316,14 +316,19 @@ fn remove(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a database file and what lies beside it. Only names are removed, which needs no space; a missing file is fine.
+/// Removes a database file and what lies beside it, durably. Only names are removed, which needs no space; a missing file is fine.
 pub(super) fn unlink(path: &Path) -> io::Result<()> {
+    remove_names(path)?;
+    sync_directory(path)
+}
+
+/// As [`unlink`]; a crash may bring the names back until their directory is synced.
+pub(super) fn remove_names(path: &Path) -> io::Result<()> {
     remove(path)?;
     for suffix in ["-wal", "-shm", "-journal"] {
         remove(&beside(path, suffix))?;
     }
-    remove(&emptied_name(path))?;
-    sync_directory(path)
+    remove(&emptied_name(path))
 }
 
 /// Makes the names in a file's directory durable.

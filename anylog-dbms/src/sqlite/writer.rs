@@ -11,7 +11,7 @@ use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 use lru::LruCache;
 
 use super::connection::{Mode, Place, open};
-use super::layout::{Contents, Layout, beside, empty, sync_directory, unlink};
+use super::layout::{Contents, Layout, beside, empty, remove_names, sync_directory, unlink};
 use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
 use super::{EMPTIED_LOG_BYTES, describe, failure};
 use crate::schema::ddl::{column_list, of_file, quoted, statements};
@@ -221,22 +221,32 @@ impl Writer {
         std::fs::rename(&unfinished, path).and_then(|()| sync_directory(path)).map_err(io)
     }
 
-    /// Drops a partition. In files this needs no space: names go, and the bytes with them. `unnamed` is called between the two.
-    pub(super) fn drop_partition(
-        &mut self,
-        place: &Place,
-        partition: &str,
-        unnamed: impl FnOnce(),
-    ) -> Result<(), DbmsError> {
-        let Some(path) = place.file() else {
-            return self.drop_table(partition);
+    /// Drops partitions in files of one directory, in this order until one cannot be dropped, and says how many are gone. This needs no
+    /// space: names go, and the bytes with them. `unnamed` is called between the two.
+    pub(super) fn drop_files(&mut self, places: &[&Place], unnamed: impl Fn(&Place)) -> (usize, Result<(), DbmsError>) {
+        let mut gone = Vec::with_capacity(places.len());
+        let mut remove = || -> std::io::Result<()> {
+            for place in places {
+                let Some(path) = place.file() else { continue };
+                let contents = Contents::of(path);
+                remove_names(path)?;
+                gone.push((*place, contents));
+            }
+            Ok(())
         };
-        let contents = Contents::of(path);
-        unlink(path).map_err(|error| failure::io(&self.name, &error))?;
-        unnamed();
-        contents.give_back();
-        self.forget_place(place);
-        Ok(())
+        let removed = remove();
+        // Once for all. A crash must not bring the name of an empty file back.
+        let last = gone.last().and_then(|(place, _)| place.file());
+        let synced = last.map_or(Ok(()), sync_directory);
+        let count = gone.len();
+        for (place, contents) in gone {
+            unnamed(place);
+            if synced.is_ok() {
+                contents.give_back();
+            }
+            self.forget_place(place);
+        }
+        (count, synced.and(removed).map_err(|error| failure::io(&self.name, &error)))
     }
 
     /// Gives the bytes of a partition back that is to be dropped, in place.

@@ -16,6 +16,7 @@ pub(crate) fn all(database: &Arc<Database>) {
     values_come_back(dbms);
     names_may_be_keywords(dbms);
     partitions_are_separate(dbms);
+    many_partitions_go_together(dbms);
     marks_go_with_the_rows(dbms);
     a_refused_row_is_named_and_nothing_is_stored(dbms);
     rows_of_a_source_file_are_deleted(dbms);
@@ -346,6 +347,33 @@ fn readers_and_a_writer_do_not_disturb_each_other(database: &Arc<Database>) {
     });
     assert_eq!(database.dbms().count(&Target::table("busy")).unwrap(), u64::try_from(BATCHES * WRITERS * 20).unwrap());
     database.dbms().drop_table("busy").unwrap();
+}
+
+fn many_partitions_go_together(dbms: &dyn Dbms) {
+    let schema = table("many", &[r#"{"v":1}"#]);
+    dbms.create_table(&schema).unwrap();
+    // More than one transaction of a server drops.
+    let names: Vec<String> = (0..70)
+        .map(|day| format!("par_many_2026_{:02}_{:02}_d01_insert_timestamp", 1 + day / 28, 1 + day % 28))
+        .collect();
+    let (columns, values) = batch(&schema, &[r#"{"v":1}"#]);
+    for name in &names {
+        dbms.create_partition(&schema, name).unwrap();
+        dbms.apply(&Target::partition("many", name), &columns, &values, &[(SegmentId(3), 1)]).unwrap();
+    }
+    let mut asked = names[..68].to_vec();
+    asked.insert(1, "par_many_2020_01_01_d01_insert_timestamp".to_owned());
+    let mut gone = Vec::new();
+    dbms.drop_partitions("many", &asked, &mut |name| gone.push(name.to_owned())).unwrap();
+    assert_eq!(gone, names[..68]);
+    assert_eq!(dbms.partitions("many").unwrap(), names[68..]);
+    // Their marks went with them.
+    assert_eq!(dbms.applied(&Target::partition("many", &names[0]), SegmentId(3)).unwrap(), None);
+    dbms.create_partition(&schema, &names[0]).unwrap();
+    assert_eq!(dbms.count(&Target::partition("many", &names[0])).unwrap(), 0);
+    assert_eq!(dbms.count(&Target::partition("many", &names[69])).unwrap(), 1);
+    dbms.drop_table("many").unwrap();
+    assert!(dbms.partitions("many").unwrap().is_empty());
 }
 
 fn dropped_tables_are_gone(dbms: &dyn Dbms) {

@@ -125,6 +125,24 @@ fn a_drop_that_cannot_be_noted_makes_its_own_space() {
     );
 }
 
+// R10: several that cannot be noted together are noted one by one, each in the space of its own.
+#[test]
+fn drops_that_cannot_be_noted_together_make_space_one_by_one() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("space", home.path())).unwrap();
+    fill(&database, 100);
+    // The note for both, then that for the first of them.
+    let hook = Arc::new(Full { calls: AtomicUsize::new(0), failures: 2 });
+    catalog.set_drop_hook(hook.clone());
+    let mut dropped = anylog_dbms::catalog::Dropped::default();
+    let names: Vec<String> = NAMES[..2].iter().map(|name| (*name).to_owned()).collect();
+    catalog.drop_partitions(&database, "t", &names, &mut dropped).unwrap();
+    assert_eq!(hook.calls.load(Ordering::Relaxed), 4);
+    assert_eq!((dropped.count(), dropped.bytes() > 0), (2, true));
+    assert_eq!(files(&home.path().join("space.parts/t")), [format!("{}.dbms", NAMES[2])]);
+    assert_eq!(catalog.dropped_partitions(), [("space".to_owned(), "t".to_owned(), 2)]);
+}
+
 // R10, DUR-4: a crash between the two finds the partition emptied: its drop is finished by the next connect.
 #[test]
 fn an_emptied_partition_is_dropped_by_the_next_start() {

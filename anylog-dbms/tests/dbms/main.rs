@@ -17,3 +17,4 @@ mod sqlite;
 mod support;
 mod tls;
 mod tsd;
+mod waiting;

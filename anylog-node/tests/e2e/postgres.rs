@@ -34,3 +34,26 @@ fn the_script_runs_on_postgresql_and_rows_survive_kill() {
     let partitions = node.get("get partitions where dbms=test and table=rand_data").ok();
     assert!(partitions.contains("par_rand_data_20"), "{partitions}");
 }
+
+// OPS-3
+#[test]
+fn rows_are_refused_with_the_reason_while_the_server_is_away() {
+    let server = Server::start();
+    let port = server.port.to_string();
+    let node = Operator::start_with(&[("DB_TYPE", "psql"), ("DB_IP", "127.0.0.1"), ("DB_PORT", &port)]);
+    let row = r#"{"timestamp": "2026-11-20T00:00:00Z", "v": 1}"#;
+    node.put("pumps", "streaming", row).ok();
+    server.stop();
+    let refused = node.put("pumps", "streaming", row);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let error = refused.json();
+    let text = error["local_msg"].as_str().unwrap();
+    let address = format!("127.0.0.1:{port}");
+    assert!(text.contains("at the moment") && text.contains(&address) && text.contains("get databases"), "{text}");
+    let asked = node.get("sql test format=json \"select v from pumps\"");
+    assert!(asked.status == 503 && asked.body.contains(&address), "{asked:?}");
+    server.start_again();
+    // The row that was refused late may be there: its sender had no answer.
+    eventually("rows are taken again", || (node.put("pumps", "streaming", row).status == 200).then_some(()));
+    assert!(node.count("pumps") >= 2);
+}

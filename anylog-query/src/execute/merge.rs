@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 
 use anylog_core::Node;
 use anylog_dbms::{Dbms, Engine, Target};
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::fold::Folding;
 use super::gather::Gather;
 use super::table::MergeTable;
-use super::{BATCH_BYTES, BATCH_ROWS, Row, Sink, read, size};
+use super::{BATCH_BYTES, BATCH_ROWS, LOOK, Row, Sink, is_dropped, read_part, size};
 use crate::QueryError;
 use crate::plan::{Fold, Merge};
 
@@ -86,7 +86,8 @@ impl Merger {
         parts: &[(Target, String)],
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
-        self.collect(&Reading::new(dbms, parts, None), &|| false, &mut |rows| Ok(sink.rows(rows)))
+        let wanted = sink.wanted();
+        self.collect(&Reading::new(dbms, parts, None), &|| !wanted(), &mut |rows| Ok(sink.rows(rows)))
     }
 
     fn collect(
@@ -104,9 +105,11 @@ impl Merger {
             drop(sender);
             let mut result = Ok(ControlFlow::Continue(()));
             // Draining to the end lets every reader see the flag and leave.
-            for batch in rows {
-                if matches!(result, Ok(ControlFlow::Continue(()))) {
-                    result = batch.and_then(&mut *take);
+            loop {
+                match rows.recv_timeout(LOOK) {
+                    Ok(batch) if matches!(result, Ok(ControlFlow::Continue(()))) => result = batch.and_then(&mut *take),
+                    Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
                 }
                 if !matches!(result, Ok(ControlFlow::Continue(()))) || closed() {
                     reading.stop.store(true, Ordering::Relaxed);
@@ -176,12 +179,14 @@ impl<'a> Reading<'a> {
         if let Some(gather) = self.gather
             && !self.engine_groups.load(Ordering::Relaxed)
         {
-            if gather.read(self.dbms, target, &|| self.stopped(), take)? {
-                return Ok(());
+            match gather.read(self.dbms, target, &|| self.stopped(), take) {
+                Ok(false) => {}
+                Err(error) if is_dropped(target, &error) => return Ok(()),
+                result => return result.map(|_| ()),
             }
             self.engine_groups.store(true, Ordering::Relaxed);
         }
-        read(self.dbms, target, sql, take)
+        read_part(self.dbms, target, sql, &|| !self.stopped(), take)
     }
 }
 

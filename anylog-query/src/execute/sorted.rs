@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 
 use anylog_dbms::{Dbms, SqlValue, Target};
 
-use super::{BATCH_BYTES, BATCH_ROWS, Row, Sink, read, size};
+use super::{BATCH_BYTES, BATCH_ROWS, Row, Sink, read_part, size};
 use crate::QueryError;
 use crate::plan::Key;
 
@@ -160,7 +160,7 @@ pub(super) fn run(
             scope.spawn(move || {
                 let mut batch = Vec::new();
                 let mut bytes = 0;
-                let result = read(dbms, target, sql, &mut |row| {
+                let result = read_part(dbms, target, sql, &|| true, &mut |row| {
                     bytes += size(&row);
                     batch.push(row);
                     if batch.len() < BATCH_ROWS && bytes < BATCH_BYTES {

@@ -16,6 +16,7 @@ use crate::execute::{self, Piece, Progress, Sender};
 use crate::extend;
 use crate::history::PartRecord;
 use crate::mode::Until;
+use crate::service::part_steps;
 use crate::sql::Now;
 use crate::sql::bind::Scope;
 use crate::sql::expr::{CastType, Expr};
@@ -162,7 +163,8 @@ impl QueryService {
         let places = u32::try_from(steps.places()).unwrap_or(u32::MAX);
         record.planned(places);
         sender.head(PartHead { engine, columns: select.items.len(), places, no_table: false, upto });
-        let result = execute::run(&dbms, &steps, self.merger(), sender);
+        let again = || part_steps(request, &select, &dbms, &scope);
+        let result = execute::run(&dbms, &steps, &again, self.merger(), sender);
         let busy = started.elapsed().saturating_sub(sender.waited());
         record.progress().database.store(u64::try_from(busy.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         result

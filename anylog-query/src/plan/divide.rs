@@ -64,10 +64,15 @@ pub(crate) struct Part {
 impl Part {
     /// The text over one table.
     pub(crate) fn sql(&self, table: &str, tongue: Tongue) -> String {
+        self.sql_from(&quoted_name(table), tongue)
+    }
+
+    /// The text over what stands behind FROM.
+    pub(super) fn sql_from(&self, from: &str, tongue: Tongue) -> String {
         let body = Body {
             items: &self.items,
             distinct: self.distinct,
-            from: &quoted_name(table),
+            from,
             filter: self.filter.as_ref(),
             group: &self.group,
             order: &self.order,

@@ -10,6 +10,7 @@
 )]
 mod server;
 
+mod dropped;
 mod network;
 mod postgres;
 mod sqlite;

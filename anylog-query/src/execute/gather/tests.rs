@@ -52,7 +52,8 @@ fn grouped(database: &Database, sql: &str) -> (Option<Vec<Row>>, Result<Vec<Row>
         ControlFlow::Continue(())
     });
     let mut there = Vec::new();
-    let result = crate::execute::read(database.dbms(), &target, &part.sql("t", Tongue::Sqlite), &mut |row| {
+    let sql = part.sql("t", Tongue::Sqlite);
+    let result = crate::execute::read(database.dbms(), &target, &sql, &|| true, &mut |row| {
         there.push(row);
         ControlFlow::Continue(())
     });
