@@ -179,9 +179,7 @@ impl Member {
             return self.send(from, Body::Holds(file.into()));
         }
         if is_void(&sealed) {
-            if let Some(mate) = self.mates.get_mut(&from) {
-                mate.open.remove(&file);
-            }
+            self.nobody_has(file);
             if !self.open.contains_key(&file) && !self.copies.are_storing(file) {
                 return;
             }

@@ -330,7 +330,7 @@ impl Member {
         }
         self.due.pull = true;
         if void {
-            return;
+            return self.send_all(&Body::RowsHeld(file.held(0)));
         }
         self.add_complete(file);
         if file.producer == self.number() {

@@ -34,12 +34,8 @@ impl Member {
         sealed.about.get_or_insert_with(About::default).rows = rows;
         if rows == 0 {
             self.void.insert(file.file);
-            for mate in self.mates.values_mut() {
-                mate.open.remove(&file);
-            }
-            for mate in followers {
-                self.send(mate, Body::Sealed(sealed.clone()));
-            }
+            self.nobody_has(file);
+            self.send_all(&Body::Sealed(sealed));
         } else {
             self.void.remove(file.file);
             self.add_complete(file);
@@ -55,12 +51,20 @@ impl Member {
         self.acknowledge(file);
     }
 
+    /// A file came to nothing: nobody has rows of it that count.
+    pub(super) fn nobody_has(&mut self, file: FileKey) {
+        for mate in self.mates.values_mut() {
+            mate.open.remove(&file);
+        }
+    }
+
     /// Tells a mate that a file of which it has rows came to nothing.
     pub(super) fn tell_void(&mut self, to: i64, file: FileKey) {
         if let Some(mate) = self.mates.get_mut(&to) {
             mate.open.remove(&file);
         }
-        let sealed = Sealed { producer: file.producer, file: file.file, about: Some(About::default()), ..Sealed::default() };
+        let sealed =
+            Sealed { producer: file.producer, file: file.file, about: Some(About::default()), ..Sealed::default() };
         self.send(to, Body::Sealed(sealed));
     }
 

@@ -207,6 +207,10 @@ impl Member {
             return;
         }
         let before = mate.open.insert(file, held.ordinal).unwrap_or(0);
+        if held.ordinal == 0 && from != file.producer {
+            // Only its producer speaks of a file without rows.
+            mate.open.remove(&file);
+        }
         if let Some(stream) = mate.link.streams.get_mut(&file) {
             stream.answered(held.ordinal, before, now);
         }
