@@ -27,7 +27,8 @@ pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
         command(
             Declaration::new("get cluster info", "Shows the cluster of this node: its members and tables.")
                 .reads()
-                .returns("the cluster's id and name, its operators, its tables")
+                .format_option()
+                .returns("the cluster's id and name, its operators and whether they answer, its tables")
                 .example("get cluster info"),
             Arc::clone(ledger),
             |ledger, session, call| Box::pin(cluster_info(ledger, session, call)),
@@ -165,7 +166,7 @@ fn own(ledger: &Ledger) -> Result<OperatorNode, CommandError> {
     })
 }
 
-async fn cluster_info(ledger: &Ledger, _: &mut Session, _: Invocation) -> CommandResult {
+async fn cluster_info(ledger: &Ledger, _: &mut Session, call: Invocation) -> CommandResult {
     let own = own(ledger)?;
     let view = ledger.view();
     let cluster = view.cluster(&own.cluster).ok_or_else(|| {
@@ -184,6 +185,12 @@ async fn cluster_info(ledger: &Ledger, _: &mut Session, _: Invocation) -> Comman
     for table in view.tables_of(&cluster.id) {
         tables.push([table.company.as_str(), &table.dbms, &table.table]);
     }
+    if call.options.wants_json() {
+        return Ok(Reply::Json(json!({
+            "Cluster ID": cluster.id, "Member ID": own.member, "Cluster Name": cluster.name, "Company Name": cluster.company,
+            "Participating Operators": operators.to_json(), "Tables Supported": tables.to_json(),
+        })));
+    }
     Ok(Reply::Text(format!(
         "\r\nCluster ID  : {}\r\nMember ID   : {}\r\nCluster Name: {}\r\nCompany Name: {}\r\n\
          Participating Operators:{operators}\r\nTables Supported:{tables}",
@@ -194,7 +201,7 @@ async fn cluster_info(ledger: &Ledger, _: &mut Session, _: Invocation) -> Comman
 async fn members_status(ledger: &Ledger, _: &mut Session, call: Invocation) -> CommandResult {
     let own = own(ledger)?;
     let view = ledger.view();
-    let mut table = Table::new(["Address", "Status", "Since"]);
+    let mut table = Table::new(["Address", "Status", "Recorded time"]).indent(6);
     for operator in view.operators_of(&own.cluster) {
         let since = ledger.node_status(&operator.address());
         table.push([

@@ -9,13 +9,13 @@ use anylog_core::{
 };
 use anylog_dbms::Partitioning;
 use futures_util::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::Answer;
 use crate::{Ledger, OperatorNode};
 
 /// How long a member may take to answer.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(3);
 
 /// What a member is asked.
 const QUESTION: &str = "get partitions where format=json";
@@ -27,7 +27,10 @@ pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
     )
     .reads()
     .format_option()
-    .returns("a row per declaration and member: how it splits the table, and whether this node does the same")
+    .returns(
+        "a row per declaration with a + for each member that splits the table so, and the members that did not answer; a table that has \
+         several rows is split in several ways",
+    )
     .example("test cluster partitions");
     vec![command(declaration, Arc::clone(ledger), |ledger, session, call| Box::pin(test(ledger, session, call)))]
 }
@@ -42,7 +45,7 @@ async fn test(ledger: &Ledger, _: &mut Session, call: Invocation) -> CommandResu
         view.operators_of(&own.cluster).filter(|member| member.id != own.id).cloned().collect();
     let addresses: Vec<String> = others.iter().map(OperatorNode::address).collect();
     let answers: Vec<Answer> = ledger.ask_nodes(&addresses, QUESTION, DEADLINE).collect().await;
-    let mut members = vec![Member { name: own.name.clone(), address: own.address(), declared: Ok(ours(ledger)) }];
+    let mut members = vec![Member { number: own.member, address: own.address(), declared: Ok(ours(ledger)) }];
     for member in others {
         let address = member.address();
         let answer = answers.iter().find(|answer| answer.node == address);
@@ -51,43 +54,70 @@ async fn test(ledger: &Ledger, _: &mut Session, call: Invocation) -> CommandResu
             Some(Err(error)) => Err(error.message.clone()),
             None => Err("not asked".to_owned()),
         };
-        members.push(Member { name: member.name, address, declared });
+        members.push(Member { number: member.member, address, declared });
     }
     let shown = compared(&members);
-    Ok(if call.options.wants_json() { Reply::Json(shown.to_json()) } else { Reply::Table(shown) })
+    let silent: Vec<String> = members
+        .iter()
+        .filter_map(|member| {
+            Some(format!("Node_{} ({}): {}", member.number, member.address, member.declared.as_ref().err()?))
+        })
+        .collect();
+    if call.options.wants_json() {
+        return Ok(Reply::Json(json!({"partitions": rows(&members), "no_answer": silent})));
+    }
+    if silent.is_empty() {
+        return Ok(Reply::Table(shown));
+    }
+    Ok(Reply::Text(format!("{shown}\r\nNo answer:\r\n{}\r\n", silent.join("\r\n"))))
 }
 
 /// A member of the cluster and what it declared; this node is the first.
 struct Member {
-    name: String,
+    number: i64,
     address: String,
     declared: Declared,
 }
 
-fn compared(members: &[Member]) -> Table {
-    let mut shown = Table::new(["Table", "Node", "Address", "Partition", "Same"]);
-    let known: Vec<&BTreeMap<String, String>> =
-        members.iter().filter_map(|member| member.declared.as_ref().ok()).collect();
-    let tables: BTreeSet<&String> = known.iter().flat_map(|declared| declared.keys()).collect();
-    let of = |declared: &BTreeMap<String, String>, table: &String| {
-        declared.get(table).cloned().unwrap_or_else(|| "not declared".to_owned())
-    };
-    for table in tables {
-        let ours = known.first().map(|declared| of(declared, table));
-        for member in members {
-            let Ok(declared) = &member.declared else { continue };
-            let partition = of(declared, table);
-            let same = ours.as_ref() == Some(&partition);
-            shown.push([table.clone(), member.name.clone(), member.address.clone(), partition, same.to_string()]);
-        }
+impl Member {
+    /// Whether it declared this; none when it did not answer.
+    fn has(&self, table: &str, partition: &str) -> Option<bool> {
+        Some(self.declared.as_ref().ok()?.get(table).is_some_and(|declared| declared == partition))
     }
-    for member in members {
-        if let Err(reason) = &member.declared {
-            let failed = format!("Failed: {reason}");
-            shown.push([String::new(), member.name.clone(), member.address.clone(), failed, false.to_string()]);
-        }
+}
+
+/// All declarations.
+fn declarations(members: &[Member]) -> BTreeSet<(&String, &String)> {
+    members.iter().filter_map(|member| member.declared.as_ref().ok()).flatten().collect()
+}
+
+fn compared(members: &[Member]) -> Table {
+    let mut headings = vec!["Table".to_owned(), "Partition".to_owned()];
+    headings.extend(members.iter().map(|member| format!("Node_{}\n{}", member.number, member.address)));
+    let mut shown = Table::new(headings);
+    for (table, partition) in declarations(members) {
+        let mut cells = vec![table.clone(), partition.clone()];
+        cells.extend(members.iter().map(|member| match member.has(table, partition) {
+            Some(true) => "+".to_owned(),
+            Some(false) => String::new(),
+            None => "?".to_owned(),
+        }));
+        shown.push(cells);
     }
     shown
+}
+
+fn rows(members: &[Member]) -> Value {
+    let row = |(table, partition): (&String, &String)| {
+        let has: Vec<i64> = members
+            .iter()
+            .filter(|member| member.has(table, partition) == Some(true))
+            .map(|member| member.number)
+            .collect();
+        let same = members.iter().all(|member| member.has(table, partition) != Some(false));
+        json!({"table": table, "partition": partition, "members": has, "same": same})
+    };
+    declarations(members).into_iter().map(row).collect()
 }
 
 fn ours(ledger: &Ledger) -> BTreeMap<String, String> {
@@ -127,34 +157,25 @@ mod tests {
             ("test.t".to_owned(), "1 month of timestamp".to_owned()),
         ]
         .into();
-        let member = |name: &str, declared| Member { name: name.into(), address: format!("{name}:1"), declared };
+        let member = |number: i64, declared| Member { number, address: format!("10.0.0.{number}:32148"), declared };
         let members = [
-            member("a", Ok(ours)),
-            member("b", declared(answer)),
-            member("c", declared("no JSON")),
-            member("d", declared("{}")),
+            member(1, Ok(ours)),
+            member(2, declared(answer)),
+            member(3, declared("no JSON")),
+            member(4, declared("{}")),
         ];
-        let shown = compared(&members).to_json();
-        let rows: Vec<String> = shown
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|row| {
-                format!("{} {} {} {}", row["Table"], row["Node"], row["Partition"], row["Same"]).replace('"', "")
-            })
-            .collect();
+        let shown = compared(&members).to_string();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[1].starts_with("Table  Partition"), "{shown}");
+        assert!(lines[1].contains("Node_4") && lines[2].contains("10.0.0.4:32148"), "{shown}");
+        let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+        assert_eq!(cells(lines[4]), ["test.*", "14 days of insert_timestamp", "+", "+", "?", "", ""]);
+        assert_eq!(cells(lines[5]), ["test.t", "1 month of timestamp", "+", "", "?", "", ""]);
         assert_eq!(
-            rows[..6],
-            [
-                "test.* a 14 days of insert_timestamp true",
-                "test.* b 14 days of insert_timestamp true",
-                "test.* d not declared false",
-                "test.t a 1 month of timestamp true",
-                "test.t b not declared false",
-                "test.t d not declared false",
-            ]
+            rows(&members).to_string(),
+            r#"[{"table":"test.*","partition":"14 days of insert_timestamp","members":[1,2],"same":false},{"table":"test.t","partition":"1 month of timestamp","members":[1],"same":false}]"#
         );
-        assert!(rows[6].starts_with(" c Failed: it answered no JSON"), "{rows:?}");
+        assert!(rows(&members[..3])[0]["same"].as_bool().is_some_and(|same| same));
     }
 
     #[test]
