@@ -21,6 +21,9 @@
 //! of their own, read-only, and never wait for the writer. Connections are kept in bounded caches. A reader that
 //! pins so old a state that the log of its file grows beyond [`MAX_LOG_BYTES`] is ended, as is one whose partition is dropped.
 //!
+//! On file systems whose blocks are smaller than 4 KB a file in use is held by this process alone: what connections share of a log lies in
+//! its memory, as a file for it could not be made whole there, which a full disk would punish by ending the process.
+//!
 //! In memory, all tables and partitions lie in one database that lives as long as its writer's connection.
 
 mod checkpoint;

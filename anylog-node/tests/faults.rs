@@ -8,6 +8,8 @@
 //! | `ANYLOG_FAULT_ROUNDS` | rounds of kill -9; 6 when it is not set |
 //! | `ANYLOG_FAULT_SEED` | the seed that decides everything in those rounds; random when it is not set, and always printed |
 //! | `ANYLOG_FAULT_SECONDS` | how long tests under steady load run; 3 when it is not set |
+//! | `ANYLOG_SOAK_SECONDS` | how long the soak runs: 600 is its long form, which also looks at slopes |
+//! | `ANYLOG_SOAK_ROWS` | rows a second of the soak; 10,000 when it is not set |
 //! | `ANYLOG_NODE_BINARY` | another program than the one that cargo built, such as an optimised one |
 //!
 //! ```sh
@@ -42,6 +44,7 @@ mod faults {
     mod kill;
     mod memory;
     mod postgres;
+    mod soak;
     mod tables;
     mod terminate;
     mod trace;

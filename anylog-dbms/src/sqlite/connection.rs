@@ -20,6 +20,9 @@ const LOG_PAGES: u32 = 6_000;
 /// Bytes that SQLite takes in this process before it lets go of pages that are not in use, instead of taking more.
 const HEAP_BYTES: u32 = 14 * 1024 * 1024;
 
+/// The pieces in which SQLite has the file system allocate the memory that connections share, whatever a page of this machine is.
+const SHARED_PIECE: u64 = 4096;
+
 /// How long a connection waits for another one's lock.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -46,10 +49,21 @@ impl Place {
 
     fn uri(&self, mode: &str) -> String {
         match self {
+            Place::File(path) if has_small_blocks(path) => {
+                format!("file:{}?mode={mode}&vfs=unix-excl", encoded(&path.to_string_lossy()))
+            }
             Place::File(path) => format!("file:{}?mode={mode}", encoded(&path.to_string_lossy())),
             Place::Memory(name) => format!("file:{}?mode=memory&cache=shared", encoded(name)),
         }
     }
+}
+
+/// Whether memory must not be shared by a file in this file's directory. SQLite makes room for such a file by a byte in each piece
+/// of it. Where blocks are smaller, the rest of a piece is a hole, and on a full disk the first access to one ends the process by a
+/// signal. Such files are held by this process alone, whose connections share its own memory.
+fn has_small_blocks(path: &Path) -> bool {
+    let disk = path.parent().and_then(|directory| rustix::fs::statvfs(directory).ok());
+    disk.is_some_and(|disk| disk.f_frsize < SHARED_PIECE)
 }
 
 /// What a connection is for.
@@ -73,8 +87,10 @@ pub(super) fn open_reader(name: &str, place: &Place) -> Result<rusqlite::Connect
         Place::Memory(_) => "PRAGMA read_uncommitted=ON; PRAGMA query_only=ON;",
         Place::File(_) => "PRAGMA query_only=ON;",
     };
+    // A file that this process holds alone is held by its first connection, which must be allowed to write.
+    let mode = if place.file().is_some_and(has_small_blocks) { "rw" } else { "ro" };
     let open = || -> rusqlite::Result<rusqlite::Connection> {
-        let connection = rusqlite::Connection::open_with_flags(place.uri("ro"), flags)?;
+        let connection = rusqlite::Connection::open_with_flags(place.uri(mode), flags)?;
         connection.busy_timeout(BUSY)?;
         connection.execute_batch(settings)?;
         super::spread::add(&connection)?;

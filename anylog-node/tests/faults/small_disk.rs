@@ -14,6 +14,11 @@ pub(crate) struct SmallDisk {
 impl SmallDisk {
     /// Mounts an ext4 file system in a file. None where that is not permitted; the test then says so and passes.
     pub(crate) fn mount(megabytes: u64) -> Option<Self> {
+        Self::mount_with(megabytes, 4096)
+    }
+
+    /// The same with blocks of so many bytes. Those of file systems below 512 MB have 1,024 when nothing is said.
+    pub(crate) fn mount_with(megabytes: u64, block: u32) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let (image, point) = (directory.path().join("image"), directory.path().join("disk"));
         fs::create_dir(&point).unwrap();
@@ -24,9 +29,8 @@ impl SmallDisk {
             if output.status.success() { Ok(()) } else { Err(text) }
         };
         let (image, at) = (image.to_str().unwrap(), point.to_str().unwrap());
-        // Nothing is kept for root, so that full means full. SQLite shares memory by a mapped file that it extends page by page;
-        // with blocks smaller than a page a full disk is met by a signal, not by an error.
-        let mounted = run("mkfs.ext4", &["-q", "-m", "0", "-b", "4096", "-F", image])
+        // Nothing is kept for root, so that full means full.
+        let mounted = run("mkfs.ext4", &["-q", "-m", "0", "-b", &block.to_string(), "-F", image])
             .and_then(|()| run("mount", &["-o", "loop", image, at]))
             .or_else(|_| run("mount", &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs", at]));
         match mounted {
