@@ -370,6 +370,7 @@ impl Member {
     fn tick(&mut self) {
         self.resend_rows();
         self.ask_for_stalled_rows();
+        self.seal_again();
         self.give_up_on_silence();
         self.due = Due { offers: true, pull: true, orphans: true };
     }

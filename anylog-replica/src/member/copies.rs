@@ -36,6 +36,9 @@ struct Stalled {
 struct Sealing {
     sealed: Sealed,
     started: bool,
+    // It failed, and is not tried again before.
+    not_before: Millis,
+    pause: Millis,
 }
 
 impl Copies {
@@ -112,11 +115,12 @@ impl Member {
         if held.ordinal > 0 || self.open.contains_key(&file) {
             self.open.entry(file).or_default().ordinal = held.ordinal;
         }
-        // Without the producer the others must know who has the most; with it, it alone.
-        if file.producer == self.number() || !self.mates.get(&file.producer).is_some_and(super::mate::Mate::active) {
-            self.send_all(&Body::RowsHeld(held));
+        // Who writes the file is told alone. When it is away, or the rows are not from it, all are told: who has the most, and of
+        // whom the producer must know that it has something.
+        if from == file.producer && self.mates.get(&from).is_some_and(super::mate::Mate::active) {
+            self.send(from, Body::RowsHeld(held));
         } else {
-            self.send_if_speaking(from, Body::RowsHeld(held));
+            self.send_all(&Body::RowsHeld(held));
         }
         self.pass_on(file);
         self.seal_copy(file);
@@ -175,25 +179,28 @@ impl Member {
         if !file.is_valid() || file.producer != from {
             return;
         }
+        let void = is_void(&sealed);
+        if !void {
+            self.note_complete(from, file);
+        }
         if self.has(file) {
             return self.send(from, Body::Holds(file.into()));
         }
-        if is_void(&sealed) {
+        if void {
+            self.gave(file);
             self.nobody_has(file);
             if !self.open.contains_key(&file) && !self.copies.are_storing(file) {
                 return;
             }
-        } else {
-            self.note_complete(from, file);
         }
-        self.copies.sealing.entry(file).or_insert(Sealing { sealed, started: false });
+        self.copies.sealing.entry(file).or_insert(Sealing { sealed, started: false, not_before: 0, pause: PAUSE });
         self.seal_copy(file);
     }
 
     // Seals the copy of a file when all of its rows are here; fetches the file when they are not, and none is on its way.
     fn seal_copy(&mut self, file: FileKey) {
-        let Some(sealing) = self.copies.sealing.get(&file).filter(|sealing| !sealing.started) else { return };
-        if self.copies.are_storing(file) {
+        let Some(sealing) = self.copies.sealing.get(&file) else { return };
+        if sealing.started || self.now < sealing.not_before || self.copies.are_storing(file) {
             return;
         }
         if !is_void(&sealing.sealed) && self.ordinal(file) != sealing.sealed.ordinal {
@@ -215,13 +222,26 @@ impl Member {
 
     /// A copy could not be sealed: the file is fetched as a whole. Answers whether it was to be sealed.
     pub(super) fn seal_failed(&mut self, file: FileKey) -> bool {
-        let Some(sealing) = self.copies.sealing.get(&file).filter(|sealing| sealing.started) else { return false };
-        let void = is_void(&sealing.sealed);
-        self.copies.sealing.remove(&file);
-        if !void {
+        let now = self.now;
+        let Some(sealing) = self.copies.sealing.get_mut(&file).filter(|sealing| sealing.started) else { return false };
+        if is_void(&sealing.sealed) {
+            // Nobody can give it. It is to go, sooner or later.
+            sealing.started = false;
+            sealing.not_before = now.saturating_add(sealing.pause);
+            sealing.pause = (sealing.pause * 2).min(LONGEST_PAUSE);
+        } else {
+            self.copies.sealing.remove(&file);
             self.pull.want(file);
             self.due.pull = true;
         }
         true
+    }
+
+    /// Tries again to give up what came to nothing.
+    pub(super) fn seal_again(&mut self) {
+        let waiting: Vec<FileKey> = self.copies.sealing.keys().copied().collect();
+        for file in waiting {
+            self.seal_copy(file);
+        }
     }
 }

@@ -312,6 +312,12 @@ impl Member {
         }
     }
 
+    /// A mate spoke of a file of its own: it gave its number.
+    pub(super) fn gave(&mut self, file: FileKey) {
+        let given = self.producers.entry(file.producer).or_default();
+        *given = (*given).max(file.file);
+    }
+
     /// Mates may know own files that this member does not know that it numbered: it lost its disk.
     pub(super) fn numbers_known(&mut self) {
         let own = self.number();

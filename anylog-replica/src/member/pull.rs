@@ -416,8 +416,7 @@ impl Member {
     pub(super) fn note_complete(&mut self, from: i64, file: FileKey) -> bool {
         let new = self.mates.get_mut(&from).is_some_and(|mate| mate.note_complete(file));
         if from == file.producer {
-            let given = self.producers.entry(from).or_default();
-            *given = (*given).max(file.file);
+            self.gave(file);
         }
         self.due.offers = true;
         if new {

@@ -215,8 +215,7 @@ impl Member {
             stream.answered(held.ordinal, before, now);
         }
         if from == file.producer {
-            let given = self.producers.entry(from).or_default();
-            *given = (*given).max(file.file);
+            self.gave(file);
         }
         self.pump(from, file);
         if own {

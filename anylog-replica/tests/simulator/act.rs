@@ -136,17 +136,16 @@ impl World {
         if disk.full {
             return self.tell_failed(node, file, Some(from), "the disk is full");
         }
-        if !disk.complete.contains_key(&file) {
+        let last = |open: &OpenFile| open.rows.keys().next_back().copied().unwrap_or(0);
+        let here = disk.open.get(&file).map_or(0, last);
+        if !disk.complete.contains_key(&file) && (message.previous <= here || self.sabotage == Sabotage::TakesGaps) {
             let open = disk.open.entry(file).or_default();
-            let last = open.rows.keys().next_back().copied().unwrap_or(0);
-            if message.previous <= last || self.sabotage == Sabotage::TakesGaps {
-                open.rows.extend(rows_of(message).into_iter().filter(|(ordinal, _)| *ordinal > last));
-                if self.sabotage != Sabotage::AnswersBeforeSync {
-                    open.synced = open.rows.keys().next_back().copied().unwrap_or(0);
-                }
+            open.rows.extend(rows_of(message).into_iter().filter(|(ordinal, _)| *ordinal > here));
+            if self.sabotage != Sabotage::AnswersBeforeSync {
+                open.synced = last(open);
             }
         }
-        let ordinal = disk.open.get(&file).and_then(|open| open.rows.keys().next_back().copied()).unwrap_or(0);
+        let ordinal = disk.open.get(&file).map_or(0, last);
         self.tell(node, Event::RowsStored { from, held: file.held(ordinal) });
     }
 

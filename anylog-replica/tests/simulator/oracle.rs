@@ -121,7 +121,7 @@ impl Oracle {
     /// DUR-6, R20: after quiet all disks have the same files with the same rows, and all that was acknowledged.
     pub(crate) fn converged(&self, disks: &[Disk]) -> Result<(), Violation> {
         let Some(first) = disks.first() else { return Ok(()) };
-        for (name, disk) in disks.iter().enumerate() {
+        for (name, disk) in (1..).zip(disks) {
             if let Some(file) = disk.open.keys().next() {
                 return Err(format!("member {name} has {file} open"));
             }
@@ -129,13 +129,13 @@ impl Oracle {
                 match disk.complete.get(file) {
                     None => return Err(format!("member {name} lacks {file}")),
                     Some(other) if other != rows => {
-                        return Err(format!("{file} is {rows:?} at member 0 and {other:?} at member {name}"));
+                        return Err(format!("{file} is {rows:?} at member 1 and {other:?} at member {name}"));
                     }
                     Some(_) => {}
                 }
             }
             if let Some(file) = disk.complete.keys().find(|file| !first.complete.contains_key(file)) {
-                return Err(format!("member 0 lacks {file}, which member {name} has"));
+                return Err(format!("member 1 lacks {file}, which member {name} has"));
             }
         }
         for (row, sent) in self.rows.iter().filter(|(_, sent)| sent.acknowledged.is_some() && !sent.excused) {

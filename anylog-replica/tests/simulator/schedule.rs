@@ -261,7 +261,10 @@ impl World {
         let files: Vec<FileKey> = self.disks[node].complete.keys().copied().filter(elsewhere).collect();
         let Some(file) = files.into_iter().choose(&mut self.random).filter(|_| self.nodes[node].alive) else { return };
         let rows = self.disks[node].complete.remove(&file).unwrap_or_default();
-        let result = self.oracle.removed(rows.into_values(), &self.disks, "it was taken away");
+        // As if that much of a disk were lost: until it is fetched there is a copy less.
+        let mut lost = Disk::default();
+        lost.complete.insert(file, rows);
+        let result = self.oracle.disk_lost(&lost, &self.disks);
         self.broken(result);
         self.tell(node, Event::Lost(file));
     }
@@ -282,7 +285,6 @@ impl World {
         self.failing = 0;
         for node in 0..self.nodes.len() {
             self.start(node);
-            self.nodes[node].paused = 0;
             self.tell(node, Event::Set { distributor: true, consumer: true, since: 0 });
         }
         self.quiet = true;
