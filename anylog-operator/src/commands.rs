@@ -115,24 +115,47 @@ fn starting(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
             |state, session, call| Box::pin(act::run_streamer(state, session, call)),
         ),
         command(
-            Declaration::new("run data distributor", "Shares source files with the other operators of the cluster.")
-                .option("cluster_id", OptionKind::Text, "the cluster; the operator's own unless given")
-                .option("distr_dir", OptionKind::Directory, "where files wait to be sent")
-                .returns("nothing")
-                .example("run data distributor"),
+            Declaration::new(
+                "run data distributor",
+                "Offers source files of this node to the other operators of its cluster, and rows of open ones where acknowledgements \
+                 ask for it.",
+            )
+            .option("cluster_id", OptionKind::Text, "kept for older scripts; it is the operator's own cluster")
+            .option("distr_dir", OptionKind::Directory, "kept for older scripts; files are sent from the archive")
+            .returns("nothing; links are made while an operator with a policy runs, whichever of both is started first")
+            .example("run data distributor"),
             state(),
             |state, session, call| Box::pin(act::run_distributor(state, session, call)),
         ),
         command(
-            Declaration::new("run data consumer", "Fetches source files that other operators of the cluster have.")
-                .option("start_date", OptionKind::Date, "from when on")
-                .option("end_date", OptionKind::Date, "until when")
-                .option("mode", OptionKind::Choice(&["active", "suspend"]), "whether it fetches")
-                .default_is("active")
-                .returns("nothing")
-                .example("run data consumer where start_date = -30d"),
+            Declaration::new("exit distributor", "Ends the data distributor.")
+                .alias("exit data distributor")
+                .returns("nothing; the node still gives other operators of the cluster what they ask for")
+                .example("exit distributor"),
+            state(),
+            |state, session, call| Box::pin(act::exit_distributor(state, session, call)),
+        ),
+        command(
+            Declaration::new(
+                "run data consumer",
+                "Fetches source files that other operators of the cluster have and this one lacks, whoever produced them.",
+            )
+            .option("start_date", OptionKind::Date, "files from this time on; all unless given")
+            .option("end_date", OptionKind::Date, "files up to this time; shown, newer ones are fetched as well")
+            .option("mode", OptionKind::Choice(&["active", "suspend"]), "whether it fetches")
+            .default_is("active")
+            .returns("nothing; see how far it is with get consumer")
+            .example("run data consumer where start_date = -30d"),
             state(),
             |state, session, call| Box::pin(act::run_consumer(state, session, call)),
+        ),
+        command(
+            Declaration::new("exit consumer", "Ends the data consumer.")
+                .alias("exit data consumer")
+                .returns("nothing; files that other operators offer are still taken")
+                .example("exit consumer"),
+            state(),
+            |state, session, call| Box::pin(act::exit_consumer(state, session, call)),
         ),
     ]
 }

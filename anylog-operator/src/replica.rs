@@ -4,7 +4,8 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | `driver` | runs the member: what happened goes in, what it wants is done; [`Replication`], by which the rest of the node sees it |
+//! | `driver` | runs the member: what happened goes in, what it wants is done |
+//! | `handle` | [`Replication`], by which the rest of the node sees it |
 //! | `link` | links to the mates: dialled, accepted, greeted, watched |
 //! | `identity` | the key of the node, its address in the ledger, and whether another node has its number |
 //! | `status` | what is shown of all this |
@@ -12,22 +13,25 @@
 //! | `digest`, `repair` | members that came to hold different rows are found, and mended |
 //! | `followers`, `open`, `copies` | rows of open files: told, waited for, handed to mates, taken from them |
 
-pub(crate) mod digest;
 pub(crate) mod copies;
+pub(crate) mod digest;
 mod driver;
 mod followers;
+mod handle;
 pub(crate) mod holdings;
+mod identity;
+mod link;
 pub(crate) mod open;
 pub(crate) mod receive;
 pub(crate) mod repair;
 pub(crate) mod runs;
 pub(crate) mod serve;
-mod work;
 mod status;
+mod work;
 
 pub(crate) use followers::Followed;
 pub use followers::Followers;
-pub use driver::Replication;
+pub use handle::Replication;
 pub use status::{
     ConsumerStatus, LinkStatus, MateCounts, MateStatus, Parked, ProducerStatus, Progress, ReplicationStatus,
 };

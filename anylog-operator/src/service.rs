@@ -12,6 +12,7 @@ use anylog_core::node::queues::QueueUse;
 use anylog_dbms::{Catalog, MissingFile};
 use anylog_ingest::{Remap, SinkSlot};
 use anylog_ledger::{Ledger, LedgerError, OperatorNode};
+use anylog_net::Links;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +24,8 @@ use crate::journal::{Journal, JournalLimits};
 use crate::publish::Publisher;
 use crate::quarantine::{Quarantine, QuarantinedRow};
 use crate::replay::{Bury, Replay, ready};
-use crate::replica::Replication;
 use crate::replica::repair::{Divergence, Member, background};
+use crate::replica::{ConsumerStatus, Replication};
 use crate::stats::Stats;
 use crate::store::{MEMORY_LIMIT, Settings, Shared, Store};
 use crate::tables::{TableRules, Tables, blocking};
@@ -64,8 +65,6 @@ pub struct OperatorService {
     replication: Arc<Replication>,
     divergence: Arc<Divergence>,
     streamer: AtomicBool,
-    distributor: AtomicBool,
-    consumer: AtomicBool,
 }
 
 impl std::fmt::Debug for OperatorService {
@@ -106,8 +105,6 @@ impl OperatorService {
             replication: Arc::default(),
             divergence: Arc::default(),
             streamer: AtomicBool::new(false),
-            distributor: AtomicBool::new(false),
-            consumer: AtomicBool::new(false),
         });
         service.catalog.add_hook(Arc::new(Replay(Arc::downgrade(&service))));
         service.catalog.set_drop_hook(Arc::new(Bury(Arc::downgrade(&service))));
@@ -132,14 +129,8 @@ impl OperatorService {
         self.node.queues.register("operator", move || service.upgrade().map(|s| s.queues()).unwrap_or_default());
         show("Operator", Self::operator_process);
         show("Streamer", Self::streamer_process);
-        show("Distributor", |service| match service.distributor.load(Ordering::Relaxed) {
-            true => ProcessState::running("no peers: source files are archived on this node only"),
-            false => ProcessState::not_declared(),
-        });
-        show("Consumer", |service| match service.consumer.load(Ordering::Relaxed) {
-            true => ProcessState::running("no peers: there is nothing to fetch"),
-            false => ProcessState::not_declared(),
-        });
+        show("Distributor", |service| service.replication.distributor_state());
+        show("Consumer", |service| service.replication.consumer_state());
     }
 
     fn operator_process(&self) -> ProcessState {
@@ -306,20 +297,41 @@ impl OperatorService {
         start(&self.streamer)
     }
 
-    /// Notes `run data distributor`. Without peers there is nothing to hand over.
+    /// Serves links of mates, from now on.
+    pub fn serve_links(&self, links: &Links) {
+        self.replication.register(links);
+    }
+
+    /// `run data distributor`: own source files are offered to the other members of the cluster.
     ///
     /// # Errors
     /// [`OperatorError::Running`] the second time.
     pub fn start_distributor(&self) -> Result<(), OperatorError> {
-        start(&self.distributor)
+        self.replication.start_distributor()
     }
 
-    /// Notes `run data consumer`. Without peers there is nothing to fetch.
+    /// `exit distributor`.
+    ///
+    /// # Errors
+    /// [`OperatorError::NotRunning`] when it does not run.
+    pub fn end_distributor(&self) -> Result<(), OperatorError> {
+        self.replication.end_distributor()
+    }
+
+    /// `run data consumer`: what other members of the cluster have and this one lacks is fetched.
     ///
     /// # Errors
     /// [`OperatorError::Running`] the second time.
-    pub fn start_consumer(&self) -> Result<(), OperatorError> {
-        start(&self.consumer)
+    pub fn start_consumer(&self, consumer: ConsumerStatus) -> Result<(), OperatorError> {
+        self.replication.start_consumer(consumer)
+    }
+
+    /// `exit consumer`.
+    ///
+    /// # Errors
+    /// [`OperatorError::NotRunning`] when it does not run.
+    pub fn end_consumer(&self) -> Result<(), OperatorError> {
+        self.replication.end_consumer()
     }
 
     /// A work directory, which a script may have moved.
@@ -408,6 +420,10 @@ impl OperatorService {
             self.catalog.set_member_id(own.member.unsigned_abs());
         }
         *shared.settings.write() = Arc::new(settings);
+        if let (Some(own), true) = (&state.own, state.registered) {
+            let journal = self.directory("journal_dir");
+            self.replication.start(&shared, &self.ledger, own.clone(), journal).await?;
+        }
         let stop = CancellationToken::new();
         *self.running.lock() = Some(Running { state, stop: stop.clone(), store: None });
         let (service, finishing) = (Arc::clone(self), Arc::clone(&shared));
@@ -546,6 +562,7 @@ impl OperatorService {
         {
             tracing::warn!(%error, "Some segments are left for the next start");
         }
+        self.replication.stop().await;
         stop.cancel();
         *self.running.lock() = None;
         Ok(())
@@ -555,6 +572,7 @@ impl OperatorService {
     /// synced, the journal is closed. Nothing is sealed; the next start does that (OPS-2).
     pub async fn drain(&self) {
         self.slot.unmount();
+        self.replication.stop().await;
         if let Some(running) = self.running.lock().take() {
             running.stop.cancel();
         }
@@ -643,6 +661,7 @@ impl OperatorService {
 
 impl Drop for OperatorService {
     fn drop(&mut self) {
+        self.replication.abandon();
         if let Some(running) = self.running.lock().take() {
             running.stop.cancel();
         }

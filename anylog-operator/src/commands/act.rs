@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use super::directory;
+use crate::replica::ConsumerStatus;
 use crate::thresholds::{ThresholdChange, TimeRule, parse_ack};
 use crate::{Identity, OperatorConfig, OperatorError, OperatorService, archive};
 
@@ -69,8 +70,32 @@ pub(super) async fn run_distributor(service: &OperatorService, _: &mut Session, 
     started(service.start_distributor(), "data distributor")
 }
 
-pub(super) async fn run_consumer(service: &OperatorService, _: &mut Session, _: Invocation) -> CommandResult {
-    started(service.start_consumer(), "data consumer")
+pub(super) async fn exit_distributor(service: &OperatorService, _: &mut Session, _: Invocation) -> CommandResult {
+    ended(service.end_distributor(), "data distributor")
+}
+
+pub(super) async fn run_consumer(service: &OperatorService, _: &mut Session, call: Invocation) -> CommandResult {
+    let options = &call.options;
+    let (since, until) = (options.date("start_date"), options.date("end_date"));
+    if let (Some(since), Some(until)) = (since, until)
+        && until <= since
+    {
+        return Err(CommandError::parameter("end_date is not later than start_date")
+            .hint("for example: run data consumer where start_date = -30d"));
+    }
+    let active = options.text("mode").is_none_or(|mode| mode == "active");
+    started(service.start_consumer(ConsumerStatus { active, since, until }), "data consumer")
+}
+
+pub(super) async fn exit_consumer(service: &OperatorService, _: &mut Session, _: Invocation) -> CommandResult {
+    ended(service.end_consumer(), "data consumer")
+}
+
+fn ended(result: Result<(), OperatorError>, what: &str) -> CommandResult {
+    match result {
+        Ok(()) => Ok(Reply::Empty),
+        Err(error) => Err(CommandError::new(error.status(), format!("no {what} runs on this node"))),
+    }
 }
 
 fn started(result: Result<(), OperatorError>, what: &str) -> CommandResult {

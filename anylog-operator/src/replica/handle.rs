@@ -1,0 +1,230 @@
+//! The exchange as the rest of the node sees it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anylog_core::node::processes::ProcessState;
+use anylog_ledger::{Ledger, OperatorNode};
+use anylog_net::{Link, LinkHandler, Links};
+use anylog_replica::FileKey;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+
+use super::driver::{Driver, Start, Told, accept};
+use super::link::{self, PURPOSE};
+use super::status::{ConsumerStatus, ReplicationStatus};
+use super::{Followers, holdings, identity};
+use crate::OperatorError;
+use crate::store::Shared;
+use crate::tables::blocking;
+
+/// The exchange with the other members of the cluster, as the rest of the node sees it.
+///
+/// It is there from the node's start on, and at work while an operator with a policy runs.
+#[derive(Default)]
+pub struct Replication {
+    told: Mutex<Told>,
+    driver: RwLock<Option<Arc<Driver>>>,
+}
+
+impl std::fmt::Debug for Replication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replication").field("told", &*self.told.lock()).finish_non_exhaustive()
+    }
+}
+
+impl Replication {
+    /// What is known of the exchange.
+    #[must_use]
+    pub fn status(&self) -> ReplicationStatus {
+        if let Some(driver) = self.driver() {
+            return driver.status();
+        }
+        let told = *self.told.lock();
+        ReplicationStatus { distributor: told.distributor, consumer: told.consumer, ..ReplicationStatus::default() }
+    }
+
+    /// `run data distributor`.
+    ///
+    /// # Errors
+    /// [`OperatorError::Running`] the second time.
+    pub fn start_distributor(&self) -> Result<(), OperatorError> {
+        self.try_change(|told| match std::mem::replace(&mut told.distributor, true) {
+            true => Err(OperatorError::Running),
+            false => Ok(()),
+        })
+    }
+
+    /// `exit distributor`.
+    ///
+    /// # Errors
+    /// [`OperatorError::NotRunning`] when it does not run.
+    pub fn end_distributor(&self) -> Result<(), OperatorError> {
+        self.try_change(|told| match std::mem::replace(&mut told.distributor, false) {
+            true => Ok(()),
+            false => Err(OperatorError::NotRunning),
+        })
+    }
+
+    /// `run data consumer`.
+    ///
+    /// # Errors
+    /// [`OperatorError::Running`] the second time.
+    pub fn start_consumer(&self, consumer: ConsumerStatus) -> Result<(), OperatorError> {
+        self.try_change(|told| match told.consumer {
+            Some(_) => Err(OperatorError::Running),
+            None => {
+                told.consumer = Some(consumer);
+                Ok(())
+            }
+        })
+    }
+
+    /// `exit consumer`.
+    ///
+    /// # Errors
+    /// [`OperatorError::NotRunning`] when it does not run.
+    pub fn end_consumer(&self) -> Result<(), OperatorError> {
+        self.try_change(|told| told.consumer.take().map(drop).ok_or(OperatorError::NotRunning))
+    }
+
+    /// `set consumer mode`: whether the consumer fetches.
+    ///
+    /// # Errors
+    /// [`OperatorError::NotRunning`] when `run data consumer` was not called.
+    pub fn set_consumer_mode(&self, active: bool) -> Result<(), OperatorError> {
+        self.try_change(|told| {
+            told.consumer.as_mut().ok_or(OperatorError::NotRunning)?.active = active;
+            Ok(())
+        })
+    }
+
+    fn try_change(&self, change: impl FnOnce(&mut Told) -> Result<(), OperatorError>) -> Result<(), OperatorError> {
+        let mut told = self.told.lock();
+        change(&mut told)?;
+        if let Some(driver) = self.driver() {
+            driver.tell_settings(*told);
+        }
+        Ok(())
+    }
+
+    /// Fetches a file anew, which was taken away here because it differs from its mates'.
+    pub fn refetch(&self, file: FileKey) {
+        if let Some(driver) = self.driver() {
+            driver.refetch(file);
+        }
+    }
+
+    /// Looks again now at what is on this node's disk, and dials who is not linked.
+    pub fn kick(&self) {
+        if let Some(driver) = self.driver() {
+            driver.kick();
+        }
+    }
+
+    /// From when on the consumer fetches; none when it fetches all, or does not run.
+    #[must_use]
+    pub fn since(&self) -> Option<Timestamp> {
+        self.told.lock().consumer.and_then(|consumer| consumer.since)
+    }
+
+    fn driver(&self) -> Option<Arc<Driver>> {
+        self.driver.read().clone()
+    }
+
+    /// Serves links of mates.
+    pub(crate) fn register(self: &Arc<Self>, links: &Links) {
+        links.register(PURPOSE, Arc::new(Door(Arc::clone(self))));
+    }
+
+    /// Starts the exchange of a member; the store is told who follows its files.
+    pub(crate) async fn start(
+        &self,
+        shared: &Arc<Shared>,
+        ledger: &Arc<Ledger>,
+        own: OperatorNode,
+        journal: PathBuf,
+    ) -> Result<(), OperatorError> {
+        let directory = identity::directory(&journal);
+        let (key, empty) = {
+            let shared = Arc::clone(shared);
+            blocking(move || {
+                let key = identity::key(&directory)
+                    .map_err(|error| OperatorError::Directory { path: directory, reason: error.to_string() })?;
+                Ok::<_, OperatorError>((key, holdings::given(&shared)? == 0))
+            })
+            .await?
+        };
+        let mut told = *self.told.lock();
+        told.asks = empty;
+        let (shared, ledger) = (Arc::clone(shared), Arc::clone(ledger));
+        let driver = Driver::start(Start { shared, ledger, own, key, told }).await?;
+        *driver.shared.followers.write() = Some(Arc::clone(&driver) as Arc<dyn Followers>);
+        *self.driver.write() = Some(Arc::clone(&driver));
+        if empty {
+            driver.settle_numbers().await?;
+        }
+        // What was said meanwhile.
+        driver.tell_settings(*self.told.lock());
+        Ok(())
+    }
+
+    /// Ends the exchange: links first.
+    pub(crate) async fn stop(&self) {
+        let driver = self.driver.write().take();
+        if let Some(driver) = driver {
+            *driver.shared.followers.write() = None;
+            driver.end().await;
+        }
+    }
+
+    /// Ends the exchange without waiting: the node is dropped.
+    pub(crate) fn abandon(&self) {
+        let driver = self.driver.write().take();
+        if let Some(driver) = driver {
+            *driver.shared.followers.write() = None;
+            driver.abandon();
+        }
+    }
+
+    /// The row of `get processes` of the distributor.
+    pub(crate) fn distributor_state(&self) -> ProcessState {
+        if !self.told.lock().distributor {
+            return ProcessState::not_declared();
+        }
+        self.state("source files are archived on this node only")
+    }
+
+    /// The row of `get processes` of the consumer.
+    pub(crate) fn consumer_state(&self) -> ProcessState {
+        match self.told.lock().consumer {
+            None => return ProcessState::not_declared(),
+            Some(consumer) if !consumer.active => return ProcessState::running("suspended"),
+            Some(_) => {}
+        }
+        self.state("there is nothing to fetch")
+    }
+
+    fn state(&self, alone: &str) -> ProcessState {
+        match self.driver().map(|driver| driver.linked()) {
+            None => ProcessState::running(format!("no peers: no operator of a cluster runs; {alone}")),
+            Some((0, _)) => ProcessState::running(format!("no peers: {alone}")),
+            Some((mates, linked)) => ProcessState::running(format!("{linked} of {mates} members linked")),
+        }
+    }
+}
+
+/// Where mates knock.
+struct Door(Arc<Replication>);
+
+#[async_trait]
+impl LinkHandler for Door {
+    async fn serve(&self, from: SocketAddr, link: Link) {
+        match self.0.driver() {
+            Some(driver) => accept(driver, from, link).await,
+            None => link::refuse(link, "no operator of a cluster runs on this node".to_owned()).await,
+        }
+    }
+}
