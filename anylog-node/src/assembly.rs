@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anylog_core::command::DuplicateCommand;
 use anylog_core::reply::Chunks;
-use anylog_core::{Caller, CommandError, Node, Reply, Session, Surface};
+use anylog_core::{Access, Caller, CommandError, Node, Reply, Session, Status, Surface};
 use anylog_dbms::Catalog;
 use anylog_ingest::{Ingest, SinkSlot};
 use anylog_ledger::Ledger;
 use anylog_net::grpc::{GrpcPeers, node_service};
-use anylog_net::{Listeners, PeerReply, PeerRequest, PeerService, Peers};
+use anylog_net::{LinkHandler, Links, Listeners, PeerReply, PeerRequest, PeerService, Peers};
 use anylog_operator::OperatorService;
 use anylog_query::QueryService;
 use async_trait::async_trait;
@@ -96,7 +96,9 @@ impl NodeApp {
     }
 
     fn register(&self) -> Result<(), DuplicateCommand> {
-        let answering = Answering { node: Arc::clone(&self.node), ledger: Arc::clone(&self.ledger) };
+        let links = Links::default();
+        self.operator.serve_links(&links);
+        let answering = Answering { node: Arc::clone(&self.node), ledger: Arc::clone(&self.ledger), links };
         let tcp = node_service(Arc::new(answering));
         let registry = &self.node.registry;
         registry.register_all(anylog_dbms::commands::commands(&self.catalog))?;
@@ -139,10 +141,19 @@ impl NodeApp {
 struct Answering {
     node: Arc<Node>,
     ledger: Arc<Ledger>,
+    links: Links,
 }
 
 #[async_trait]
 impl PeerService for Answering {
+    fn link(&self, from: SocketAddr, purpose: &str) -> Result<Arc<dyn LinkHandler>, CommandError> {
+        let caller = Caller::network(Surface::Peer, from, self.node.remote_admin());
+        if caller.rights < Access::Data {
+            return Err(CommandError::new(Status::UNAUTHORIZED, "links need the right to add data"));
+        }
+        self.links.handler(purpose)
+    }
+
     async fn answer(&self, from: SocketAddr, request: PeerRequest) -> Result<PeerReply, CommandError> {
         match request {
             PeerRequest::Ledger { known_version } => {
