@@ -7,7 +7,7 @@ use anylog_replica::FileKey;
 
 use crate::journal::JournalError;
 use crate::journal::record::{Entries, SegmentHeader};
-use crate::replica::copies::{OpenCopy, copied};
+use crate::replica::copies::{OpenCopy, copied, is_complete};
 use crate::replica::holdings::Registry;
 use crate::seal::apply_entries;
 use crate::segments::Segment;
@@ -83,13 +83,15 @@ pub(crate) fn ready(shared: &Arc<Shared>) -> Ready {
     let mut ready = Ready { own: Vec::new(), copies: Vec::new() };
     for (segment, applied) in segments {
         let refused = shared.quarantine.ordinals(segment.header.id);
-        if !segment.copy || is_adopted(shared, &segment.header) {
+        let standing = if segment.copy { standing(shared, &segment.header) } else { Standing::Own };
+        if standing == Standing::Own {
             ready.own.push(Segment::recovered(&segment, Threshold::default(), refused));
             continue;
         }
         let threshold = shared.thresholds.read().of(&segment.header.dbms, &segment.header.table);
         let copy = Segment::recovered(&segment, copied(threshold), refused);
-        if applied {
+        // One that is complete is looked after as one that lacks rows, which ends it.
+        if applied && standing == Standing::Open {
             copy.catch_up();
         }
         ready.copies.extend(copy.file().map(|file| (file, OpenCopy::new(copy, threshold.time))));
@@ -97,15 +99,28 @@ pub(crate) fn ready(shared: &Arc<Shared>) -> Ready {
     ready
 }
 
-/// Whether a file that came home from mates was taken for an own one before the end of the run before: its row in the registry says so.
-fn is_adopted(shared: &Shared, header: &SegmentHeader) -> bool {
+/// What became of a copy before the end of the run before, as its row in the registry says.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It came home from mates, and was taken for an own one.
+    Own,
+    /// It was sealed, which the journal does not say.
+    Complete,
+    /// It waits for more.
+    Open,
+}
+
+fn standing(shared: &Shared, header: &SegmentHeader) -> Standing {
     let (Ok(registry), Some(file), Ok(producer)) =
         (Registry::of(&shared.settings()), header.file_id, header.member.parse::<i64>())
     else {
-        return false;
+        return Standing::Open;
     };
-    let known = || registry.get(FileKey { producer, file }).ok().flatten();
-    producer == registry.own && known().is_some_and(|known| known.hash == placeholder(header.id) || known.rows > 0)
+    match registry.get(FileKey { producer, file }) {
+        Ok(Some(known)) if producer == registry.own && known.hash == placeholder(header.id) => Standing::Own,
+        Ok(Some(known)) if is_complete(&known) => Standing::Complete,
+        _ => Standing::Open,
+    }
 }
 
 /// Stands for the rows of a table that lie in none of its partitions.

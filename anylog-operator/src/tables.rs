@@ -290,7 +290,7 @@ impl Tables {
             return Err(refused(Status::TABLE_EXCLUDED, "limit_tables of the operator excludes it"));
         }
         let local = self.local_schema(&database, table).await?;
-        if create.is_some() && local.is_none() {
+        if create.is_some_and(str::is_empty) && local.is_none() {
             self.publisher.await_table(dbms, table).await;
         }
         let published = self.publisher.create_text(dbms, table).map(|text| parse_create(&text));

@@ -180,7 +180,7 @@ async fn has_otherwise(shared: &Shared, file: FileKey, last: u64) -> Result<Opti
 }
 
 /// Whether a registered file has all its rows here.
-pub(super) fn is_complete(file: &anylog_dbms::TsdFile) -> bool {
+pub(crate) fn is_complete(file: &anylog_dbms::TsdFile) -> bool {
     let missing = [anylog_dbms::tsd::VOID, anylog_dbms::tsd::TAKEN_AWAY].contains(&file.status1.as_str());
     !unfinished(file) && file.rows > 0 && !missing && !file.hash.starts_with("open:")
 }

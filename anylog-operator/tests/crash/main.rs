@@ -12,5 +12,6 @@
 #[allow(dead_code, reason = "the tests of the features use more of it")]
 mod harness;
 
+mod copies;
 mod points;
 mod tape;

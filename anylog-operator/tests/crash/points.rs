@@ -69,13 +69,26 @@ async fn script(home: &Path, immediate: bool) -> TapeDisk {
 
 /// A way in which power may fail.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+pub(crate) enum Fate {
     /// Nothing that was not synced is there.
     Dropped,
     /// All bytes are there, synced or not.
     Kept,
     /// A part of the bytes that were not synced is there.
     Torn,
+}
+
+impl Fate {
+    /// The journal that is left of a moment.
+    pub(crate) fn left_of(self, moment: &Moment) -> TapeDisk {
+        let journal = moment.journal.copy();
+        journal.crash(|pending| match self {
+            Fate::Dropped => 0,
+            Fate::Kept => pending,
+            Fate::Torn => pending / 3,
+        });
+        TapeDisk::after(journal)
+    }
 }
 
 /// Starts from a moment. `older` is an earlier one, whose state the databases fell back to.
@@ -86,13 +99,7 @@ async fn recover(moment: &Moment, older: Option<&Moment>, fate: Fate) {
     if let Some(older) = older {
         fall_back(older.home.path(), home.path());
     }
-    let journal = moment.journal.copy();
-    journal.crash(|pending| match fate {
-        Fate::Dropped => 0,
-        Fate::Kept => pending,
-        Fate::Torn => pending / 3,
-    });
-    let node = TestNode::on_disk(home.path(), Arc::new(TapeDisk::after(journal)));
+    let node = TestNode::on_disk(home.path(), Arc::new(fate.left_of(moment)));
     node.connect();
     node.run().await;
     node.partitioned("at");
@@ -167,7 +174,7 @@ fn ordered(node: &TestNode, column: &str) -> Vec<i64> {
 }
 
 /// Puts the files of database `d` back to what they were. The registry and the ledger commit durably: they stay.
-fn fall_back(older: &Path, home: &Path) {
+pub(crate) fn fall_back(older: &Path, home: &Path) {
     let (from, to) = (databases(older), databases(home));
     let own = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("d."));
     for entry in std::fs::read_dir(&to).into_iter().flatten().flatten().filter(|entry| own(&entry.path())) {
@@ -188,7 +195,7 @@ fn fall_back(older: &Path, home: &Path) {
 }
 
 /// The oldest moment whose databases a power failure may bring back: since then the journal did not say that it relies on them.
-fn oldest_allowed(moments: &[Moment], at: usize) -> Option<&Moment> {
+pub(crate) fn oldest_allowed(moments: &[Moment], at: usize) -> Option<&Moment> {
     let oldest = (0..at).rev().take_while(|earlier| moments[*earlier].relied == moments[at].relied).last()?;
     // A table is durable when its first row is journalled.
     moments.get(oldest).filter(|moment| databases(moment.home.path()).join("d.dbms").exists())

@@ -8,7 +8,7 @@ use anylog_core::{Caller, CommandError, Node, Session};
 use anylog_dbms::{Catalog, ConnectRequest, Partitioning, SqlValue, Target};
 use anylog_ingest::{RowGroup, SinkSlot, TableRows};
 use anylog_ledger::{Destinations, Ledger, Policy};
-use anylog_net::LocalPeers;
+use anylog_net::{LocalPeers, Peers};
 use anylog_operator::disk::{Disk, FileDisk};
 use anylog_operator::{Identity, OperatorConfig, OperatorService};
 use serde_json::json;
@@ -29,11 +29,16 @@ impl TestNode {
 
     /// The same with its journal on another disk.
     pub(crate) fn on_disk(home: &Path, disk: Arc<dyn Disk>) -> Self {
+        Self::among(home, disk, "127.0.0.1:32148", LocalPeers::new())
+    }
+
+    /// The same at an address among other nodes.
+    pub(crate) fn among(home: &Path, disk: Arc<dyn Disk>, address: &str, peers: Arc<dyn Peers>) -> Self {
         let node = Node::builder().home(home).name("test-node").build();
         node.directories.create().unwrap();
-        node.set_address(Some("127.0.0.1:32148".into()));
+        node.set_address(Some(address.into()));
         let catalog = Catalog::new(Arc::clone(&node));
-        let ledger = Ledger::new(Arc::clone(&node), Arc::clone(&catalog), LocalPeers::new());
+        let ledger = Ledger::new(Arc::clone(&node), Arc::clone(&catalog), peers);
         let slot = SinkSlot::new();
         let operator = OperatorService::with_disk(
             Arc::clone(&node),
@@ -64,6 +69,10 @@ impl TestNode {
 
     /// Publishes a cluster and this node's operator, unless they are in the ledger.
     pub(crate) async fn policies(&self) -> String {
+        self.policies_of(7).await
+    }
+
+    async fn policies_of(&self, member: i64) -> String {
         if let Some(own) = self.ledger.policies("operator").first() {
             return own.id().to_owned();
         }
@@ -71,13 +80,18 @@ impl TestNode {
         let cluster = json!({"cluster": {"name": "c", "company": "co"}});
         let cluster = self.ledger.insert(Policy::from_value(cluster).unwrap(), &to).await.unwrap();
         let operator = json!({"operator": {"name": "o", "company": "co", "ip": "127.0.0.1", "port": 32148,
-            "cluster": cluster.id(), "member": 7}});
+            "cluster": cluster.id(), "member": member}});
         self.ledger.insert(Policy::from_value(operator).unwrap(), &to).await.unwrap().id().to_owned()
     }
 
     /// Starts the operator with registration of files.
     pub(crate) async fn run(&self) {
-        let id = self.policies().await;
+        self.run_as(7).await;
+    }
+
+    /// The same as another member of the cluster.
+    pub(crate) async fn run_as(&self, member: i64) {
+        let id = self.policies_of(member).await;
         let config =
             OperatorConfig { identity: Identity::Policy(id), update_tsd_info: true, ..OperatorConfig::default() };
         self.operator.run(config).await.unwrap();
@@ -107,12 +121,16 @@ impl TestNode {
     }
 
     pub(crate) async fn execute(&self, line: &str) -> Result<String, CommandError> {
-        // Registered late: commands hold their service, and with it the node, for as long as the node lives.
+        self.register();
+        let mut session = Session::new(Arc::clone(&self.node), Caller::terminal());
+        session.execute(line).await?.into_text().await
+    }
+
+    /// Makes the commands of the operator known. Late: commands hold their service, and with it the node, for as long as the node lives.
+    pub(crate) fn register(&self) {
         if self.node.registry.find(&["flush", "buffers"]).is_none() {
             self.node.registry.register_all(anylog_operator::commands(&self.operator)).unwrap();
         }
-        let mut session = Session::new(Arc::clone(&self.node), Caller::terminal());
-        session.execute(line).await?.into_text().await
     }
 
     /// All targets of a table: itself and its partitions.
@@ -179,7 +197,16 @@ impl TestNode {
 
     /// The registered files: id, hash, rows.
     pub(crate) fn registered(&self) -> Vec<(i64, String, i64)> {
-        let files = self.catalog.tsd().unwrap().list("tsd_info", &anylog_dbms::TsdFilter::default()).unwrap();
+        self.registered_in("tsd_info")
+    }
+
+    /// Those of a table of the registry.
+    pub(crate) fn registered_in(&self, table: &str) -> Vec<(i64, String, i64)> {
+        let tsd = self.catalog.tsd().unwrap();
+        if !tsd.tables().unwrap().iter().any(|known| known == table) {
+            return Vec::new();
+        }
+        let files = tsd.list(table, &anylog_dbms::TsdFilter::default()).unwrap();
         let mut files: Vec<_> = files.into_iter().map(|file| (file.file_id, file.hash, file.rows)).collect();
         files.sort();
         files
@@ -195,6 +222,10 @@ fn is_open_below(directory: &Path) -> bool {
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).into_iter().flatten() {
         let path = entry.unwrap().path();
+        // Beside the files of a day lie their run lists.
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+            continue;
+        }
         if path.is_dir() { collect(&path, files) } else { files.push(path) }
     }
 }

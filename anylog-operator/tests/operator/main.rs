@@ -3,10 +3,13 @@
 // Helpers of tests fail as tests do; receipts are looked at only where a test is about them.
 #![allow(clippy::unwrap_used, clippy::let_underscore_must_use)]
 
+mod cluster_commands;
 mod commands;
 mod deliveries;
 mod files;
 mod harness;
 mod quarantine;
+mod replica_link;
+mod replica_open;
 mod restart;
 mod streams;
