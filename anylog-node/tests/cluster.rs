@@ -26,6 +26,13 @@ mod cluster {
     #[path = "../faults/mqtt.rs"]
     #[allow(dead_code, reason = "the tests of failures use more of it")]
     pub(crate) mod mqtt;
+    /// The PostgreSQL server of the database tests.
+    #[path = "../../../anylog-dbms/tests/dbms/server.rs"]
+    #[allow(dead_code, reason = "the database tests use more of it")]
+    pub(crate) mod server;
+    #[path = "../faults/small_disk.rs"]
+    #[allow(dead_code, reason = "the tests of failures use more of it")]
+    pub(crate) mod small_disk;
 
     pub(crate) mod check;
     pub(crate) mod http;
@@ -39,6 +46,8 @@ mod cluster {
     mod chaos;
     mod commands;
     mod destroy;
+    mod disks;
+    mod engines;
     mod fills;
     mod moves;
     mod queries;

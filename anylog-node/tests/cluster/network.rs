@@ -89,6 +89,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts all nodes and waits until they are ready.
     pub(crate) fn start(members: usize, reach: Reach) -> Self {
+        Self::start_with(members, reach, |_, _| {})
+    }
+
+    /// The same; each member is prepared, by its number, before it starts.
+    pub(crate) fn start_with(members: usize, reach: Reach, prepare: impl Fn(usize, &mut Node)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let script = fs::read_to_string(examples().join("cluster/operator.al")).unwrap();
         let (before, after) = script.split_once("# ---- 11.").expect("step 11 of the script");
@@ -116,6 +121,7 @@ impl Cluster {
             if reach == Reach::OverLinks {
                 node.set("EXTERNAL_PORT", links.port(number).to_string());
             }
+            prepare(number, node);
         }
         let ledger = format!("127.0.0.1:{}", master.ports().tcp);
         let settings = [("LEDGER_CONN", ledger), ("SYNC_TIME", "60 seconds".to_owned())];
