@@ -371,6 +371,7 @@ impl Member {
         self.resend_rows();
         self.ask_for_stalled_rows();
         self.seal_again();
+        self.fetch_again();
         self.give_up_on_silence();
         self.due = Due { offers: true, pull: true, orphans: true };
     }

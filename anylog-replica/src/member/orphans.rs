@@ -126,7 +126,6 @@ impl Member {
     // was not heard, the file stays open. Its rows are in the tables meanwhile.
     fn nobody_may_have_more(&self, file: FileKey, here: u64) -> bool {
         self.listed_mates().all(|(_, mate)| mate.heard && mate.ordinal(file) <= here)
-            && self.listed_mates().any(|(_, mate)| mate.ordinal(file) > 0)
     }
 
     fn adopt(&mut self, file: FileKey) {

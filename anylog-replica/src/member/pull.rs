@@ -22,6 +22,9 @@ const PAUSE: Millis = 1_000;
 const BREAKS: u32 = 3;
 const AFTER_BREAKS: Millis = 10_000;
 
+/// After how long a file that did not arrive is asked for again: what is there of it need not be sent once more.
+const PATIENCE: Millis = 1_800_000;
+
 /// How many files may be in trouble. With so many, nothing new is asked for: it is not the files that are wrong.
 const TROUBLES: usize = 4_096;
 
@@ -49,6 +52,7 @@ pub(super) struct Pull {
 #[derive(Debug)]
 pub(super) struct Fetching {
     pub(super) from: i64,
+    since: Millis,
     arrived: bool,
 }
 
@@ -151,8 +155,8 @@ impl Pull {
         of_mate().filter(|fetching| !fetching.arrived).count() < FETCHES && of_mate().count() < IN_WORK
     }
 
-    fn start(&mut self, file: FileKey, from: i64) -> Action {
-        self.fetching.insert(file, Fetching { from, arrived: false });
+    fn start(&mut self, file: FileKey, from: i64, now: Millis) -> Action {
+        self.fetching.insert(file, Fetching { from, since: now, arrived: false });
         Action::Fetch { from, want: Want { producer: file.producer, file: file.file, offset: 0, content: 0 } }
     }
 }
@@ -244,6 +248,9 @@ impl Member {
         if servers.is_empty() {
             if !holders.is_empty() {
                 self.park(file);
+            } else if !self.listed_mates().any(|(_, mate)| mate.holds(file)) {
+                // It is no more.
+                self.pull.trouble.remove(&file);
             }
             return Outcome::Nothing;
         }
@@ -256,7 +263,7 @@ impl Member {
         let turn = (file.file.wrapping_add(tries)).rem_euclid(free.len() as i64) as usize;
         let first = free.contains(&file.producer) && failures(file.producer) == 0;
         let from = if first { file.producer } else { free[turn] };
-        let action = self.pull.start(file, from);
+        let action = self.pull.start(file, from, self.now);
         self.actions.push(action);
         Outcome::Started
     }
@@ -359,6 +366,16 @@ impl Member {
                     self.adoption_failed(file);
                 }
             }
+        }
+    }
+
+    /// Asks again for files that do not arrive, whoever is to blame.
+    pub(super) fn fetch_again(&mut self) {
+        let late = |fetching: &&Fetching| !fetching.arrived && self.now >= fetching.since.saturating_add(PATIENCE);
+        let late: Vec<(FileKey, i64)> =
+            self.pull.fetching.iter().filter(|(_, f)| late(f)).map(|(file, f)| (*file, f.from)).collect();
+        for (file, from) in late {
+            self.fetch_failed(file, from, &format!("it did not arrive from member {from} within {} minutes", PATIENCE / 60_000));
         }
     }
 

@@ -126,7 +126,6 @@ impl World {
     }
 
     fn tell_failed(&mut self, node: usize, file: FileKey, from: Option<i64>, reason: &str) {
-        self.nodes[node].incoming.remove(&file);
         self.tell(node, Event::Failed { file, from, reason: reason.to_owned() });
     }
 

@@ -146,7 +146,9 @@ impl World {
                 self.network.slow.insert((from, to), by);
             }
             Fault::Full(node, full) => self.disks[node].full = full,
-            Fault::Pause(node, time) => self.nodes[node].paused = self.now + time,
+            Fault::Pause(node, time) => {
+                self.nodes[node].paused = self.nodes[node].paused.max(self.now + time);
+            }
             Fault::Jump(node, ahead, wall) => {
                 self.nodes[node].ahead += ahead;
                 self.nodes[node].wall = wall;
