@@ -21,6 +21,7 @@ use futures_util::stream::{self, StreamExt};
 
 use crate::console::Collected;
 use crate::rest::{self, RestServer};
+use crate::terminal::Foreground;
 
 /// How long a node may take to drain. Below the five seconds after which supervisors kill.
 pub const DRAIN_DEADLINE: Duration = Duration::from_millis(4500);
@@ -58,6 +59,8 @@ pub struct NodeApp {
     pub query: Arc<QueryService>,
     /// The REST server.
     pub rest: Arc<RestServer>,
+    /// What the terminal does.
+    pub(crate) foreground: Arc<Foreground>,
 }
 
 impl NodeApp {
@@ -90,7 +93,19 @@ impl NodeApp {
             Arc::clone(&ingest),
             Arc::clone(&slot),
         );
-        let app = Arc::new(Self { node, catalog, ledger, peers, listeners, slot, ingest, operator, query, rest });
+        let app = Arc::new(Self {
+            node,
+            catalog,
+            ledger,
+            peers,
+            listeners,
+            slot,
+            ingest,
+            operator,
+            query,
+            rest,
+            foreground: Arc::default(),
+        });
         app.register()?;
         Ok(app)
     }

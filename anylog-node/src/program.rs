@@ -133,7 +133,8 @@ pub fn commands_of(words: &[String], registry: &Registry) -> Vec<String> {
     commands
 }
 
-/// Cancels the node's shutdown token on SIGTERM and SIGINT; a second signal ends the program at once.
+/// Cancels the node's shutdown token on SIGTERM and SIGINT; a second signal ends the program at once. A SIGINT while a command that a
+/// person typed is at work ends that command; when it goes on all the same, the next one ends the node.
 ///
 /// # Errors
 /// When the system does not deliver signals to this program.
@@ -141,12 +142,15 @@ pub fn end_on_signals(app: &NodeApp) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let shutdown = app.node.shutdown.clone();
+    let (shutdown, foreground) = (app.node.shutdown.clone(), Arc::clone(&app.foreground));
     tokio::spawn(async move {
         loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            let interrupted = tokio::select! {
+                _ = terminate.recv() => false,
+                _ = interrupt.recv() => true,
+            };
+            if interrupted && !shutdown.is_cancelled() && foreground.interrupt() {
+                continue;
             }
             if shutdown.is_cancelled() {
                 tracing::warn!("A second signal ends the program without draining");

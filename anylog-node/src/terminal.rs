@@ -3,6 +3,7 @@
 //! `run client (destination)` alone sends what is typed from then on to other nodes; see
 //! [`Typed`](anylog_ledger::client::Typed).
 
+mod foreground;
 mod typing;
 
 use std::borrow::Cow;
@@ -26,6 +27,7 @@ use rustyline::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::assembly::NodeApp;
+pub(crate) use foreground::Foreground;
 use typing::{DefaultDestination, Typing, prompt};
 
 /// Lines that the history keeps.
@@ -101,7 +103,7 @@ async fn run_from(app: &NodeApp, to: DefaultDestination, read: impl FnOnce(&mpsc
         tracing::error!(%error, "The terminal cannot be read");
         return;
     }
-    let mut typing = Typing::new(app, to);
+    let mut typing = Typing::new(app, Arc::clone(&to));
     loop {
         let (text, done) = tokio::select! {
             next = typed.recv() => match next {
@@ -110,10 +112,18 @@ async fn run_from(app: &NodeApp, to: DefaultDestination, read: impl FnOnce(&mpsc
             },
             () = app.node.shutdown.cancelled() => return,
         };
-        tokio::select! {
-            () = typing.execute(&text) => {}
+        let at_work = app.foreground.begin();
+        let ended = tokio::select! {
+            () = typing.execute(&text) => true,
+            () = at_work.interrupted() => false,
             () = app.node.shutdown.cancelled() => return,
         };
+        drop(at_work);
+        if !ended {
+            // Where it stood in its script, and what its `if` found, went with it.
+            typing = Typing::new(app, Arc::clone(&to));
+            typing.show_interrupted(&text);
+        }
         if done.send(()).is_err() {
             return;
         }
@@ -128,7 +138,8 @@ fn reads(node: &Node) -> bool {
     !node.shutdown.is_cancelled()
 }
 
-/// Ctrl-C drops the line that is being typed; on an empty one it ends the node, as Ctrl-D does.
+/// Ctrl-C drops the line that is being typed; on an empty one it ends the node, as Ctrl-D does. While a command is at work it is a
+/// signal: see [`Foreground`].
 struct DropLine;
 
 impl ConditionalEventHandler for DropLine {
@@ -272,6 +283,30 @@ impl Helper for Language {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_interrupted_command_ends_and_the_next_one_runs() {
+        let home = tempfile::tempdir().unwrap();
+        let app = NodeApp::build(home.path()).unwrap();
+        assert!(!app.foreground.interrupt(), "nothing is at work: the node is meant");
+        let interrupted = Arc::clone(&app);
+        let read = move |send: &mpsc::Sender<Line>| {
+            let until = std::time::Instant::now() + Duration::from_secs(10);
+            let waits = std::thread::spawn(move || {
+                while !interrupted.foreground.interrupt() && std::time::Instant::now() < until {
+                    std::thread::yield_now();
+                }
+            });
+            assert!(hand_over(send, "wait 3600".to_owned()));
+            waits.join().unwrap();
+            assert!(hand_over(send, "x = 1 & y = 2".to_owned()));
+        };
+        let all = run_from(&app, DefaultDestination::default(), read);
+        tokio::time::timeout(Duration::from_secs(30), all).await.expect("the wait is over");
+        assert_eq!(app.node.dictionary.get("y").map(|value| value.to_string()), Some("2".to_owned()));
+        assert!(!app.node.shutdown.is_cancelled());
+        assert!(!app.foreground.interrupt());
+    }
 
     #[test]
     fn completion_goes_word_by_word() {

@@ -105,6 +105,54 @@ fn a_signal_drains_and_ends_with_success() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_ends_the_command_at_work_and_not_the_node() {
+    use std::io::Write;
+    let home = tempfile::tempdir().expect("a home");
+    let script = home.path().join("start.al");
+    std::fs::write(&script, "at_work = the-command-runs\nhere = the-node-runs\n").expect("a script");
+    // `script` gives the program a terminal.
+    let line =
+        format!("{} --home {} process {}", env!("CARGO_BIN_EXE_anylog-node"), home.path().display(), script.display());
+    let started = Command::new("script")
+        .args(["-qfec", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    // Not everywhere; then nothing can be said.
+    let Ok(started) = started else { return };
+    let mut terminal = Running(started);
+    let mut keys = terminal.0.stdin.take().expect("a keyboard");
+    let mut screen = terminal.0.stdout.take().expect("a screen");
+    let shown = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let seen = std::sync::Arc::clone(&shown);
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(length @ 1..) = screen.read(&mut piece) {
+            seen.lock().expect("a screen").push_str(&text(&piece[..length]));
+        }
+    });
+    let shows = |word: &str| {
+        let end = Instant::now() + DEADLINE;
+        while !shown.lock().expect("a screen").contains(word) {
+            assert!(Instant::now() < end, "no '{word}': {}", shown.lock().expect("a screen"));
+            std::thread::yield_now();
+        }
+    };
+    let mut type_in = |text: &str| keys.write_all(text.as_bytes()).and_then(|()| keys.flush()).expect("a keyboard");
+    shows("AL ");
+    type_in("print !at_work & wait 3600\r");
+    shows("the-command-runs");
+    type_in("\x03");
+    shows("Ended: print");
+    type_in("print !here\r");
+    shows("the-node-runs");
+    type_in("exit node\r");
+    assert_eq!(terminal.ended().0, Some(0));
+}
+
 #[test]
 fn exec_runs_a_command_at_a_running_node() {
     let home = tempfile::tempdir().expect("a home");

@@ -70,6 +70,12 @@ impl Typing {
         }
     }
 
+    /// Says that a command was ended from outside.
+    pub(super) fn show_interrupted(&self, text: &str) {
+        let line = text.trim().lines().next().unwrap_or_default();
+        self.session.console.print(&format!("Ended: {line}"));
+    }
+
     /// Shows a reply; false for an error.
     async fn show(&self, outcome: CommandResult) -> bool {
         let text = match outcome {
