@@ -272,16 +272,7 @@ impl TsdStore {
     /// # Errors
     /// [`TsdError::Duplicate`] when another complete file has this number, or another number has this hash.
     pub fn register_complete(&self, table: &str, file_id: i64, file: &NewFile, rows: u64) -> Result<(), TsdError> {
-        if let Some(member) = table.strip_prefix("tsd_").filter(|_| table != OWN_TABLE) {
-            let table = member_table(member)?;
-            if !self.tables()?.contains(&table) {
-                self.create_table(&table, "INT PRIMARY KEY", &format!("_{member}"))?;
-            }
-        } else if table == OWN_TABLE {
-            // PostgreSQL counts apart from the rows: a number must not be given once more.
-            self.number_from(file_id)?;
-        }
-        let table = self.known(table)?;
+        let table = self.numbered(table, file_id)?;
         let time = self.time_parameter();
         let sql = format!(
             "INSERT INTO {table}(file_id, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, {time}, ?, '', '') \
@@ -291,10 +282,7 @@ impl TsdStore {
              WHERE {table}.file_hash = excluded.file_hash OR NOT ({complete}) RETURNING file_id",
             complete = complete(&format!("{table}.")),
         );
-        let mut params = vec![SqlValue::Int(file_id)];
-        for text in [&file.dbms, &file.table, &file.source, &file.hash, &file.instructions, &stored(file.time)] {
-            params.push(SqlValue::Text(text.clone()));
-        }
+        let mut params = numbered_values(file_id, file);
         params.push(SqlValue::Int(i64::try_from(rows).unwrap_or(i64::MAX)));
         let duplicate = || TsdError::Duplicate { table: table.clone(), hash: file.hash.clone() };
         match self.change(&sql, &params) {
@@ -329,6 +317,38 @@ impl TsdStore {
         match self.change(&sql, &params) {
             Ok(changed) if changed.is_empty() => Err(duplicate()),
             Err(TsdError::Dbms(DbmsError::Unique { .. })) => Err(duplicate()),
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// The table for a file whose number is given, which is made when needed; own numbers go on behind it.
+    fn numbered(&self, table: &str, file_id: i64) -> Result<String, TsdError> {
+        if table == OWN_TABLE {
+            // PostgreSQL counts apart from the rows: a number must not be given once more.
+            self.number_from(file_id)?;
+        } else if let Some(member) = table.strip_prefix("tsd_") {
+            let table = member_table(member)?;
+            if !self.tables()?.contains(&table) {
+                self.create_table(&table, "INT PRIMARY KEY", &format!("_{member}"))?;
+            }
+        }
+        self.known(table)
+    }
+
+    /// Registers, durably, that a file is not here any more and is to be fetched from another member: under its number, whether it was
+    /// registered or not. [`Self::register_complete`] ends that.
+    ///
+    /// # Errors
+    /// [`TsdError::Duplicate`] when another number has the hash of a file that was not registered.
+    pub fn take_away(&self, table: &str, file_id: i64, file: &NewFile) -> Result<(), TsdError> {
+        let table = self.numbered(table, file_id)?;
+        let time = self.time_parameter();
+        let sql = format!(
+            "INSERT INTO {table}(file_id, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, {time}, 0, '{TAKEN_AWAY}', '') \
+             ON CONFLICT(file_id) DO UPDATE SET rows = 0, status1 = excluded.status1, status2 = '' RETURNING file_id"
+        );
+        match self.change(&sql, &numbered_values(file_id, file)) {
+            Err(TsdError::Dbms(DbmsError::Unique { .. })) => Err(TsdError::Duplicate { table, hash: file.hash.clone() }),
             result => result.map(|_| ()),
         }
     }
@@ -576,6 +596,12 @@ fn of_registry(error: DbmsError) -> TsdError {
         DbmsError::NoTable { table, .. } => TsdError::NoTable { table },
         other => TsdError::Dbms(other),
     }
+}
+
+/// The values of a file's first columns, its number included.
+fn numbered_values(file_id: i64, file: &NewFile) -> Vec<SqlValue> {
+    let texts = [&file.dbms, &file.table, &file.source, &file.hash, &file.instructions, &stored(file.time)];
+    std::iter::once(SqlValue::Int(file_id)).chain(texts.map(|text| SqlValue::Text(text.clone()))).collect()
 }
 
 /// The condition of a file that is complete; `of` is the table with a dot, or empty.

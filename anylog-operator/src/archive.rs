@@ -126,6 +126,13 @@ impl ArchiveFile {
         self.finish(name)
     }
 
+    /// As [`Self::finish_with`], for a content that was compressed already and written as it is.
+    pub(crate) fn finish_packed(self, name: &str, runs: &[u8]) -> Result<PathBuf, OperatorError> {
+        let path = runs_path(self.temporary.parent().unwrap_or(Path::new(".")), name);
+        write_durably(&path, runs).map_err(file_error(&path))?;
+        self.finish(&format!("{name}.gz"))
+    }
+
     /// Gives it its name, durably. Returns its path.
     pub fn finish(self, name: &str) -> Result<PathBuf, OperatorError> {
         let Self { temporary, file } = self;

@@ -67,6 +67,13 @@ pub(crate) struct Together {
     pub(crate) rows: Vec<String>,
 }
 
+/// The same, ready to be stored: rows have their ordinals.
+pub(crate) struct FittedTogether {
+    pub(crate) first: u64,
+    pub(crate) received: Timestamp,
+    pub(crate) fitted: Fitted,
+}
+
 /// What decides rows of another member beside their texts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Came<'a> {
@@ -111,7 +118,7 @@ impl Shared {
         table: &str,
         create: &str,
         together: Vec<Together>,
-    ) -> Result<Vec<(Timestamp, Fitted)>, SinkError> {
+    ) -> Result<Vec<FittedTogether>, SinkError> {
         let sample = together.first().map_or(&[][..], |first| &first.rows);
         let mut state = self.tables.ensure_as(dbms, table, sample, &[], Some(create)).await?;
         let mut converted = convert_together(&state, &together);
@@ -131,7 +138,7 @@ impl Shared {
                     self.tables.ensure_partition(&state, partition).await?;
                 }
             }
-            all.push((received, fitted));
+            all.push(FittedTogether { first, received, fitted });
         }
         Ok(all)
     }

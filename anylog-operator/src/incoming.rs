@@ -3,11 +3,12 @@
 //! A file is a sealed segment already. It is registered by the hash of its content, renamed to its full name, and applied in
 //! place, in chunks, with applied marks: its segment id follows from its hash and number, and its time is that of its registration,
 //! so a repeated attempt continues where the last one stopped. Then it is archived and its number of rows is registered.
-//! A file whose content came before is refused.
+//! A file whose content came before is refused. Its run list says that all of its rows came at its registration, save those that
+//! were refused: another member need not judge them again.
 
-mod rows;
+pub(crate) mod rows;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anylog_core::time::stored;
 use anylog_dbms::{NewFile, SegmentId, Target, TsdError, TsdFile, TsdStore, TsdUpdate, tsd};
 use anylog_ingest::{RefusedRow, SinkError, SourceFile};
+use anylog_replica::FileKey;
 use jiff::Timestamp;
 use md5::{Digest, Md5};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -29,15 +31,18 @@ use crate::fit::Fitted;
 use crate::journal::record::SegmentHeader;
 use crate::origin::Origin;
 use crate::quarantine::{Problem, QuarantinedRow, key};
+use crate::replica::open::{HeldCopy, hold_copy};
+use crate::replica::runs::{Lines, Runs};
+use crate::replica::serve;
 use crate::source_file::{ContentHash, SourceKind, SourceName, content_hash, registered};
 use crate::store::{Settings, Shared};
-use crate::tables::blocking;
+use crate::tables::{blocking, zone_name};
 
 /// How long a file waits for another task that stores the same content.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Rows that are applied by one transaction, and about the most bytes that they have.
-const CHUNK_ROWS: usize = 5000;
-const CHUNK_BYTES: usize = 1 << 20;
+pub(crate) const CHUNK_ROWS: usize = 5000;
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 /// What is held of a file at one time: chunks that are read, converted and stored.
 const FILE_BYTES: u32 = 4 << 20;
 /// Rows, and about the most bytes of them, from which the types of a new table are told.
@@ -198,13 +203,15 @@ async fn store(
     // The table comes first: a file that cannot be stored must not be registered.
     shared.tables.ensure(&name.dbms, &name.table, &sample, &[]).await?;
     drop(sample);
+    let _held = foreign(shared, &settings, &name).await?;
     let registered_as = register(shared, &settings, &name, &path).await?;
     if let Some(file_id) = registered_as.file_id {
         name.registration = Some(registered(&registered_as.member, file_id, registered_as.time));
     }
     let path = settle(&settings, &name, path).await?;
-    let (refused, archived) = apply_rows(shared, &settings, &name, &registered_as, &path, origin).await?;
-    finish(shared, &settings, &name, &registered_as, path, archived, count - refused.len()).await?;
+    let applied = apply_rows(shared, &settings, &name, &registered_as, &path, origin).await?;
+    let refused = applied.refused.clone();
+    finish(shared, &settings, &name, &registered_as, path, applied, count).await?;
     let now = shared.now();
     shared.stats.table(&name.dbms, &name.table, |stats| {
         let stored = (count - refused.len()) as u64;
@@ -218,6 +225,19 @@ async fn store(
         stats.last_insert = Some(now);
     });
     Ok(StoredFile { hash: name.hash, rows: count - refused.len(), refused })
+}
+
+/// A file that another member produced may also come from one: meanwhile it is not taken from there.
+async fn foreign(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    name: &SourceName,
+) -> Result<Option<HeldCopy>, OperatorError> {
+    let by = name.registration.as_ref().filter(|by| by.member != settings.member);
+    let Some((producer, file)) = by.and_then(|by| Some((by.member.parse().ok()?, by.file_id))) else { return Ok(None) };
+    let held = hold_copy(shared, FileKey { producer, file }).await;
+    // Its rows are here as far as they came while it was open; the rest comes from where they came from.
+    if held.header().is_some() { Err(OperatorError::Busy { hash: name.hash.clone() }) } else { Ok(Some(held)) }
 }
 
 async fn register(
@@ -358,8 +378,17 @@ fn segment_of(name: &SourceName, registered: &Registered) -> SegmentHeader {
     }
 }
 
+/// The rows of a file, in their tables.
+struct Applied {
+    refused: Vec<RefusedRow>,
+    /// The archived file, which still lacks its name.
+    archived: Option<ArchiveFile>,
+    /// How many rows were read with times without an offset meant in a zone, in order.
+    zones: Vec<(u64, String)>,
+}
+
 /// Applies the rows of a file in chunks: while one is stored, the next is converted, and the one behind it is read and packed for
-/// the archive. Returns the rows that were refused, and the archived file that still lacks its name.
+/// the archive.
 async fn apply_rows(
     shared: &Arc<Shared>,
     settings: &Settings,
@@ -367,7 +396,7 @@ async fn apply_rows(
     registered: &Registered,
     path: &Path,
     origin: &str,
-) -> Result<(Vec<RefusedRow>, Option<ArchiveFile>), OperatorError> {
+) -> Result<Applied, OperatorError> {
     let header = Arc::new(segment_of(name, registered));
     if registered.resumed {
         let (shared, id) = (Arc::clone(shared), header.id);
@@ -378,12 +407,17 @@ async fn apply_rows(
     let (reading, compressed) = (path.to_owned(), name.compressed);
     let archived = archive_file(settings, &header)?;
     let reader = tokio::task::spawn_blocking(move || read_chunks(&reading, compressed, archived, &sender));
-    let mut refused = Vec::new();
+    let (mut refused, mut zones): (Vec<RefusedRow>, Vec<(u64, String)>) = (Vec::new(), Vec::new());
     let mut applying: Option<JoinHandle<Result<Vec<RefusedRow>, OperatorError>>> = None;
     let mut before = 0;
     while let Some(chunk) = chunks.recv().await {
         let count = chunk.len();
         let fitted = shared.fit(&name.dbms, &name.table, chunk, &[], registered.time).await?;
+        let zone = zone_name(&fitted.table.zone);
+        match zones.last_mut().filter(|(_, known)| *known == zone) {
+            Some((rows, _)) => *rows += count as u64,
+            None => zones.push((count as u64, zone)),
+        }
         if let Some(applying) = applying.take() {
             refused.extend(ended(applying).await?);
         }
@@ -394,10 +428,10 @@ async fn apply_rows(
     if let Some(applying) = applying.take() {
         refused.extend(ended(applying).await?);
     }
-    Ok((refused, ended(reader).await?))
+    Ok(Applied { refused, archived: ended(reader).await?, zones })
 }
 
-async fn ended<T>(task: JoinHandle<Result<T, OperatorError>>) -> Result<T, OperatorError> {
+pub(crate) async fn ended<T>(task: JoinHandle<Result<T, OperatorError>>) -> Result<T, OperatorError> {
     let failed = |error| OperatorError::from(SinkError::Failed { reason: format!("a task of a file ended: {error}") });
     task.await.unwrap_or_else(|error| Err(failed(error)))
 }
@@ -509,21 +543,23 @@ async fn finish(
     name: &SourceName,
     registered: &Registered,
     path: PathBuf,
-    archived: Option<ArchiveFile>,
-    rows: usize,
+    applied: Applied,
+    count: usize,
 ) -> Result<(), OperatorError> {
-    let segment = segment_of(name, registered).id;
+    let header = segment_of(name, registered);
     let (shared, settings) = (Arc::clone(shared), settings.clone());
-    let (plain, dbms) = (name.plain(), name.dbms.clone());
-    let (table, file_id) = (registered.table.clone(), registered.file_id);
+    let (plain, table, segment) = (name.plain(), registered.table.clone(), header.id);
     blocking(move || {
-        let database = shared.catalog.get(&dbms)?;
+        let database = shared.catalog.get(&header.dbms)?;
         database.dbms().sync()?;
-        if let Some(file) = archived {
-            file.finish(&plain)?;
+        if let Some(file) = applied.archived {
+            let runs = settings.archive.then(|| runs_of(&header, &applied.zones, &shared.quarantine.ordinals(segment)));
+            file.finish_with(&plain, runs.and_then(Runs::encode))?;
         }
-        if let (Some(store), Some(file_id)) = (&settings.tsd, file_id) {
-            store.update(&table, file_id, &TsdUpdate { rows: Some(rows as u64), ..TsdUpdate::default() })?;
+        let rows = (count - applied.refused.len()) as u64;
+        if let (Some(store), Some(file_id)) = (&settings.tsd, header.file_id) {
+            store.update(&table, file_id, &TsdUpdate { rows: Some(rows), ..TsdUpdate::default() })?;
+            tell(&shared, store, &header, &table, count as u64)?;
         }
         std::fs::remove_file(&path).map_err(file_error(&path))?;
         sync_directory(&settings.watch_dir).map_err(file_error(&settings.watch_dir))?;
@@ -532,4 +568,68 @@ async fn finish(
         Ok::<_, OperatorError>(())
     })
     .await
+}
+
+/// The run list of a file of which all rows came at one time, and some were refused.
+fn runs_of(header: &SegmentHeader, zones: &[(u64, String)], refused: &BTreeSet<u64>) -> Runs {
+    let mut runs = Runs::new(header.id, Lines::All);
+    let mut first = 1;
+    for (count, zone) in zones {
+        let end = first + count;
+        for refused in refused.range(first..end) {
+            runs.push(first, refused - first, header.opened, zone);
+            first = refused + 1;
+        }
+        runs.push(first, end - first, header.opened, zone);
+        first = end;
+    }
+    runs
+}
+
+/// Tells the other members of the cluster that a file of this one is complete.
+fn tell(
+    shared: &Shared,
+    store: &TsdStore,
+    header: &SegmentHeader,
+    table: &str,
+    lines: u64,
+) -> Result<(), OperatorError> {
+    let (Ok(producer), Some(file)) = (header.member.parse(), header.file_id) else { return Ok(()) };
+    if table == tsd::OWN_TABLE
+        && let Some(known) = store.get(table, file)?
+    {
+        let rows = u64::try_from(known.rows).unwrap_or_default();
+        shared.completed(serve::sealed(FileKey { producer, file }, &known, header.id, lines), rows);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use anylog_dbms::SegmentId;
+
+    use super::*;
+    use crate::replica::runs::RunList;
+
+    #[test]
+    fn refused_rows_are_in_no_run() {
+        let header = SegmentHeader {
+            id: SegmentId(9),
+            dbms: "d".into(),
+            table: "t".into(),
+            source: "0".into(),
+            instructions: "0".into(),
+            member: "7".into(),
+            file_id: Some(1),
+            opened: Timestamp::from_microsecond(5).unwrap(),
+        };
+        let zones = [(4, "UTC".to_owned()), (3, "Asia/Tokyo".to_owned())];
+        let runs = runs_of(&header, &zones, &BTreeSet::from([1, 3, 7]));
+        let list = RunList::decode(runs.encode().unwrap()).unwrap();
+        let found: Vec<(u64, u64, String)> =
+            list.iter().map(|run| (run.first, run.count, run.zone.to_string())).collect();
+        let zone = |name: &str| name.to_owned();
+        assert_eq!(found, [(2, 1, zone("UTC")), (4, 1, zone("UTC")), (5, 2, zone("Asia/Tokyo"))]);
+        assert_eq!(list.lines(), Lines::All);
+    }
 }

@@ -16,6 +16,7 @@
 pub(crate) mod copies;
 pub(crate) mod digest;
 mod driver;
+mod files;
 mod followers;
 mod handle;
 pub(crate) mod holdings;
@@ -32,6 +33,8 @@ mod work;
 pub(crate) use followers::Followed;
 pub use followers::Followers;
 pub use handle::Replication;
+pub use receive::Receiving;
+pub use serve::Content;
 pub use status::{
     ConsumerStatus, LinkStatus, MateCounts, MateStatus, Parked, ProducerStatus, Progress, ReplicationStatus,
 };

@@ -32,6 +32,7 @@ use crate::order::{Order, Turn};
 use crate::origin::Origin;
 use crate::quarantine::{KeptMessage, Problem, Quarantine, QuarantinedRow, key};
 use crate::replica::copies::Turns;
+use crate::replica::receive::Copying;
 use crate::replica::{Followed, Followers};
 use crate::segments::{Key, Segment, Segments};
 use crate::stats::Stats;
@@ -106,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) followers: RwLock<Option<Arc<dyn Followers>>>,
     /// Files of other members to which something is done.
     pub(crate) file_turns: Turns,
+    /// Files of other members that are stored, and what is left of those that were on their way.
+    pub(crate) copying: Copying,
 }
 
 impl Shared {
@@ -147,6 +150,7 @@ impl Shared {
             ending: AtomicBool::new(false),
             followers: RwLock::default(),
             file_turns: Turns::default(),
+            copying: Copying::default(),
         }
     }
 

@@ -18,25 +18,52 @@ const LONGEST_ROW: usize = 16 << 20;
 pub(super) fn read(
     path: &Path,
     compressed: bool,
+    bytes: impl FnMut(&[u8]) -> Result<(), OperatorError>,
+    row: impl FnMut(&str) -> Result<(), OperatorError>,
+) -> Result<(), OperatorError> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let file = File::open(path).map_err(file_error(path))?;
+    match compressed {
+        true => read_packed(file, name, LARGEST_CONTENT, bytes, row),
+        false => read_from(file, name, u64::MAX, file_error(path), bytes, row),
+    }
+}
+
+/// The same of what a reader has, compressed; it may unpack to `largest` bytes.
+pub(crate) fn read_packed(
+    packed: impl Read,
+    name: &str,
+    largest: u64,
+    bytes: impl FnMut(&[u8]) -> Result<(), OperatorError>,
+    row: impl FnMut(&str) -> Result<(), OperatorError>,
+) -> Result<(), OperatorError> {
+    let failed = |error: std::io::Error| wrongly_packed(name, error.to_string());
+    read_from(MultiGzDecoder::new(packed), name, largest, failed, bytes, row)
+}
+
+fn wrongly_packed(name: &str, reason: String) -> OperatorError {
+    OperatorError::Compressed { name: name.to_owned(), reason }
+}
+
+fn read_from(
+    mut reader: impl Read,
+    name: &str,
+    largest: u64,
+    failed: impl Fn(std::io::Error) -> OperatorError,
     mut bytes: impl FnMut(&[u8]) -> Result<(), OperatorError>,
     mut row: impl FnMut(&str) -> Result<(), OperatorError>,
 ) -> Result<(), OperatorError> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let packed = |reason: String| OperatorError::Compressed { name: name.to_owned(), reason };
-    let file = File::open(path).map_err(file_error(path))?;
-    let mut reader: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let (mut buffer, mut splitter, mut length) = (vec![0; READ_BYTES], Splitter::new(name), 0u64);
     loop {
         let count = match reader.read(&mut buffer) {
             Ok(0) => return splitter.finish(&mut row),
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) if compressed => return Err(packed(error.to_string())),
-            Err(error) => return Err(file_error(path)(error)),
+            Err(error) => return Err(failed(error)),
         };
         length += count as u64;
-        if compressed && length > LARGEST_CONTENT {
-            return Err(packed(format!("it unpacks to more than {LARGEST_CONTENT} bytes")));
+        if length > largest {
+            return Err(wrongly_packed(name, format!("it unpacks to more than {largest} bytes")));
         }
         bytes(&buffer[..count])?;
         splitter.push(&buffer[..count], &mut row)?;

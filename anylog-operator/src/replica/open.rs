@@ -35,7 +35,7 @@ pub(crate) async fn store_rows(shared: &Arc<Shared>, rows: Rows) -> Result<RowsH
 }
 
 /// Does something that must not be left in the middle, whatever becomes of who asked for it.
-async fn whole<T: Send + 'static>(
+pub(super) async fn whole<T: Send + 'static>(
     work: impl Future<Output = Result<T, OperatorError>> + Send + 'static,
 ) -> Result<T, OperatorError> {
     let failed = |error| {
@@ -335,9 +335,16 @@ pub(crate) async fn hold_copy(shared: &Arc<Shared>, file: FileKey) -> HeldCopy {
     HeldCopy { file, copy, _turn: turn }
 }
 
+impl HeldCopy {
+    /// What the rows of the copy share, if there is one.
+    pub(crate) fn header(&self) -> Option<&SegmentHeader> {
+        self.copy.as_ref().map(|copy| &*copy.segment.header)
+    }
+}
+
 /// Ends a copy, if there is one: the file is complete here, or taken away, and its rows in the journal are not needed any more. The
 /// databases were synced. Blocks.
-pub(crate) fn end_copy(shared: &Arc<Shared>, held: HeldCopy) -> Result<(), OperatorError> {
+pub(crate) fn end_copy(shared: &Arc<Shared>, held: &HeldCopy) -> Result<(), OperatorError> {
     match &held.copy {
         Some(copy) => copies::end(shared, held.file, &copy.segment),
         None => Ok(()),
@@ -355,7 +362,7 @@ impl OperatorService {
         Ok(())
     }
 
-    fn open_store(&self) -> Result<Arc<Shared>, OperatorError> {
+    pub(super) fn open_store(&self) -> Result<Arc<Shared>, OperatorError> {
         if self.state().is_some() { self.shared() } else { Err(OperatorError::NotRunning) }
     }
 

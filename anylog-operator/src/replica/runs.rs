@@ -241,6 +241,11 @@ impl RunList {
     }
 
     /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its bytes.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

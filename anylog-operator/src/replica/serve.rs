@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anylog_dbms::{SegmentId, TsdFile};
+use anylog_dbms::{NewFile, SegmentId, TsdFile};
 use anylog_replica::FileKey;
 use anylog_replica::message::{About, Form};
 use flate2::write::GzEncoder;
@@ -24,17 +24,20 @@ use crate::archive::{self, LEVEL};
 use crate::error::file_error;
 use crate::source_file::{SourceKind, SourceName, registered};
 use crate::store::{Settings, Shared};
+pub(super) use rows::{condition, quoted, targets};
 
 /// What another member gets of a file.
 #[derive(Debug)]
 pub struct Content {
-    about: About,
-    name: u64,
+    /// What the file is.
+    pub about: About,
+    /// Names the bytes: the same name, the same bytes. Never 0.
+    pub content: u64,
+    /// How many bytes there are.
+    pub length: u64,
     runs: Vec<u8>,
     file: File,
     path: PathBuf,
-    /// Bytes of the file.
-    bytes: u64,
 }
 
 impl Content {
@@ -44,25 +47,7 @@ impl Content {
         let bytes = namer.update_all(&mut file, &path)?;
         about.form = form.into();
         about.runs = runs.len() as u64;
-        Ok(Self { about, name: namer.name(), runs, file, path, bytes })
-    }
-
-    /// What the file is.
-    #[must_use]
-    pub fn about(&self) -> &About {
-        &self.about
-    }
-
-    /// Names the bytes: the same name, the same bytes. Never 0.
-    #[must_use]
-    pub fn name(&self) -> u64 {
-        self.name
-    }
-
-    /// How many bytes there are.
-    #[must_use]
-    pub fn length(&self) -> u64 {
-        self.runs.len() as u64 + self.bytes
+        Ok(Self { content: namer.name(), length: about.runs + bytes, about, runs, file, path })
     }
 
     /// Reads bytes from a place on; returns how many, 0 only at the end. Blocks.
@@ -130,7 +115,12 @@ fn about(file: &TsdFile) -> About {
 }
 
 /// What mates are told of a file that came whole and is complete.
-pub(crate) fn sealed(file: FileKey, known: &TsdFile, segment: SegmentId, lines: u64) -> anylog_replica::message::Sealed {
+pub(crate) fn sealed(
+    file: FileKey,
+    known: &TsdFile,
+    segment: SegmentId,
+    lines: u64,
+) -> anylog_replica::message::Sealed {
     let about = About { segment: segment.0.to_le_bytes().to_vec(), ..about(known) };
     anylog_replica::message::Sealed {
         producer: file.producer,
@@ -142,27 +132,39 @@ pub(crate) fn sealed(file: FileKey, known: &TsdFile, segment: SegmentId, lines: 
 }
 
 /// Where a file is archived, and its name there without `.gz`.
-pub(super) fn place(settings: &Settings, file: FileKey, known: &TsdFile) -> (PathBuf, String) {
+pub(super) fn place(settings: &Settings, file: FileKey, what: &NewFile) -> (PathBuf, String) {
     let name = SourceName {
+        dbms: what.dbms.clone(),
+        table: what.table.clone(),
+        source: what.source.clone(),
+        hash: what.hash.clone(),
+        instructions: what.instructions.clone(),
+        registration: Some(registered(&file.producer.to_string(), file.file, what.time)),
+        kind: SourceKind::Json,
+        compressed: false,
+    };
+    (archive::day_directory(&settings.archive_dir, what.time), name.plain())
+}
+
+/// What registers a file that is registered.
+pub(super) fn registered_as(known: &TsdFile) -> NewFile {
+    NewFile {
         dbms: known.dbms.clone(),
         table: known.table.clone(),
         source: known.source.clone(),
         hash: known.hash.clone(),
         instructions: known.instructions.clone(),
-        registration: Some(registered(&file.producer.to_string(), file.file, known.time)),
-        kind: SourceKind::Json,
-        compressed: false,
-    };
-    (archive::day_directory(&settings.archive_dir, known.time), name.plain())
+        time: known.time,
+    }
 }
 
 /// The archived file and its run list, as far as they are there.
-fn archived(
+pub(super) fn archived(
     settings: &Settings,
     file: FileKey,
     known: &TsdFile,
 ) -> Result<Option<(RunList, File, PathBuf)>, OperatorError> {
-    let (directory, plain) = place(settings, file, known);
+    let (directory, plain) = place(settings, file, &registered_as(known));
     let Some((path, packed)) = archive::find(&directory, &plain) else { return Ok(None) };
     let runs = archive::runs_path(&directory, &plain);
     let list = match std::fs::read(&runs) {

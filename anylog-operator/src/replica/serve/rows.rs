@@ -64,8 +64,13 @@ pub(in crate::replica) fn targets(database: &Database, table: &str) -> Result<Ve
     Ok(std::iter::once(Target::table(table)).chain(parts).collect())
 }
 
-fn quoted(name: &str) -> String {
+pub(in crate::replica) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The condition of the rows of a file.
+pub(in crate::replica) fn condition(file: FileKey) -> String {
+    format!("tsd_name = '{}' AND tsd_id = {}", file.producer, file.file)
 }
 
 /// How rows of a file are read.
@@ -88,8 +93,7 @@ impl Select {
             let key = serde_json::Value::String(column.name.clone());
             keys.push((format!("{key}:"), column.kind));
         }
-        let condition = format!("tsd_name = '{}' AND tsd_id = {}", file.producer, file.file);
-        Self { columns: columns.join(", "), condition, keys }
+        Self { columns: columns.join(", "), condition: condition(file), keys }
     }
 
     fn sql(&self, target: &Target) -> String {
@@ -108,12 +112,13 @@ struct Writer {
 impl Writer {
     fn add(&mut self, select: &Select, row: &[SqlRef<'_>]) -> ControlFlow<()> {
         let Some((received, values)) = row.split_first() else { return ControlFlow::Break(()) };
-        let added = received_at(*received).ok_or_else(|| "a row has no time of arrival".to_owned()).and_then(|received| {
-            self.line.clear();
-            text(select, values, &mut self.line);
-            self.runs.push(self.runs.rows() + 1, 1, received, "UTC");
-            self.packed.write_all(&self.line).map_err(|error| error.to_string())
-        });
+        let added =
+            received_at(*received).ok_or_else(|| "a row has no time of arrival".to_owned()).and_then(|received| {
+                self.line.clear();
+                text(select, values, &mut self.line);
+                self.runs.push(self.runs.rows() + 1, 1, received, "UTC");
+                self.packed.write_all(&self.line).map_err(|error| error.to_string())
+            });
         match added {
             Ok(()) => ControlFlow::Continue(()),
             Err(reason) => {

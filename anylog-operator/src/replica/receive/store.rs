@@ -1,0 +1,391 @@
+//! A file of another member into the tables, the archive and the registry of this one.
+//!
+//! 1. Its rows are stored in chunks, with applied marks: while one is stored, the next is converted, and the one behind it is read.
+//!    The marks are those of its open segment, so rows that came while it was open are not stored again.
+//! 2. The databases are synced, and the file is archived under its name, with its run list.
+//! 3. The registry says that it is complete.
+//! 4. A copy of the open file is let go, or the marks are forgotten.
+//!
+//! Each step can be repeated. What is made of rows, and what replaces a file that was taken away, has marks of its own: ordinals are
+//! others there, or the open segment's marks stand for rows that were deleted. Rows of the file that are there go first, from
+//! every target that has no such mark yet.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anylog_core::time::stored;
+use anylog_dbms::{Database, DbmsError, NewFile, SegmentId, SqlRef, Target, TsdFile, tsd};
+use anylog_replica::FileKey;
+use anylog_replica::message::{About, Form};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::LARGEST;
+use crate::OperatorError;
+use crate::apply::{Batch, apply};
+use crate::archive::ArchiveFile;
+use crate::disk::sync_directory;
+use crate::error::file_error;
+use crate::fit::{FittedTogether, Together};
+use crate::incoming::{CHUNK_BYTES, CHUNK_ROWS, ended, rows};
+use crate::journal::record::SegmentHeader;
+use crate::origin::Origin;
+use crate::quarantine::{Problem, QuarantinedRow, key};
+use crate::replica::copies::{bad, header_of, is_complete};
+use crate::replica::holdings::Registry;
+use crate::replica::open::{HeldCopy, end_copy, hold_copy};
+use crate::replica::runs::{Line, RunList};
+use crate::replica::serve;
+use crate::store::{Settings, Shared};
+use crate::tables::{TableState, blocking};
+
+/// A file whose bytes are all here.
+pub(super) struct Arrived {
+    pub(super) file: FileKey,
+    pub(super) about: About,
+    pub(super) content: u64,
+    pub(super) list: RunList,
+    pub(super) part: PathBuf,
+}
+
+pub(super) async fn store(shared: &Arc<Shared>, arrived: Arrived) -> Result<(), OperatorError> {
+    let room = Arc::clone(&shared.copying.room).acquire_owned().await;
+    let _room = room.map_err(|_| OperatorError::NotRunning)?;
+    let settings = shared.settings();
+    let (file, registry) = (arrived.file, Registry::of(&settings)?);
+    let held = Arc::new(hold_copy(shared, file).await);
+    let known = blocking(move || registry.get(file)).await?;
+    if let Some(known) = known.as_ref().filter(|known| is_complete(known)) {
+        return already(shared, &held, known, &arrived).await;
+    }
+    let own = settings.member == file.producer.to_string();
+    if own && known.as_ref().is_some_and(|known| known.hash.starts_with("open:") && known.status1.is_empty()) {
+        return Err(bad(file, "it is open here"));
+    }
+    let anew = arrived.about.form == Form::Rows as i32 || known.is_some_and(|known| known.status1 == tsd::TAKEN_AWAY);
+    let header = Arc::new(header(&arrived, anew)?);
+    // Everything from here on needs the database.
+    shared.catalog.get(&header.dbms)?;
+    let arrived = Arc::new(arrived);
+    if anew {
+        let (shared, header, held, arrived) =
+            (Arc::clone(shared), Arc::clone(&header), Arc::clone(&held), Arc::clone(&arrived));
+        blocking(move || clear(&shared, &header, &held, &arrived)).await?;
+    }
+    apply_rows(shared, &header, &arrived).await?;
+    let own = Arc::clone(shared);
+    blocking(move || finish(&own, &settings, &header, &held, &arrived, anew)).await
+}
+
+/// The file is complete already: what was left to do is done.
+async fn already(
+    shared: &Arc<Shared>,
+    held: &Arc<HeldCopy>,
+    known: &TsdFile,
+    arrived: &Arrived,
+) -> Result<(), OperatorError> {
+    if known.hash != arrived.about.hash {
+        let FileKey { producer, file } = arrived.file;
+        let (known, other) = (known.hash.clone(), arrived.about.hash.clone());
+        return Err(OperatorError::Conflict { producer, file, known, other });
+    }
+    let (shared, held) = (Arc::clone(shared), Arc::clone(held));
+    blocking(move || end_copy(&shared, &held)).await
+}
+
+/// What the rows share. With marks of their own they do not go by those of the open file.
+fn header(arrived: &Arrived, anew: bool) -> Result<SegmentHeader, OperatorError> {
+    let Arrived { file, about, content, list, .. } = arrived;
+    if about.hash.is_empty() || about.hash.contains(':') || about.rows == 0 {
+        return Err(bad(*file, "it is not complete where it comes from"));
+    }
+    let segment = if anew {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"copy");
+        for number in [file.producer, file.file] {
+            hasher.update(&number.to_le_bytes());
+        }
+        hasher.update(&content.to_le_bytes());
+        hasher.finalize().as_bytes()[..16].to_vec()
+    } else {
+        list.segment().0.to_le_bytes().to_vec()
+    };
+    header_of(*file, &About { segment, ..about.clone() })
+}
+
+/// Lets go of all rows of the file that are here, save those that an earlier attempt brought with the same content. Blocks.
+fn clear(
+    shared: &Arc<Shared>,
+    header: &SegmentHeader,
+    held: &HeldCopy,
+    arrived: &Arrived,
+) -> Result<(), OperatorError> {
+    if held.header().is_some() {
+        // Rows that this member told others to have are on stable storage before those of the copy go.
+        let directory = arrived.part.parent().unwrap_or(&arrived.part);
+        let synced =
+            File::open(&arrived.part).and_then(|part| part.sync_all()).and_then(|()| sync_directory(directory));
+        synced.map_err(file_error(&arrived.part))?;
+        end_copy(shared, held)?;
+    }
+    delete_rows(shared, &header.dbms, &header.table, arrived.file, Some(header.id)).map(|_| ())
+}
+
+/// Deletes the rows of a file, save from targets that have a mark of `unless`. Blocks.
+pub(super) fn delete_rows(
+    shared: &Shared,
+    dbms: &str,
+    table: &str,
+    file: FileKey,
+    unless: Option<SegmentId>,
+) -> Result<u64, OperatorError> {
+    let database = shared.catalog.get(dbms)?;
+    if database.dbms().schema(table)?.is_none() {
+        return Ok(0);
+    }
+    let (member, mut deleted) = (file.producer.to_string(), 0);
+    for target in serve::targets(&database, table)? {
+        // Most have none: looking there costs little, and disturbs nobody.
+        if !has_rows(&database, &target, file)? {
+            continue;
+        }
+        let kept = match unless {
+            Some(segment) => database.dbms().applied(&target, segment)?.is_some(),
+            None => false,
+        };
+        if !kept {
+            deleted += database.dbms().delete_file(&target, &member, file.file)?;
+        }
+    }
+    Ok(deleted)
+}
+
+fn has_rows(database: &Database, target: &Target, file: FileKey) -> Result<bool, OperatorError> {
+    let mut found = false;
+    let visit = &mut |_: &[SqlRef<'_>]| {
+        found = true;
+        ControlFlow::Break(())
+    };
+    let sql = format!("SELECT 1 FROM {} WHERE {} LIMIT 1", serve::quoted(target.physical()), serve::condition(file));
+    match database.dbms().scan(Some(target), &sql, visit) {
+        // It was dropped meanwhile.
+        Err(DbmsError::NoTable { .. }) => Ok(false),
+        result => Ok(result.map(|()| found)?),
+    }
+}
+
+/// Applies the rows: while a chunk is stored, the next is converted, and the one behind it is read.
+async fn apply_rows(
+    shared: &Arc<Shared>,
+    header: &Arc<SegmentHeader>,
+    arrived: &Arc<Arrived>,
+) -> Result<(), OperatorError> {
+    let (sender, mut chunks) = mpsc::channel(1);
+    let reading = Arc::clone(arrived);
+    let reader = tokio::task::spawn_blocking(move || read_chunks(&reading, &sender));
+    let store = Arc::new(Storing {
+        shared: Arc::clone(shared),
+        header: Arc::clone(header),
+        origin: Arc::new(Origin::of(&format!("member {}, file {}", arrived.file.producer, arrived.file.file))),
+        marks: Mutex::default(),
+    });
+    let mut applying: Option<JoinHandle<Result<(), OperatorError>>> = None;
+    while let Some(chunk) = chunks.recv().await {
+        let fitted = shared.fit_copies(&header.dbms, &header.table, &arrived.about.create, chunk).await?;
+        if let Some(applying) = applying.take() {
+            ended(applying).await?;
+        }
+        let store = Arc::clone(&store);
+        applying = Some(tokio::task::spawn_blocking(move || store.apply_chunk(fitted)));
+    }
+    if let Some(applying) = applying.take() {
+        ended(applying).await?;
+    }
+    ended(reader).await
+}
+
+/// Reads the rows and hands them on in chunks.
+fn read_chunks(arrived: &Arrived, chunks: &mpsc::Sender<Vec<Together>>) -> Result<(), OperatorError> {
+    let file = arrived.file;
+    let mut part = File::open(&arrived.part).map_err(file_error(&arrived.part))?;
+    part.seek(SeekFrom::Start(arrived.about.runs)).map_err(file_error(&arrived.part))?;
+    let mut lines = arrived.list.of_lines();
+    let (mut chunk, mut rows, mut bytes): (Vec<Together>, usize, usize) = (Vec::new(), 0, 0);
+    // Who receives them may have failed, which it says itself.
+    let send = |chunk| chunks.blocking_send(chunk).map_err(|_| OperatorError::NotRunning);
+    let name = format!("{}.{}", file.producer, file.file);
+    rows::read_packed(
+        part,
+        &name,
+        LARGEST,
+        |_| Ok(()),
+        |row| {
+            let (ordinal, received, zone) = match lines.next() {
+                Line::Row(ordinal, received, zone) => (ordinal, received, zone),
+                Line::Refused => return Ok(()),
+                Line::Beyond => return Err(bad(file, "it has more rows than its run list")),
+            };
+            (rows, bytes) = (rows + 1, bytes + row.len());
+            let joins = |last: &&mut Together| {
+                last.first + last.rows.len() as u64 == ordinal && last.received == received && last.zone == zone
+            };
+            match chunk.last_mut().filter(joins) {
+                Some(last) => last.rows.push(row.to_owned()),
+                None => chunk.push(Together { first: ordinal, received, zone, rows: vec![row.to_owned()] }),
+            }
+            if rows == CHUNK_ROWS || bytes > CHUNK_BYTES {
+                (rows, bytes) = (0, 0);
+                send(std::mem::take(&mut chunk))?;
+            }
+            Ok(())
+        },
+    )?;
+    if !chunk.is_empty() {
+        send(chunk)?;
+    }
+    if lines.is_done() { Ok(()) } else { Err(bad(file, "it has fewer rows than its run list")) }
+}
+
+/// A file that is being stored.
+struct Storing {
+    shared: Arc<Shared>,
+    header: Arc<SegmentHeader>,
+    origin: Arc<Origin>,
+    /// What was there of the file in each target before: nobody else adds to it.
+    marks: Mutex<HashMap<Option<String>, u64>>,
+}
+
+impl Storing {
+    fn apply_chunk(&self, chunk: Vec<FittedTogether>) -> Result<(), OperatorError> {
+        let (mut batches, mut refused) = (Vec::new(), Vec::new());
+        for FittedTogether { first, received, fitted } in chunk {
+            let table = fitted.table;
+            refused.extend(fitted.refused.into_iter().map(|(at, problem, text)| (first + at as u64, problem, text)));
+            for mut run in fitted.runs {
+                let mark = self.mark(&table, &run.partition)?;
+                let stored = run.rows.partition_point(|row| row.ordinal <= mark);
+                run.values.drain(..stored * table.data_width());
+                run.rows.drain(..stored);
+                let Some(last) = run.rows.last().map(|row| row.ordinal) else { continue };
+                batches.push(Batch {
+                    segment: Arc::clone(&self.header),
+                    shared: table.own_values(&self.header, received),
+                    table: Arc::clone(&table),
+                    partition: run.partition,
+                    sequence: 0,
+                    rows: run.rows,
+                    values: run.values,
+                    origin: Arc::clone(&self.origin),
+                    mark: last,
+                });
+            }
+        }
+        self.put_aside(refused)?;
+        for result in apply(&self.shared, batches) {
+            result?;
+        }
+        Ok(())
+    }
+
+    fn mark(&self, table: &TableState, partition: &Option<String>) -> Result<u64, OperatorError> {
+        let mut marks = self.marks.lock();
+        if let Some(mark) = marks.get(partition) {
+            return Ok(*mark);
+        }
+        let target = Target { table: table.table.clone(), partition: partition.clone() };
+        let mark = table.database.dbms().applied(&target, self.header.id)?.unwrap_or(0);
+        marks.insert(partition.clone(), mark);
+        Ok(mark)
+    }
+
+    /// Rows that fit where they came from and do not fit here. Those that an earlier attempt put aside are known.
+    fn put_aside(&self, rows: Vec<(u64, Problem, String)>) -> Result<(), OperatorError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let Self { shared, header, origin, .. } = self;
+        if shared.quarantine.ordinals(header.id).is_empty() {
+            shared.quarantine.recall(header.id)?;
+        }
+        let now = shared.now();
+        let record = |(ordinal, problem, text): (u64, Problem, String)| {
+            shared.stats.error(false, now, &header.dbms, &header.table, 27, &problem.reason);
+            let target = (header.dbms.as_str(), header.table.as_str());
+            let record = QuarantinedRow::of_row(key(header.id, ordinal), stored(now), target, &problem, text);
+            let position = usize::try_from(ordinal - 1).unwrap_or(usize::MAX);
+            record.mapped(&header.source, &header.instructions).from(origin.text(), position)
+        };
+        shared.quarantine.add_promised(rows.into_iter().map(record).collect())
+    }
+}
+
+/// Steps 2 to 4. Blocks.
+fn finish(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    header: &SegmentHeader,
+    held: &HeldCopy,
+    arrived: &Arrived,
+    anew: bool,
+) -> Result<(), OperatorError> {
+    let Arrived { file, about, .. } = arrived;
+    let database = shared.catalog.get(&header.dbms)?;
+    database.dbms().sync()?;
+    let new = NewFile {
+        dbms: header.dbms.clone(),
+        table: header.table.clone(),
+        source: header.source.clone(),
+        hash: about.hash.clone(),
+        instructions: header.instructions.clone(),
+        time: header.opened,
+    };
+    if settings.archive && about.form == Form::Archive as i32 {
+        put_into_archive(settings, header, &new, arrived)?;
+    }
+    let registry = Registry::of(settings)?;
+    registry.store.register_complete(&registry.table(file.producer), file.file, &new, about.rows)?;
+    shared.quarantine.sealed(header.id);
+    if held.header().is_some() && !anew {
+        // The marks go with the copy's place in the journal.
+        return end_copy(shared, held);
+    }
+    Ok(database.dbms().forget(&[header.id])?)
+}
+
+/// Copies the compressed rows, under the file's name.
+fn put_into_archive(
+    settings: &Settings,
+    header: &SegmentHeader,
+    what: &NewFile,
+    arrived: &Arrived,
+) -> Result<(), OperatorError> {
+    let Arrived { file, about, list, part, .. } = arrived;
+    let (directory, plain) = serve::place(settings, *file, what);
+    let mut copy = ArchiveFile::begin(&directory, &header.id.to_string(), false)?;
+    let mut fill = || -> Result<(), OperatorError> {
+        let failed = file_error(part);
+        let mut from = File::open(part).map_err(&failed)?;
+        from.seek(SeekFrom::Start(about.runs)).map_err(&failed)?;
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => copy.write(&buffer[..count])?,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    };
+    match fill() {
+        Ok(()) => copy.finish_packed(&plain, list.bytes()).map(|_| ()),
+        Err(error) => {
+            copy.discard();
+            Err(error)
+        }
+    }
+}
