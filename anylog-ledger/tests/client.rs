@@ -307,6 +307,53 @@ async fn many_files_go_to_a_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_are_copied_within_a_node() {
+    let (_wires, here, ..) = network().await;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::create_dir_all(at("to")).unwrap();
+    let long: String = "0123456789".chars().cycle().take(3 * 256 * 1024 + 7).collect();
+    std::fs::write(at("a.json"), &long).unwrap();
+    std::fs::write(at("b c.json"), "").unwrap();
+    let node = here.ledger.node();
+    node.dictionary.set("from", directory.path().display().to_string());
+    node.dictionary.set("to", at("to"));
+    let told = here.run("file copy !from/a.json !to/copy.json").await.unwrap();
+    assert_eq!(told, format!("{} bytes in {}", long.len(), at("to/copy.json")));
+    assert_eq!(std::fs::read_to_string(at("to/copy.json")).unwrap(), long);
+    let told = here.run("file copy !from/*.json !to/").await.unwrap();
+    assert_eq!(
+        told,
+        format!("a.json: {} bytes in {}\r\nb c.json: 0 bytes in {}", long.len(), at("to/a.json"), at("to/b c.json"))
+    );
+    let watch = node.directories.directory(&node.dictionary, "watch_dir");
+    std::fs::create_dir_all(&watch).unwrap();
+    here.run("file copy !from/a.json d.t.json watch_dir").await.unwrap();
+    assert_eq!(std::fs::read_to_string(watch.join("d.t.json")).unwrap(), long);
+    for (command, told) in [
+        ("file copy", "Missing file"),
+        ("file copy !from/none !to/", "none"),
+        ("file copy !from/a.json !to", "failed"),
+        ("file copy !from/* !to", "ends in '/'"),
+        ("file copy !from/a.json a b c", "Too many words"),
+    ] {
+        let error = here.run(command).await.unwrap_err().to_string();
+        assert!(error.contains(told), "{command}: {error}");
+    }
+    let names = || {
+        let entries = std::fs::read_dir(directory.path()).unwrap().chain(std::fs::read_dir(at("to")).unwrap());
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(!names().iter().any(|name| name.ends_with(".transfer")), "{:?}", names());
+    // Over a network only work directories are open, and only to administrators.
+    let peer = Caller::network(Surface::Peer, "127.0.0.1:1".parse().unwrap(), false);
+    let mut session = Session::new(Arc::clone(node), peer);
+    for line in [format!("file copy {} x", at("a.json")), format!("file copy !watch_dir/d.t.json {}", at("z"))] {
+        assert_eq!(session.execute(&line).await.unwrap_err().status, Status::UNAUTHORIZED, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_path_leads_out_of_the_work_directories() {
     let (_wires, here, one, _two) = network().await;
     let outside = tempfile::tempdir().unwrap();

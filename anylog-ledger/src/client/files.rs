@@ -77,6 +77,24 @@ pub(crate) async fn send(
     }
 }
 
+/// Copies a file of this node; returns how many bytes it has.
+pub(crate) async fn duplicate(from: &Path, to: &Path) -> Result<u64, CommandError> {
+    let mut source = File::open(from).await.map_err(|error| failed(from, &error))?;
+    let temporary = temporary(to, &transfer_number());
+    let copied: Result<u64, CommandError> = async {
+        let mut file = File::create(&temporary).await.map_err(|error| failed(&temporary, &error))?;
+        let bytes = tokio::io::copy(&mut source, &mut file).await.map_err(|error| failed(&temporary, &error))?;
+        finish(&mut file, &temporary, to).await?;
+        Ok(bytes)
+    }
+    .await;
+    if copied.is_err() {
+        // As of a broken transfer.
+        fs::remove_file(&temporary).await.ok();
+    }
+    copied
+}
+
 async fn read_part(file: &mut File) -> std::io::Result<Vec<u8>> {
     let mut part = Vec::with_capacity(PART);
     file.take(PART as u64).read_to_end(&mut part).await?;

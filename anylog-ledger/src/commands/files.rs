@@ -1,9 +1,10 @@
-//! Files between nodes.
+//! Files between nodes, and within one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anylog_core::command::Word;
+use anylog_core::language::expand::{value_of, value_of_text};
 use anylog_core::{Command, CommandError, CommandResult, Declaration, Invocation, Reply, Session, Status, command};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -28,13 +29,16 @@ pub(super) fn commands(ledger: &Arc<Ledger>) -> Vec<Arc<dyn Command>> {
                 .returns("how many bytes were fetched; the file is on stable storage")
                 .example("run client (10.0.0.1:32148) file get !!archive_dir/a.json !tmp_dir/a.json"),
         ),
-        alone(
-            Declaration::new("file copy", "Sends files to other nodes; sent with run client.")
+        command(
+            Declaration::new("file copy", "Copies files: to other nodes when sent with run client, else within this node.")
                 .grammar("<file here, * for any characters of its name> [<file there, or directory with / at its end>] [watch_dir]")
-                .returns("how many bytes were sent; the files are on the other node's stable storage")
+                .returns("how many bytes were copied; the files are on stable storage there")
                 .example("run client (10.0.0.1:32148) file copy !tmp_dir/a.json !!tmp_dir/a.json")
                 .example("run client (10.0.0.1:32148) file copy !prep_dir/a.json a.json watch_dir")
-                .example("run client (10.0.0.1:32148) file copy !prep_dir/bl*.js* !!tmp_dir/"),
+                .example("run client (10.0.0.1:32148) file copy !prep_dir/bl*.js* !!tmp_dir/")
+                .example("file copy !archive_dir/a.json !prep_dir/"),
+            Arc::clone(ledger),
+            |_, session, call| Box::pin(copy_here(session, call)),
         ),
         command(
             Declaration::new("file read", "Gives the content of a file; sent by nodes that fetch it.")
@@ -106,6 +110,62 @@ async fn get(
     Ok(Reply::Text(format!("{bytes} bytes from {node} in {}", here.display())))
 }
 
+/// Which files are copied, and where they go.
+struct Copies<'w> {
+    paths: Vec<PathBuf>,
+    several: bool,
+    there: Option<&'w str>,
+    into_watch: bool,
+}
+
+impl<'w> Copies<'w> {
+    async fn read(session: &Session, here: &str, rest: &[&'w str]) -> Result<Self, CommandError> {
+        let (there, into_watch) = match rest {
+            [] => (None, false),
+            ["watch_dir"] => (None, true),
+            ["ledger"] | [_, "ledger"] => {
+                return Err(CommandError::structure("A ledger is not copied as a file").hint(
+                    "the other node gets it by: run client (ip:port) blockchain seed from <ip:port of this node>",
+                ));
+            }
+            [there] => (Some(*there), false),
+            [there, "watch_dir"] => (Some(*there), true),
+            _ => {
+                return Err(CommandError::structure("Too many words after 'file copy'")
+                    .hint("file copy <file here> [<file there>] [watch_dir]"));
+            }
+        };
+        let paths = files::chosen(session, here).await?;
+        let several = here.contains('*');
+        if several && there.is_some_and(|there| !there.ends_with('/')) {
+            return Err(CommandError::structure("Several files go to a directory, which ends in '/'")
+                .hint("file copy !prep_dir/*.json !tmp_dir/, and for another node !!tmp_dir/"));
+        }
+        Ok(Self { paths, several, there, into_watch })
+    }
+
+    /// The path that a file gets there.
+    fn target(&self, path: &Path) -> Result<String, CommandError> {
+        let own = path.to_string_lossy();
+        let name = files::file_name(&own)?;
+        Ok(match self.there {
+            _ if self.into_watch => {
+                let named = self.there.filter(|_| !self.several).map_or(Ok(name), files::file_name)?;
+                format!("!watch_dir/{named}")
+            }
+            None => format!("!tmp_dir/{name}"),
+            Some(directory) if directory.ends_with('/') => format!("{directory}{name}"),
+            Some(there) => there.to_owned(),
+        })
+    }
+
+    /// What is said of a file.
+    fn told(&self, path: &Path, bytes: u64, to: &str) -> String {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if self.several { format!("{name}: {bytes} bytes {to}") } else { format!("{bytes} bytes {to}") }
+    }
+}
+
 async fn copy(
     ledger: &Ledger,
     session: &Session,
@@ -113,46 +173,35 @@ async fn copy(
     here: &str,
     rest: &[&str],
 ) -> CommandResult {
-    let (there, into_watch) = match rest {
-        [] => (None, false),
-        ["watch_dir"] => (None, true),
-        ["ledger"] | [_, "ledger"] => {
-            return Err(CommandError::structure("A ledger is not copied as a file")
-                .hint("the other node gets it by: run client (ip:port) blockchain seed from <ip:port of this node>"));
-        }
-        [there] => (Some(*there), false),
-        [there, "watch_dir"] => (Some(*there), true),
-        _ => {
-            return Err(CommandError::structure("Too many words after 'file copy'")
-                .hint("file copy <file here> [<file there>] [watch_dir]"));
-        }
-    };
-    let paths = files::chosen(session, here).await?;
-    let several = here.contains('*');
-    if several && there.is_some_and(|there| !there.ends_with('/')) {
-        return Err(CommandError::structure("Several files go to a directory, which ends in '/'")
-            .hint("run client (ip:port) file copy !prep_dir/*.json !!tmp_dir/"));
-    }
+    let copies = Copies::read(session, here, rest).await?;
     let mut sent = Vec::new();
     for node in &destination.nodes {
-        for path in &paths {
-            let own = path.to_string_lossy();
-            let name = files::file_name(&own)?;
-            let there = match there {
-                _ if into_watch => {
-                    let named = there.filter(|_| !several).map_or(Ok(name), files::file_name)?;
-                    format!("!watch_dir/{named}")
-                }
-                None => format!("!tmp_dir/{name}"),
-                Some(directory) if directory.ends_with('/') => format!("{directory}{name}"),
-                Some(there) => there.to_owned(),
-            };
-            let bytes = files::send(ledger, node, path, &there, destination.timeout.unwrap_or(DEADLINE)).await?;
-            let what = if several { format!("{name}: ") } else { String::new() };
-            sent.push(format!("{what}{bytes} bytes to {node}"));
+        for path in &copies.paths {
+            let deadline = destination.timeout.unwrap_or(DEADLINE);
+            let bytes = files::send(ledger, node, path, &copies.target(path)?, deadline).await?;
+            sent.push(copies.told(path, bytes, &format!("to {node}")));
         }
     }
     Ok(Reply::Text(sent.join("\r\n")))
+}
+
+/// The same within this node.
+async fn copy_here(session: &mut Session, call: Invocation) -> CommandResult {
+    let words: Vec<String> = call.rest().iter().map(|word| value_of(&session.node, word).to_string()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let Some((here, rest)) = words.split_first() else {
+        return Err(CommandError::structure("Missing file in 'file copy'")
+            .hint("file copy <file> [<file, or directory with / at its end>] [watch_dir]"));
+    };
+    let copies = Copies::read(session, here, rest).await?;
+    let mut copied = Vec::new();
+    for path in &copies.paths {
+        let there = value_of_text(&session.node, &copies.target(path)?).to_string();
+        let there = session.permit_path(&there)?;
+        let bytes = files::duplicate(path, &there).await?;
+        copied.push(copies.told(path, bytes, &format!("in {}", there.display())));
+    }
+    Ok(Reply::Text(copied.join("\r\n")))
 }
 
 async fn read(session: &mut Session, call: Invocation) -> CommandResult {
