@@ -1,5 +1,6 @@
 //! What members say to each other, and its form on the wire (protobuf).
 
+use crate::files::FileKey;
 use prost::{Enumeration, Message as Proto, Oneof};
 
 /// The version of these messages. Fields are only ever added; a member of another version is talked to in what both know.
@@ -97,6 +98,14 @@ impl Message {
             return Err(DecodeError::TooLong(bytes.len()));
         }
         Self::decode(bytes).map_err(|source| DecodeError::Malformed { length: bytes.len(), source })
+    }
+}
+
+impl Missing {
+    /// That a file cannot be given, or not be taken.
+    #[must_use]
+    pub fn of(file: FileKey, reason: String) -> Self {
+        Self { producer: file.producer, file: file.file, reason, lost: false }
     }
 }
 
@@ -307,6 +316,9 @@ pub struct Missing {
     /// Why.
     #[prost(string, tag = "3")]
     pub reason: String,
+    /// The sender had it, and has it no more.
+    #[prost(bool, tag = "4")]
+    pub lost: bool,
 }
 
 /// Rows of an open file, in order.

@@ -80,10 +80,7 @@ impl Member {
         match body {
             Body::Offer(file) => self.offered(from, file.into()),
             Body::Want(want) => self.wanted(from, want),
-            Body::Missing(missing) => {
-                let file = FileKey { producer: missing.producer, file: missing.file };
-                self.refused_file(from, file, &missing.reason);
-            }
+            Body::Missing(missing) => self.refused_file(from, &missing),
             Body::Rows(rows) => self.rows(from, rows),
             Body::Sealed(sealed) => self.sealed(from, sealed),
             Body::WantRows(held) => self.wanted_rows(from, held),

@@ -49,11 +49,6 @@ impl Orphans {
     pub(super) fn forget_mate(&mut self, mate: i64) {
         self.asked.retain(|_, asked| asked.from != mate);
     }
-
-    /// Whether a mate was asked for rows of a file. When it has none, another one is asked after a while.
-    pub(super) fn were_asked_of(&self, mate: i64, file: FileKey) -> bool {
-        self.asked.get(&file).is_some_and(|asked| asked.from == mate)
-    }
 }
 
 impl Member {

@@ -242,6 +242,11 @@ impl Member {
         if wait || self.has(file) || self.pull.fetching.contains_key(&file) || self.copies.are_sealing(file) {
             return Outcome::Nothing;
         }
+        // Its producer seals it any moment, and says so: a copy that is here is sealed then.
+        let writes = |mate: &super::mate::Mate| mate.active() && mate.open.contains_key(&file);
+        if self.open.contains_key(&file) && self.mates.get(&file.producer).is_some_and(writes) {
+            return Outcome::Nothing;
+        }
         let failures = |mate: i64| trouble.and_then(|trouble| trouble.failed.get(&mate)).copied().unwrap_or(0);
         let holders: Vec<i64> = self.active().filter(|(_, mate)| mate.holds(file)).map(|(number, _)| number).collect();
         let servers: Vec<i64> = holders.iter().copied().filter(|mate| failures(*mate) < ATTEMPTS).collect();
@@ -292,8 +297,7 @@ impl Member {
     }
 
     fn say_missing(&mut self, to: i64, file: FileKey, reason: &str) {
-        let missing = Missing { producer: file.producer, file: file.file, reason: reason.to_owned() };
-        self.send(to, Body::Missing(missing));
+        self.send(to, Body::Missing(Missing::of(file, reason.to_owned())));
     }
 
     pub(super) fn offered(&mut self, from: i64, file: FileKey) {
@@ -375,7 +379,11 @@ impl Member {
         let late: Vec<(FileKey, i64)> =
             self.pull.fetching.iter().filter(|(_, f)| late(f)).map(|(file, f)| (*file, f.from)).collect();
         for (file, from) in late {
-            self.fetch_failed(file, from, &format!("it did not arrive from member {from} within {} minutes", PATIENCE / 60_000));
+            self.fetch_failed(
+                file,
+                from,
+                &format!("it did not arrive from member {from} within {} minutes", PATIENCE / 60_000),
+            );
         }
     }
 
@@ -391,18 +399,17 @@ impl Member {
     }
 
     /// A mate does not give, or not take, a file.
-    pub(super) fn refused_file(&mut self, from: i64, file: FileKey, reason: &str) {
+    pub(super) fn refused_file(&mut self, from: i64, missing: &Missing) {
+        let file = FileKey { producer: missing.producer, file: missing.file };
         if !file.is_valid() {
             return;
         }
         if self.pull.fetching.get(&file).is_some_and(|fetching| fetching.from == from && !fetching.arrived) {
-            return self.fetch_failed(file, from, reason);
+            self.fetch_failed(file, from, &missing.reason);
+        } else {
+            self.declined(from, file);
         }
-        if self.declined(from, file) || self.orphans.were_asked_of(from, file) {
-            return;
-        }
-        // It lost it.
-        let Some(mate) = self.mates.get_mut(&from) else { return };
+        let Some(mate) = self.mates.get_mut(&from).filter(|_| missing.lost) else { return };
         if let Some(files) = mate.complete.get_mut(&file.producer) {
             files.remove(file.file);
         }
@@ -420,11 +427,8 @@ impl Member {
         self.pull.trouble.remove(&file);
         self.pull.want(file);
         self.pull.seen(file);
-        let missing = Missing {
-            producer: file.producer,
-            file: file.file,
-            reason: format!("member {} fetches it anew", self.number()),
-        };
+        let reason = format!("member {} fetches it anew", self.number());
+        let missing = Missing { lost: true, ..Missing::of(file, reason) };
         self.send_all(&Body::Missing(missing));
         self.due.pull = true;
     }

@@ -129,7 +129,7 @@ impl Member {
             None
         };
         if let Some(reason) = refusal {
-            return self.send(from, Body::Missing(Missing { producer: file.producer, file: file.file, reason }));
+            return self.send(from, Body::Missing(Missing::of(file, reason)));
         }
         let Some(mate) = self.mates.get_mut(&from) else { return };
         if let Some(since) = mate.link.offered.get_mut(&file) {
@@ -146,21 +146,19 @@ impl Member {
         let speaks = mate.speaks();
         // Rows of an own file are sent later; those of another's were asked for, and the mate may ask elsewhere.
         if speaks && (sending || rows && file.producer != self.number()) {
-            self.send(to, Body::Missing(Missing { producer: file.producer, file: file.file, reason }));
+            self.send(to, Body::Missing(Missing::of(file, reason)));
         }
     }
 
-    /// A mate does not take now what was offered or sent to it. Answers whether something was.
-    pub(super) fn declined(&mut self, from: i64, file: FileKey) -> bool {
+    /// A mate does not take now what was offered or sent to it.
+    pub(super) fn declined(&mut self, from: i64, file: FileKey) {
         let again = self.now.saturating_add(AGAIN);
-        let Some(mate) = self.mates.get_mut(&from) else { return false };
-        let sending = mate.link.sending.remove(&file).is_some();
-        let offered = mate.link.offered.remove(&file).is_some();
-        if offered {
+        let Some(mate) = self.mates.get_mut(&from) else { return };
+        mate.link.sending.remove(&file);
+        if mate.link.offered.remove(&file).is_some() {
             mate.link.declined.insert(file, again);
             self.due.offers = true;
         }
-        sending || offered
     }
 
     /// Gives room to others where a mate does not answer.

@@ -250,7 +250,7 @@ impl Member {
         }
         if !self.open.contains_key(&file) {
             let reason = format!("member {} has no rows of {file}", self.number());
-            return self.send(from, Body::Missing(Missing { producer: file.producer, file: file.file, reason }));
+            return self.send(from, Body::Missing(Missing::of(file, reason)));
         }
         let Some(mate) = self.mates.get_mut(&from) else { return };
         mate.open.insert(file, held.ordinal);

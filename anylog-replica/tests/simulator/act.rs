@@ -8,9 +8,26 @@ use crate::disk::{OpenFile, Rows};
 use crate::node::{Waiting, pieces, rows_message, rows_of, sealed};
 use crate::world::{Sabotage, What, Work, World, index, number};
 
+fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::Send(..) => "Send",
+        Action::Fetch { .. } => "Fetch",
+        Action::SendFile { .. } => "SendFile",
+        Action::SendRows { .. } => "SendRows",
+        Action::StoreRows { .. } => "StoreRows",
+        Action::Seal(_) => "Seal",
+        Action::Adopt(_) => "Adopt",
+        Action::Acknowledge(_) => "Acknowledge",
+        Action::NumberFrom(_) => "NumberFrom",
+        Action::Park { .. } => "Park",
+        Action::Conflict { .. } => "Conflict",
+    }
+}
+
 impl World {
     pub(crate) fn act(&mut self, node: usize, action: Action) {
         self.actions += 1;
+        *self.kinds.entry(kind(&action)).or_default() += 1;
         let fails = self.fail_action == Some(self.actions) || self.failing > 0 && self.chance(self.failing);
         if fails && self.fail(node, &action) {
             return;

@@ -8,6 +8,7 @@
 
 mod act;
 mod disk;
+mod failures;
 mod network;
 mod node;
 mod oracle;
@@ -85,4 +86,47 @@ fn no_schedule_of_faults_breaks_a_promise() {
              cargo test -p anylog-replica --test simulator no_schedule -- --nocapture"
         ),
     }
+}
+
+/// A fault of whoever runs the members is found within so many schedules, with the promise that it breaks.
+fn is_found(sabotage: Sabotage, within: u64, promises: &[&str]) {
+    let Err((seed, violation)) = run_schedules(1, within, sabotage) else {
+        panic!("{within} schedules did not show that it {sabotage:?}");
+    };
+    println!("{sabotage:?}: seed {seed}: {violation}");
+    assert!(promises.iter().any(|promise| violation.contains(promise)), "{sabotage:?}: seed {seed}: {violation}");
+}
+
+#[test]
+fn an_acknowledgement_that_is_given_early_is_found() {
+    is_found(Sabotage::AcknowledgesEarly, 200, &["is acknowledged as on"]);
+}
+
+#[test]
+fn an_answer_before_the_sync_is_found() {
+    is_found(Sabotage::AnswersBeforeSync, 500, &["is acknowledged as on", "was acknowledged"]);
+}
+
+#[test]
+fn a_file_that_is_not_stored_is_found() {
+    is_found(Sabotage::LosesFiles, 200, &["lacks file", "was acknowledged", "is acknowledged as on"]);
+}
+
+#[test]
+fn rows_that_do_not_follow_are_found() {
+    is_found(Sabotage::TakesGaps, 2_000, &["is acknowledged as on", "was acknowledged", "at member"]);
+}
+
+#[test]
+fn numbers_that_are_given_twice_are_found() {
+    is_found(
+        Sabotage::NumbersAnew,
+        500,
+        &["and in", "it is ordinal", "at member", "was acknowledged", "is acknowledged", "open"],
+    );
+}
+
+#[test]
+fn a_failure_that_is_not_told_is_found() {
+    is_found(Sabotage::HidesFailures, 500, &["lacks file", "open", "not at rest", "waits"]);
 }

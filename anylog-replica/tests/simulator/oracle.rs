@@ -43,6 +43,11 @@ impl Oracle {
         }
     }
 
+    /// Whether a row must be somewhere, or may come to be.
+    pub(crate) fn owed(&self, row: Row) -> bool {
+        self.rows.get(&row).is_some_and(|sent| !sent.excused)
+    }
+
     /// DUR-3: nothing is acknowledged before so many members had it.
     pub(crate) fn acknowledged(&mut self, row: Row, copies: u32, disks: &[Disk]) -> Result<(), Violation> {
         let Some(sent) = self.rows.get_mut(&row).filter(|sent| !sent.excused) else { return Ok(()) };

@@ -6,7 +6,7 @@ use rand::seq::IteratorRandom;
 
 use crate::disk::Disk;
 use crate::network::Time;
-use crate::node::Node;
+use crate::node::{Node, Waiting};
 use crate::oracle::Violation;
 use crate::world::{Sabotage, What, World, number};
 
@@ -320,7 +320,9 @@ impl World {
             |node: &Node| (0..self.nodes.len()).map(|p| node.member.consensus(number(p))).collect::<Vec<_>>();
         let first = consensus(&self.nodes[0]);
         for (i, node) in self.nodes.iter().enumerate() {
-            if let Some(token) = node.waiting.keys().next() {
+            // What was lost with all disks before it was acknowledged waits until the device gives up.
+            let owed = |(_, waiting): &(&u64, &Waiting)| waiting.rows.iter().any(|row| self.oracle.owed(*row));
+            if let Some((token, _)) = node.waiting.iter().find(owed) {
                 return Err(format!("message {token} of member {} waits", number(i)));
             }
             for of in node.member.producers() {
