@@ -363,6 +363,7 @@ impl Shared {
 fn failing(error: &DbmsError) -> SinkError {
     match error {
         DbmsError::DiskFull { .. } => SinkError::DiskFull,
+        error @ DbmsError::Unavailable { .. } => SinkError::Unavailable { reason: error.to_string() },
         error => SinkError::Failed { reason: error.to_string() },
     }
 }
