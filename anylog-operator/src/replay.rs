@@ -126,39 +126,47 @@ fn standing(shared: &Shared, header: &SegmentHeader) -> Standing {
 /// Stands for the rows of a table that lie in none of its partitions.
 pub(crate) const WHOLE_TABLE: &str = "";
 
-/// Writes the tombstone of a partition, or of a table's own rows, before it is dropped.
+/// Writes the tombstones of partitions, or of a table's own rows, before it is dropped.
 pub(crate) struct Bury(pub(crate) Weak<OperatorService>);
 
 impl DropHook for Bury {
     fn before_drop(&self, database: &Database, table: &str, partition: &str) -> Result<(), DbmsError> {
-        self.bury(database, table, partition)
+        self.bury(database, table, &[partition])
+    }
+
+    fn before_drops(&self, database: &Database, table: &str, partitions: &[String]) -> Result<(), DbmsError> {
+        let partitions: Vec<&str> = partitions.iter().map(String::as_str).collect();
+        self.bury(database, table, &partitions)
     }
 
     fn before_drop_table(&self, database: &Database, table: &str) -> Result<(), DbmsError> {
-        self.bury(database, table, WHOLE_TABLE)
+        self.bury(database, table, &[WHOLE_TABLE])
     }
 }
 
 impl Bury {
-    fn bury(&self, database: &Database, table: &str, partition: &str) -> Result<(), DbmsError> {
+    /// One write of the journal for all of them.
+    fn bury(&self, database: &Database, table: &str, partitions: &[&str]) -> Result<(), DbmsError> {
         let Some(service) = self.0.upgrade() else { return Ok(()) };
         if database.is_system() || !service.has_journal() {
             return Ok(());
         }
         let failed = |reason: String| DbmsError::Statement { engine: "journal".into(), reason };
         let shared = service.shared().map_err(|error| failed(error.to_string()))?;
-        note(&service, &shared, database.name(), table, partition);
+        note(&service, &shared, database.name(), table, partitions);
         let mut entries = Entries::default();
-        entries.dropped(database.name(), table, partition);
+        partitions.iter().for_each(|partition| entries.dropped(database.name(), table, partition));
         let written = shared.journal.write_blocking(entries).map_err(|error| match error {
             // Dropping is what a full disk needs: it is made possible without this note.
             JournalError::Full { .. } => DbmsError::DiskFull { name: database.name().to_owned() },
             error => failed(error.to_string()),
         })?;
-        shared.tombstones.write().add(database.name(), table, partition, written.sequence, &written.position);
-        match partition {
-            WHOLE_TABLE => shared.tables.forget_table(database.name(), table),
-            partition => shared.tables.forget_partition(database.name(), table, partition),
+        for partition in partitions {
+            shared.tombstones.write().add(database.name(), table, partition, written.sequence, &written.position);
+            match *partition {
+                WHOLE_TABLE => shared.tables.forget_table(database.name(), table),
+                partition => shared.tables.forget_partition(database.name(), table, partition),
+            }
         }
         Ok(())
     }
@@ -166,10 +174,11 @@ impl Bury {
 
 /// Notes for the other members of the cluster that these rows go on purpose. Without the note their age tells nearly the same, so
 /// it never keeps a partition from being dropped.
-fn note(service: &OperatorService, shared: &Shared, dbms: &str, table: &str, partition: &str) {
+fn note<'a>(service: &OperatorService, shared: &Shared, dbms: &str, table: &'a str, partitions: &[&'a str]) {
     let Ok(files) = crate::replica::repair::drops::known_files(shared) else { return };
-    let part = if partition == WHOLE_TABLE { table } else { partition };
-    if let Err(error) = service.divergence().drops.note(&service.dropped_list(), dbms, table, part, files) {
-        tracing::warn!(dbms, table, partition = part, %error, "That it is dropped cannot be noted for other members");
+    let part = |partition: &&'a str| if *partition == WHOLE_TABLE { table } else { *partition };
+    let parts: Vec<&str> = partitions.iter().map(part).collect();
+    if let Err(error) = service.divergence().drops.note(&service.dropped_list(), dbms, table, &parts, &files) {
+        tracing::warn!(dbms, table, partitions = ?parts, %error, "That they are dropped cannot be noted for other members");
     }
 }

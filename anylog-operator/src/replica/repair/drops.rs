@@ -41,7 +41,7 @@ pub(crate) struct Drops {
 }
 
 impl Drops {
-    /// Notes that a partition is being dropped, with the files that there are. Blocks.
+    /// Notes that partitions of a table are being dropped, with the files that there are. Blocks.
     ///
     /// # Errors
     /// When it cannot be written; it is known until the node ends then.
@@ -50,14 +50,16 @@ impl Drops {
         path: &Path,
         dbms: &str,
         table: &str,
-        partition: &str,
-        files: Files,
+        partitions: &[&str],
+        files: &Files,
     ) -> Result<(), OperatorError> {
         let mut known = self.known.lock();
         let known = known.get_or_insert_with(|| read(path));
-        let gone = known.entry((dbms.to_owned(), table.to_owned(), partition.to_owned())).or_default();
-        for (producer, first, last) in files.ranges() {
-            gone.insert(producer, first, last);
+        for partition in partitions {
+            let gone = known.entry((dbms.to_owned(), table.to_owned(), (*partition).to_owned())).or_default();
+            for (producer, first, last) in files.ranges() {
+                gone.insert(producer, first, last);
+            }
         }
         while known.len() > KEPT {
             let oldest = known.keys().min_by_key(|(.., partition)| range(partition).map(|(start, _)| start)).cloned();
@@ -145,8 +147,8 @@ mod tests {
         let files = |text: &str| Files::parse(text).unwrap();
         let drops = Drops::default();
         assert!(drops.all(&path).is_empty());
-        drops.note(&path, "d", "t", DAYS[0], files("7:1-4")).unwrap();
-        drops.note(&path, "d", "t", DAYS[0], files("7:1-9 8:1-2")).unwrap();
+        drops.note(&path, "d", "t", &DAYS[..1], &files("7:1-4")).unwrap();
+        drops.note(&path, "d", "t", &DAYS[..1], &files("7:1-9 8:1-2")).unwrap();
         let again = Drops::default().all(&path);
         assert_eq!(again.len(), 1);
         assert_eq!((again[0].partition.as_str(), again[0].files.as_str()), (DAYS[0], "7:1-9 8:1-2"));
