@@ -109,7 +109,7 @@ fn an_answer_before_the_sync_is_found() {
 
 #[test]
 fn a_file_that_is_not_stored_is_found() {
-    is_found(Sabotage::LosesFiles, 200, &["lacks file", "was acknowledged", "is acknowledged as on"]);
+    is_found(Sabotage::LosesFiles, 200, &["lacks file", "open", "was acknowledged", "is acknowledged as on"]);
 }
 
 #[test]

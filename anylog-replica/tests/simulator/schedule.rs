@@ -248,11 +248,7 @@ impl World {
 
     fn heal(&mut self, from: usize, to: usize) {
         self.network.cut.insert((from, to), false);
-        for (link, messages) in self.network.release(from, to) {
-            for bytes in messages {
-                self.at(self.now, What::Deliver { link, from, to, bytes });
-            }
-        }
+        self.release(from, to);
     }
 
     // A complete file that another member has too is found to differ.

@@ -36,10 +36,31 @@ pub(crate) enum Sabotage {
 #[derive(Debug)]
 pub(crate) enum What {
     Tick(usize),
-    Deliver { link: u64, from: usize, to: usize, bytes: Vec<u8> },
-    LinkUp { link: u64, node: usize, mate: usize },
-    LinkDead { link: u64, node: usize },
-    Done { node: usize, life: u64, work: Box<Work> },
+    Deliver {
+        link: u64,
+        from: usize,
+        to: usize,
+        bytes: Vec<u8>,
+    },
+    /// What waited on its way may go on.
+    Release {
+        from: usize,
+        to: usize,
+    },
+    LinkUp {
+        link: u64,
+        node: usize,
+        mate: usize,
+    },
+    LinkDead {
+        link: u64,
+        node: usize,
+    },
+    Done {
+        node: usize,
+        life: u64,
+        work: Box<Work>,
+    },
     Listed(usize),
     Produce(usize),
     Fault(crate::schedule::Fault),
@@ -147,8 +168,8 @@ impl World {
         let who = match &what {
             What::Tick(node) | What::Listed(node) | What::Produce(node) => Some(*node),
             What::LinkUp { node, .. } | What::LinkDead { node, .. } | What::Done { node, .. } => Some(*node),
-            What::Deliver { to, .. } => Some(*to),
-            What::Fault(_) => None,
+            // Their order is kept where they wait.
+            What::Deliver { .. } | What::Release { .. } | What::Fault(_) => None,
         };
         if let Some(until) = who.map(|node| self.nodes[node].paused).filter(|until| *until > self.now) {
             return self.at(until, what);
@@ -156,6 +177,7 @@ impl World {
         match what {
             What::Tick(node) => self.tick(node),
             What::Deliver { link, from, to, bytes } => self.deliver(link, from, to, bytes),
+            What::Release { from, to } => self.release(from, to),
             What::LinkUp { link, node, mate } => self.link_up(link, node, mate),
             What::LinkDead { link, node } => self.link_dead(link, node),
             What::Done { node, life, work } if self.nodes[node].alive && self.nodes[node].life == life => {
@@ -293,13 +315,36 @@ impl World {
     }
 
     fn deliver(&mut self, link: u64, from: usize, to: usize, bytes: Vec<u8>) {
-        if self.network.is_cut(from, to) || self.network.is_stalled(link, from) {
+        let stands = self.nodes[to].paused > self.now;
+        if stands {
+            self.at(self.nodes[to].paused, What::Release { from, to });
+        }
+        if stands || self.network.is_cut(from, to) || self.network.is_stalled(link, from) {
             return self.network.stall(link, from, bytes);
         }
+        self.arrives(link, from, to, &bytes);
+    }
+
+    /// What was held up goes on, in its order, if nothing holds it up any more.
+    pub(crate) fn release(&mut self, from: usize, to: usize) {
+        if self.nodes[to].paused > self.now {
+            return self.at(self.nodes[to].paused, What::Release { from, to });
+        }
+        if self.network.is_cut(from, to) {
+            return;
+        }
+        for (link, messages) in self.network.release(from, to) {
+            for bytes in messages {
+                self.arrives(link, from, to, &bytes);
+            }
+        }
+    }
+
+    fn arrives(&mut self, link: u64, from: usize, to: usize, bytes: &[u8]) {
         if !self.nodes[to].alive || self.network.link(to, from) != Some(link) {
             return self.at(self.now + 20, What::LinkDead { link, node: from });
         }
-        let message = Message::from_bytes(&bytes).expect("messages of members can be read");
+        let message = Message::from_bytes(bytes).expect("messages of members can be read");
         match &message.body {
             Some(Body::Piece(piece)) => self.piece(to, number(from), piece),
             Some(Body::Missing(missing)) => {
