@@ -70,7 +70,7 @@ fn replay(shared: &Arc<Shared>, database: &Arc<Database>) {
 pub(crate) struct Ready {
     /// Own ones, to be sealed.
     pub(crate) own: Vec<Arc<Segment>>,
-    /// Copies of files of other members, which wait for more rows.
+    /// Copies of files of other members, which wait for more rows; and own files that were followed, of which others may have more.
     pub(crate) copies: Vec<(FileKey, Arc<OpenCopy>)>,
 }
 
@@ -83,7 +83,10 @@ pub(crate) fn ready(shared: &Arc<Shared>) -> Ready {
     let mut ready = Ready { own: Vec::new(), copies: Vec::new() };
     for (segment, applied) in segments {
         let refused = shared.quarantine.ordinals(segment.header.id);
-        let standing = if segment.copy { standing(shared, &segment.header) } else { Standing::Own };
+        let standing = match (segment.copy, segment.followed) {
+            (false, false) => Standing::Own,
+            (_, followed) => standing(shared, &segment.header, !followed),
+        };
         if standing == Standing::Own {
             ready.own.push(Segment::recovered(&segment, Threshold::default(), refused));
             continue;
@@ -94,15 +97,15 @@ pub(crate) fn ready(shared: &Arc<Shared>) -> Ready {
         if applied && standing == Standing::Open {
             copy.catch_up();
         }
-        ready.copies.extend(copy.file().map(|file| (file, OpenCopy::new(copy, threshold.time))));
+        ready.copies.extend(copy.file().map(|file| (file, OpenCopy::new(copy, threshold.time, segment.followed))));
     }
     ready
 }
 
-/// What became of a copy before the end of the run before, as its row in the registry says.
+/// What is to become of a segment that other members know, as its row in the registry says.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
-    /// It came home from mates, and was taken for an own one.
+    /// It is sealed as an own one.
     Own,
     /// It was sealed, which the journal does not say.
     Complete,
@@ -110,16 +113,21 @@ enum Standing {
     Open,
 }
 
-fn standing(shared: &Shared, header: &SegmentHeader) -> Standing {
+fn standing(shared: &Shared, header: &SegmentHeader, copy: bool) -> Standing {
     let (Ok(registry), Some(file), Ok(producer)) =
         (Registry::of(&shared.settings()), header.file_id, header.member.parse::<i64>())
     else {
-        return Standing::Open;
+        return if copy { Standing::Open } else { Standing::Own };
     };
-    match registry.get(FileKey { producer, file }) {
-        Ok(Some(known)) if producer == registry.own && known.hash == placeholder(header.id) => Standing::Own,
-        Ok(Some(known)) if is_complete(&known) => Standing::Complete,
-        _ => Standing::Open,
+    let known = registry.get(FileKey { producer, file }).ok().flatten();
+    match (copy, known) {
+        // A file that came home from mates was taken for an own one.
+        (true, Some(known)) if producer == registry.own && known.hash == placeholder(header.id) => Standing::Own,
+        (true, Some(known)) if is_complete(&known) => Standing::Complete,
+        (true, _) => Standing::Open,
+        // Under another number, or without its row, nobody waits for it.
+        (false, Some(known)) if producer == registry.own && known.hash == placeholder(header.id) => Standing::Open,
+        (false, _) => Standing::Own,
     }
 }
 

@@ -142,6 +142,12 @@ impl Segment {
         self.state.lock().written_ordinal
     }
 
+    /// The same, and 0 when nobody follows it.
+    pub(crate) fn followed_ordinal(&self) -> u64 {
+        let state = self.state.lock();
+        if state.lasts.is_some() { state.written_ordinal } else { 0 }
+    }
+
     /// The frames with rows behind an ordinal, the first ones up to about so many bytes, and the ordinal of the last row in the frame
     /// before them. None when it is not followed.
     pub(crate) fn frames_after(&self, ordinal: u64, bytes: u64) -> Option<(u64, Vec<Position>)> {

@@ -244,11 +244,12 @@ impl Shared {
             opened,
         };
         let segment = Segment::new(header, threshold);
-        let followed = segment.file().filter(|_| segment.is_followed());
         let mut segments = self.segments.lock();
         segments.open.insert(key.clone(), Arc::clone(&segment));
-        if let Some(file) = followed {
-            segments.followed.insert(file, Arc::clone(&segment));
+        if let Some(file) = segment.file() {
+            if segment.is_followed() {
+                segments.followed.insert(file, Arc::clone(&segment));
+            }
             drop(segments);
             if let Some(followers) = self.followers() {
                 followers.opened(file);
@@ -602,6 +603,7 @@ impl Store {
                     travelling.push(Travelling { part: part.index, segment, rows, last, bytes, apply, room });
                 }
             }
+            followed.iter().for_each(|followed| entries.followed(followed.segment()));
             entries.delivered(&deliveries);
             let (sender, receiver) = oneshot::channel();
             let completion = Arc::new(Completion {

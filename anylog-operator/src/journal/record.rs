@@ -6,7 +6,7 @@
 //!          sequence    8   place in the journal, counted over all files
 //!          entries         until the end of the body
 //! entry    kind        1   1 rows, 2 sealed, 3 partition dropped, 4 delivered, 5 released, 6 forgotten,
-//!                          7 left the quarantine, 8 came into the quarantine, 9 copy
+//!                          7 left the quarantine, 8 came into the quarantine, 9 copy, 10 followed
 //! rows     segment    16   random
 //!          file id     8   of tsd_info, 0 when none
 //!          opened      8   microseconds since 1970, UTC
@@ -23,12 +23,14 @@
 //! forgotten client         length 4 and text
 //! left      key            length 4 and text
 //! came      record         length 4 and JSON text
-//! copy     segment    16
+//! copy, followed
+//!          segment    16
 //! ```
 //!
 //! A frame is one message: its rows are there together or not at all. A rows entry names its segment in full, so that the
 //! loss of any other frame costs nothing but that frame. For the same reason each frame with rows of a file that another node
-//! sends says that it is a copy: a start goes on with it instead of sealing it.
+//! sends says that it is a copy, and each with rows of an own one that others follow says so: a start goes on with them instead of
+//! sealing them.
 
 use std::sync::Arc;
 
@@ -53,6 +55,7 @@ const KIND_FORGOTTEN: u8 = 6;
 const KIND_LEFT: u8 = 7;
 const KIND_CAME: u8 = 8;
 const KIND_COPY: u8 = 9;
+const KIND_FOLLOWED: u8 = 10;
 /// Texts of a rows entry before its rows: dbms, table, source, instructions, member, zone, partition.
 const ROWS_TEXTS: usize = 7;
 /// The zone's place among them.
@@ -124,6 +127,8 @@ pub enum Entry {
     Came(String),
     /// The rows of a segment come from another member: whoever produced the file seals it first.
     Copy(SegmentId),
+    /// The rows of a segment were promised to be on several members: others may have more of it than there is here after a crash.
+    Followed(SegmentId),
 }
 
 /// A decoded frame.
@@ -232,6 +237,12 @@ impl Entries {
         self.bytes.extend_from_slice(&segment.0.to_le_bytes());
     }
 
+    /// Says that other members follow a segment.
+    pub fn followed(&mut self, segment: SegmentId) {
+        self.bytes.push(KIND_FOLLOWED);
+        self.bytes.extend_from_slice(&segment.0.to_le_bytes());
+    }
+
     fn packets(&mut self, kind: u8, deliveries: &[Delivery]) {
         for run in deliveries.chunk_by(|a, b| a.client == b.client) {
             self.bytes.push(kind);
@@ -330,6 +341,7 @@ fn read_other(kind: u8, cursor: &mut Cursor<'_>) -> Option<Entry> {
         KIND_LEFT => Entry::Left(cursor.text()?),
         KIND_CAME => Entry::Came(cursor.text()?),
         KIND_COPY => Entry::Copy(segment(cursor)?),
+        KIND_FOLLOWED => Entry::Followed(segment(cursor)?),
         _ => return None,
     })
 }
@@ -432,6 +444,7 @@ mod tests {
             "[0-9a-f]{1,8}:[0-9]{1,3}".prop_map(Entry::Left),
             "\\PC{0,9}".prop_map(Entry::Came),
             any::<u128>().prop_map(|id| Entry::Copy(SegmentId(id))),
+            any::<u128>().prop_map(|id| Entry::Followed(SegmentId(id))),
         ]
     }
 
@@ -457,6 +470,7 @@ mod tests {
                 Entry::Left(key) => encoded.left(key),
                 Entry::Came(record) => encoded.came(record),
                 Entry::Copy(id) => encoded.copy(*id),
+                Entry::Followed(id) => encoded.followed(*id),
             }
         }
         let mut bytes = Vec::new();

@@ -40,6 +40,8 @@ pub struct RecoveredSegment {
     pub lasts: Vec<u64>,
     /// It is a copy of a file that another node sends.
     pub copy: bool,
+    /// Other members follow it.
+    pub followed: bool,
     /// How many rows it has.
     pub rows: u64,
     /// How many bytes they have as lines.
@@ -113,6 +115,7 @@ struct Scan {
     segments: HashMap<SegmentId, RecoveredSegment>,
     sealed: HashSet<SegmentId>,
     copies: HashSet<SegmentId>,
+    followed: HashSet<SegmentId>,
     recovery: Recovery,
 }
 
@@ -267,6 +270,9 @@ impl Scan {
                 Entry::Copy(id) => {
                     self.copies.insert(id);
                 }
+                Entry::Followed(id) => {
+                    self.followed.insert(id);
+                }
                 Entry::Rows(rows) if rows.rows.is_empty() => {}
                 Entry::Rows(rows) => {
                     let part = Part::of(rows);
@@ -287,6 +293,7 @@ impl Scan {
                     positions: Vec::new(),
                     lasts: Vec::new(),
                     copy: false,
+                    followed: false,
                     rows: 0,
                     bytes: 0,
                 }
@@ -298,7 +305,7 @@ impl Scan {
     fn finish(mut self) -> Recovery {
         for id in self.order {
             if let Some(mut segment) = self.segments.remove(&id) {
-                segment.copy = self.copies.contains(&id);
+                (segment.copy, segment.followed) = (self.copies.contains(&id), self.followed.contains(&id));
                 if self.sealed.contains(&id) {
                     super::release(&mut self.recovery.files, id);
                 } else {

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anylog_core::time::stored;
@@ -35,19 +36,39 @@ use crate::store::{MEMORY_LIMIT, ROW_BYTES, Shared};
 use crate::tables::{TableState, blocking};
 use crate::thresholds::Threshold;
 
-/// A copy of an open file that another node sends.
+/// How long a file of this member waits for what others may have of it while nobody exchanges files with them.
+const ALONE: Duration = Duration::from_secs(30);
+
+/// A copy of an open file that another node sends; or a file of this member that others may have more of.
 #[derive(Debug)]
 pub(crate) struct OpenCopy {
     pub(crate) segment: Arc<Segment>,
+    /// Its producer sealed another file than this becomes.
+    pub(super) differs: AtomicBool,
     /// How long rows may wait in memory for company.
     time: Duration,
     /// Since when rows wait in memory, at an earlier look.
     kept_since: Mutex<Option<Instant>>,
+    /// A file of this member that others followed before a start.
+    own: bool,
+    /// Since when nobody exchanges files with other members, at an earlier look.
+    alone_since: Mutex<Option<Instant>>,
 }
 
 impl OpenCopy {
-    pub(crate) fn new(segment: Arc<Segment>, time: Duration) -> Arc<Self> {
-        Arc::new(Self { segment, time, kept_since: Mutex::new(None) })
+    pub(crate) fn new(segment: Arc<Segment>, time: Duration, own: bool) -> Arc<Self> {
+        let (differs, kept_since, alone_since) = (AtomicBool::new(false), Mutex::new(None), Mutex::new(None));
+        Arc::new(Self { segment, differs, time, kept_since, own, alone_since })
+    }
+
+    /// Whether a condition was there for so long, whenever it was looked at.
+    fn lasts(since: &Mutex<Option<Instant>>, holds: bool, time: Duration) -> bool {
+        let mut since = since.lock();
+        if !holds {
+            *since = None;
+            return false;
+        }
+        since.get_or_insert_with(Instant::now).elapsed() >= time
     }
 }
 
@@ -94,7 +115,7 @@ impl Drop for Turn {
 
 /// Stores rows of a mate's open file. Says up to which ordinal the file is on stable storage here.
 pub(super) async fn take(shared: &Arc<Shared>, rows: Rows) -> Result<RowsHeld, OperatorError> {
-    if shared.ending.load(std::sync::atomic::Ordering::Relaxed) {
+    if shared.ending.load(Ordering::Relaxed) {
         return Err(OperatorError::NotRunning);
     }
     let file = FileKey { producer: rows.producer, file: rows.file };
@@ -189,7 +210,7 @@ pub(crate) fn is_complete(file: &anylog_dbms::TsdFile) -> bool {
 fn begin(shared: &Shared, file: FileKey, about: &About) -> Result<Arc<OpenCopy>, OperatorError> {
     let header = header_of(file, about)?;
     let threshold = shared.thresholds.read().of(&header.dbms, &header.table);
-    Ok(OpenCopy::new(Segment::copy(header, copied(threshold)), threshold.time))
+    Ok(OpenCopy::new(Segment::copy(header, copied(threshold)), threshold.time, false))
 }
 
 /// The threshold of a copy: whether its rows are stored at once is this node's affair, when it is sealed its producer's.
@@ -456,16 +477,21 @@ pub(crate) fn tend(shared: &Arc<Shared>) {
             }
             continue;
         }
-        let mut since = copy.kept_since.lock();
-        match (*since, copy.segment.has_kept()) {
-            (Some(at), true) if at.elapsed() >= copy.time => {
-                shared.urge(Some(dbms));
-                *since = None;
-            }
-            (None, true) => *since = Some(Instant::now()),
-            (_, true) => {}
-            (_, false) => *since = None,
+        if OpenCopy::lasts(&copy.kept_since, copy.segment.has_kept(), copy.time) {
+            shared.urge(Some(dbms));
         }
+        // A file of this member that others may have more of waits for them, unless there is nobody to ask.
+        let alone = copy.own && shared.followers.read().is_none();
+        if OpenCopy::lasts(&copy.alone_since, alone, ALONE) {
+            tokio::spawn(adopt_alone(Arc::clone(shared), file));
+        }
+    }
+}
+
+/// Goes on with a file of this member without asking others.
+async fn adopt_alone(shared: Arc<Shared>, file: FileKey) {
+    if let Err(error) = super::open::adopt(&shared, file).await {
+        tracing::debug!(%error, "A file of this member stays open for now");
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use anylog_dbms::SegmentId;
 use anylog_ingest::{RowGroup, SinkError};
 use anylog_replica::FileKey;
 use anylog_replica::message::{RowsHeld, Sealed};
@@ -24,7 +25,7 @@ const ENDING_PERIOD: Duration = Duration::from_millis(100);
 /// What is told is told by the thread that writes the journal, or by one that seals: it must neither block nor take long.
 #[async_trait]
 pub trait Followers: Send + Sync {
-    /// An own file was opened whose rows are to be followed. Rows come later.
+    /// An own file was opened, whether its rows are to be followed or not. Rows come later.
     fn opened(&self, file: FileKey);
 
     /// Rows of an own file that is followed are on stable storage here, up to this ordinal.
@@ -58,6 +59,10 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
+    pub(crate) fn segment(&self) -> SegmentId {
+        self.segment.header.id
+    }
+
     /// Adds rows of a message, up to an ordinal.
     pub(crate) fn note(followed: &mut Vec<Followed>, segment: &Arc<Segment>, ordinal: u64) {
         match followed.iter_mut().find(|known| Arc::ptr_eq(&known.segment, segment)) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anylog_dbms::{NewFile, TsdError};
 use anylog_replica::FileKey;
@@ -10,7 +11,7 @@ use anylog_replica::message::{About, Rows, RowsHeld, Run, Sealed};
 use super::Followers;
 use super::copies::{self, OpenCopy, Turn};
 use super::holdings::Registry;
-use super::receive::take_away;
+use super::receive::delete_rows;
 use crate::OperatorError;
 use crate::journal::record::{SegmentHeader, TextRow};
 use crate::seal::seal_copy as write_copy;
@@ -172,7 +173,8 @@ pub(crate) fn sealed(segment: &Segment, hash: &str, rows: u64) -> Option<Sealed>
     Some(Sealed { producer, file, ordinal: segment.written_ordinal(), about: Some(about), refused })
 }
 
-/// All files that are open here, own and of mates, and up to which ordinal they are on stable storage.
+/// All files that are open here, own and of mates, and up to which ordinal they are on stable storage; 0 for own ones that nobody
+/// follows: their rows come with the whole file.
 pub(crate) fn open_files(shared: &Shared) -> Vec<RowsHeld> {
     let held = |file: FileKey, ordinal| RowsHeld { producer: file.producer, file: file.file, ordinal };
     let mut files: Vec<RowsHeld> = {
@@ -215,6 +217,9 @@ async fn seal(shared: &Arc<Shared>, sealed: Sealed) -> Result<(), OperatorError>
             Err(copies::not_here(file))
         };
     };
+    if about.rows == 0 {
+        return give_up(shared, file, copy).await;
+    }
     let header = copies::header_of(file, &about)?;
     if header != *copy.segment.header {
         return Err(copies::bad(file, "it has another identity than the rows that came before"));
@@ -225,13 +230,27 @@ async fn seal(shared: &Arc<Shared>, sealed: Sealed) -> Result<(), OperatorError>
     }
     copies::comes_to_rest(shared, &copy.segment).await;
     let (own, refused): (_, BTreeSet<u64>) = (Arc::clone(shared), sealed.refused.into_iter().collect());
-    let complete = blocking(move || complete(&own, file, &copy.segment, &about, &refused)).await?;
+    let complete = blocking(move || complete(&own, file, &copy, &about, &refused)).await?;
     drop(turn);
     if complete {
         return Ok(());
     }
-    take_away(shared, file).await?;
+    // What is here was promised to be here: it stays until the whole file takes its place.
     Err(missing("the rows that came while it was open are others than those of its producer".to_owned()))
+}
+
+/// Gives up the copy of a file that came to nothing: its producer put all its rows into its quarantine.
+async fn give_up(shared: &Arc<Shared>, file: FileKey, copy: Arc<OpenCopy>) -> Result<(), OperatorError> {
+    copies::comes_to_rest(shared, &copy.segment).await;
+    copy.segment.leave_to_marks();
+    let shared = Arc::clone(shared);
+    blocking(move || {
+        let header = &copy.segment.header;
+        delete_rows(&shared, &header.dbms, &header.table, file, None)?;
+        shared.catalog.get(&header.dbms)?.dbms().sync()?;
+        copies::end(&shared, file, &copy.segment)
+    })
+    .await
 }
 
 fn copy_of(shared: &Shared, file: FileKey) -> Option<Arc<OpenCopy>> {
@@ -242,13 +261,17 @@ fn copy_of(shared: &Shared, file: FileKey) -> Option<Arc<OpenCopy>> {
 fn complete(
     shared: &Arc<Shared>,
     file: FileKey,
-    segment: &Arc<Segment>,
+    copy: &OpenCopy,
     about: &About,
     refused: &BTreeSet<u64>,
 ) -> Result<bool, OperatorError> {
+    let segment = &copy.segment;
     let header = &segment.header;
     copies::store_rest(shared, segment)?;
-    let Some(rows) = write_copy(shared, segment, refused, &about.hash)? else { return Ok(false) };
+    let Some(rows) = write_copy(shared, segment, refused, &about.hash)? else {
+        copy.differs.store(true, Ordering::Relaxed);
+        return Ok(false);
+    };
     shared.catalog.get(&header.dbms)?.dbms().sync()?;
     let registry = Registry::of(&shared.settings())?;
     let new = new_file(header, about.hash.clone());
@@ -336,6 +359,11 @@ pub(crate) async fn hold_copy(shared: &Arc<Shared>, file: FileKey) -> HeldCopy {
 }
 
 impl HeldCopy {
+    /// Whether its producer has other rows in the file: those of the copy are to be replaced.
+    pub(crate) fn differs(&self) -> bool {
+        self.copy.as_ref().is_some_and(|copy| copy.differs.load(Ordering::Relaxed))
+    }
+
     /// What the rows of the copy share, if there is one.
     pub(crate) fn header(&self) -> Option<&SegmentHeader> {
         self.copy.as_ref().map(|copy| &*copy.segment.header)
@@ -385,7 +413,8 @@ impl OperatorService {
         rows_after(&*self.open_store()?, after, bytes)
     }
 
-    /// All files that are open here, own and of mates, and up to which ordinal they are on stable storage.
+    /// All files that are open here, own and of mates, and up to which ordinal they are on stable storage; 0 for own ones that nobody
+    /// follows.
     ///
     /// # Errors
     /// [`OperatorError::NotRunning`].

@@ -36,6 +36,7 @@ use crate::error::file_error;
 use crate::source_file::ContentHash;
 use crate::store::Shared;
 pub(crate) use away::take_away;
+pub(super) use store::delete_rows;
 
 /// Files that are stored at one time: while one is written into its tables, the other is brought to stable storage.
 const AT_ONCE: usize = 2;

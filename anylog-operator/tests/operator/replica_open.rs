@@ -38,7 +38,7 @@ impl Mates {
         Arc::new(mates)
     }
 
-    fn has(&self, held: RowsHeld) {
+    pub(crate) fn has(&self, held: RowsHeld) {
         let file = FileKey { producer: held.producer, file: held.file };
         self.have.send_modify(|have| *have.entry(file).or_default() = held.ordinal);
     }
@@ -322,6 +322,98 @@ async fn a_lost_file_comes_home() {
     assert!(a.registered().last().unwrap().0 > file.file);
 }
 
+// DUR-3: after a kill a mate may have more of a file than its producer. So the producer waits until it is told to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_file_waits_for_what_others_have() {
+    let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, mates) = producer(home.path(), false).await;
+    let b = member(other.path(), 8).await;
+    b.immediate();
+    let file = send(&a, &b, &mates, "t", numbered(0..3)).await;
+    a.kill().await;
+    // Rows that are not here any more: a disk that lied.
+    let more = Rows {
+        producer: 7,
+        file: file.file,
+        previous: 3,
+        about: rest_or_none(&b, file).unwrap()[0].about.clone(),
+        runs: vec![anylog_replica::message::Run {
+            first: 4,
+            received: b.node.clock.now().as_microsecond(),
+            zone: "UTC".into(),
+            rows: numbered(3..5),
+        }],
+    };
+    b.operator.store_rows(more).await.unwrap();
+    let (a, mates) = producer(home.path(), false).await;
+    assert_eq!(a.operator.open_files().unwrap(), [RowsHeld { producer: 7, file: file.file, ordinal: 3 }]);
+    assert_eq!(a.integers("t", "n"), [0, 1, 2], "they can be queried");
+    // New rows go to another file.
+    let new = send(&a, &b, &mates, "t", numbered(10..11)).await;
+    assert!(new.file > file.file);
+    for rows in rest(&b.operator, RowsHeld { producer: 7, file: file.file, ordinal: 3 }) {
+        assert_eq!(a.operator.store_rows(rows).await.unwrap().ordinal, 5);
+    }
+    a.kill().await;
+    let (a, mates) = producer(home.path(), false).await;
+    a.operator.adopt(file).await.unwrap();
+    eventually("it is sealed", || !mates.sealed().is_empty()).await;
+    b.operator.seal_copy(mates.sealed()[0].0.clone()).await.unwrap();
+    a.operator.adopt(new).await.unwrap();
+    eventually("the other too", || mates.sealed().len() == 2).await;
+    b.operator.seal_copy(mates.sealed()[1].0.clone()).await.unwrap();
+    eventually("all is done", || a.operator.open_files().unwrap().is_empty()).await;
+    assert_eq!((a.archived().len(), a.archived()), (2, b.archived()));
+    assert_eq!(a.integers("t", "n"), [0, 1, 2, 3, 4, 10]);
+    equal(&a, &b);
+}
+
+// A copy that is not what its producer sealed stays until the whole file takes its place; that of a file without rows goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_differs_is_not_sealed() {
+    let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, mates) = producer(home.path(), true).await;
+    let b = member(other.path(), 8).await;
+    b.immediate();
+    let file = send(&a, &b, &mates, "t", numbered(0..3)).await;
+    eventually("they are stored there", || b.count("t") == 3).await;
+    a.operator.flush().await.unwrap();
+    let (sealed, _) = mates.sealed().pop().unwrap();
+    let mut differs = sealed.clone();
+    differs.refused = vec![2];
+    let error = b.operator.seal_copy(differs).await.unwrap_err();
+    assert!(matches!(error, OperatorError::NotGiven { .. }), "{error}");
+    assert_eq!((b.count("t"), b.archived(), b.registered_in("tsd_7")), (3, vec![], vec![]));
+    assert_eq!(b.operator.open_files().unwrap()[0].ordinal, 3);
+    let nothing = Sealed { producer: 7, file: file.file, about: Some(Default::default()), ..Sealed::default() };
+    b.operator.seal_copy(nothing).await.unwrap();
+    assert_eq!((b.count("t"), b.operator.open_files().unwrap()), (0, vec![]));
+    b.kill().await;
+    let b = member(other.path(), 8).await;
+    assert_eq!((b.count("t"), b.operator.open_files().unwrap()), (0, vec![]), "it does not come back");
+}
+
+// A database that is away for a while gets the rows that came meanwhile, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_outlasts_its_database() {
+    for immediate in [true, false] {
+        let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (a, mates) = producer(home.path(), true).await;
+        let b = member(other.path(), 8).await;
+        b.operator.set_threshold(None, None, None, None, Some(immediate)).unwrap();
+        let file = send(&a, &b, &mates, "t", numbered(0..3)).await;
+        b.catalog.disconnect("d").unwrap();
+        let again = rest_or_none(&a, file).unwrap().remove(0);
+        assert_eq!(b.operator.store_rows(again).await.unwrap().ordinal, 3);
+        b.catalog.connect(anylog_dbms::ConnectRequest::sqlite("d", b.directory("dbms_dir"))).unwrap();
+        send(&a, &b, &mates, "t", numbered(3..6)).await;
+        a.operator.flush().await.unwrap();
+        b.operator.seal_copy(mates.sealed()[0].0.clone()).await.unwrap();
+        assert_eq!(a.archived(), b.archived());
+        equal(&a, &b);
+    }
+}
+
 // DUR-3: with when_few = error too few members are an error, before anything is stored; it says how many of how many.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_members_are_an_error() {
@@ -371,11 +463,11 @@ async fn too_few_members_are_waited_for() {
     assert!(!sending.is_finished() && a.count("t") == 0 && mates.written.lock().is_empty());
     mates.reachable.store(2, Ordering::SeqCst);
     eventually("it goes on", || !mates.written.lock().is_empty()).await;
-    let file = mates.opened.lock()[0];
+    let file = *mates.written.lock().keys().next().unwrap();
     mates.has(carry(&a, &b, file).await);
     assert_eq!(sending.await.unwrap().unwrap().stored(), 2);
-    let followed = mates.opened.lock().len();
-    assert_eq!(followed, 1, "nobody follows a table that did not ask for it");
+    assert_eq!(mates.written.lock().len(), 1, "nobody follows a table that did not ask for it");
+    assert_eq!(mates.opened.lock().len(), 2, "that there is a file of it is said all the same");
 }
 
 // A segment is followed as a whole or not at all.
@@ -392,7 +484,7 @@ async fn another_acknowledgement_begins_another_file() {
     assert_eq!(mates.sealed()[0].0.file, file.file);
     let open = a.operator.open_files().unwrap();
     let new = open.last().unwrap();
-    assert!(new.file > file.file && new.ordinal == 1);
+    assert!(new.file > file.file && new.ordinal == 0);
     assert_eq!(a.operator.rows_after(RowsHeld { ordinal: 0, ..*new }, 1000).unwrap(), None, "nobody follows it");
     a.operator.flush().await.unwrap();
     let (sealed, count) = mates.sealed().pop().unwrap();

@@ -67,7 +67,7 @@ pub(super) async fn store(shared: &Arc<Shared>, arrived: Arrived) -> Result<(), 
     if own && known.as_ref().is_some_and(|known| known.hash.starts_with("open:") && known.status1.is_empty()) {
         return Err(bad(file, "it is open here"));
     }
-    let anew = arrived.about.form == Form::Rows as i32 || known.is_some_and(|known| known.status1 == tsd::TAKEN_AWAY);
+    let anew = arrived.about.form == Form::Rows as i32 || held.differs() || known.is_some_and(|known| known.status1 == tsd::TAKEN_AWAY);
     let header = Arc::new(header(&arrived, anew)?);
     // Everything from here on needs the database.
     shared.catalog.get(&header.dbms)?;
@@ -137,7 +137,7 @@ fn clear(
 }
 
 /// Deletes the rows of a file, save from targets that have a mark of `unless`. Blocks.
-pub(super) fn delete_rows(
+pub(in crate::replica) fn delete_rows(
     shared: &Shared,
     dbms: &str,
     table: &str,
