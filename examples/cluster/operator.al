@@ -146,7 +146,7 @@ schedule time=!partition_sync and name="Drop Partitions" task drop partition whe
 # ---- 11. operator, and what makes its cluster one --------------------------------------------------------------------
 # Immediate: a row can be queried when its message is acknowledged.
 set buffer threshold where write_immediate = true
-set buffer threshold where dbms = !default_dbms and table = !mqtt_topic_table and ack = !ack
+set buffer threshold where dbms = !default_dbms and table = !mqtt_topic_table and write_immediate = true and ack = !ack
 
 operator_id = blockchain get operator where name=!node_name and company=!company_name bring.first [operator][id]
 run operator where create_table=true and update_tsd_info=true and archive=true and master=!ledger_conn and policy=!operator_id

@@ -27,7 +27,8 @@ fn rows_that_too_few_can_have_are_held_back_or_refused() {
     // Refused when that is asked for.
     cluster.members[1].kill();
     cluster.members[0].post(&format!(
-        "set buffer threshold where dbms = {DBMS} and table = kept and ack = replicated(2) and when_few = error"
+        "set buffer threshold where dbms = {DBMS} and table = kept and write_immediate = true and time = 1 second and \
+         ack = replicated(2) and when_few = error"
     ));
     let (_, n) = record.begin(Way::Put, kept, 0, 1);
     let refused = put(port, kept, &row(n, 0, 0, "")).unwrap();

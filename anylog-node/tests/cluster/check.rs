@@ -1,13 +1,16 @@
 //! Whether all members hold the same, and whether it is what was sent.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::network::{Cluster, DBMS, TABLES, Table};
 use super::node::{Node, patience};
 use super::record::{Faults, Record};
+
+/// A convergence that takes longer is told of.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// Rows of a table by their number, each as everything that must be equal on all members.
 type Rows = HashMap<u64, Vec<String>>;
@@ -138,10 +141,14 @@ fn faults(cluster: &Cluster, record: &Record, since: u64, numbers: &[i64]) -> Fa
 /// Waits until all members are equal and hold what was sent from a phase on; fails with what is wrong when they do not get there.
 pub(crate) fn converge(cluster: &Cluster, record: &Record, since: u64, when: &str) {
     let (start, numbers) = (Instant::now(), cluster.numbers());
+    let mut last = None;
     loop {
         let looked = Instant::now();
         let faults = faults(cluster, record, since, &numbers);
         if faults.is_empty() {
+            if start.elapsed() > SLOW {
+                eprintln!("{when}: equal after {:.1?}; until then {last:?}", start.elapsed());
+            }
             return;
         }
         if start.elapsed() > patience() {
@@ -150,7 +157,8 @@ pub(crate) fn converge(cluster: &Cluster, record: &Record, since: u64, when: &st
             let status: Vec<String> = cluster.members.iter().map(status).collect();
             panic!("{when}: {} faults: {shown:#?}\n{}", faults.len(), status.join("\n"));
         }
+        last = faults.into_iter().next();
         // Looking costs the nodes time too.
-        std::thread::park_timeout(looked.elapsed().max(std::time::Duration::from_millis(100)));
+        std::thread::park_timeout(looked.elapsed().max(Duration::from_millis(100)));
     }
 }

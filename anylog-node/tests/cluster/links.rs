@@ -81,13 +81,14 @@ impl Links {
             let receivers: Vec<_> = from.iter().map(watch::Sender::subscribe).collect();
             let (far, processes) = (SocketAddr::from(([127, 0, 0, 1], *far)), Arc::clone(&processes));
             runtime.spawn(async move {
+                // Whoever is no node of these, such as a query node or a test, has a link that always carries.
+                let outside = watch::channel(Way::Carries).0;
                 while let Ok((near, peer)) = listener.accept().await {
                     let known = processes.lock().clone();
                     let source = tokio::task::spawn_blocking(move || source(peer.port(), port, &known)).await;
-                    // Whoever is no node of these, such as a test, has a link that always carries.
                     let way = match source {
                         Ok(Some(number)) => receivers[number].clone(),
-                        _ => watch::channel(Way::Carries).1,
+                        _ => outside.subscribe(),
                     };
                     tokio::spawn(carry(near, far, way));
                 }
@@ -279,6 +280,10 @@ mod tests {
         assert!(exchange(&mut connect(), long).is_err());
         links.set(0, 1, Way::Slow);
         assert_eq!(exchange(&mut connect(), long).unwrap(), *b"ping");
+        links.is_process(0, None);
+        links.set(0, 1, Way::Resets);
+        assert_eq!(exchange(&mut connect(), long).unwrap(), *b"ping", "a stranger has no link that fails");
+        links.is_process(0, Some(std::process::id()));
         // The other way has a link of its own.
         links.set(1, 0, Way::Resets);
         let mut other = net::TcpStream::connect(("127.0.0.1", links.port(0))).unwrap();

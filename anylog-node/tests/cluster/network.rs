@@ -34,22 +34,11 @@ pub(crate) fn table(name: &str) -> Table {
     TABLES.into_iter().find(|table| table.name == name).expect("a table of the tests")
 }
 
-/// What the script of the examples lacks: the tables, small thresholds so that files are sealed while the load runs, and a mapping
-/// that takes the table from the message.
+/// What the script of the examples lacks: the tables, and a mapping that takes the table from the message.
 fn additions() -> String {
-    let mut text = String::from("set buffer threshold where time = 1 second and volume = 16KB\n");
-    for table in TABLES {
-        if table.by_device {
-            text.push_str(&format!("partition {DBMS} {} using timestamp by 1 day\n", table.name));
-        }
-        if table.copies > 1 {
-            text.push_str(&format!(
-                "set buffer threshold where dbms = {DBMS} and table = {} and ack = replicated({})\n",
-                table.name, table.copies
-            ));
-        }
-    }
-    text + &format!(
+    let days = TABLES.iter().filter(|table| table.by_device);
+    let days: String = days.map(|table| format!("partition {DBMS} {} using timestamp by 1 day\n", table.name)).collect();
+    days + &format!(
         r#"
 <run mqtt client where broker=local and port=!anylog_server_port and log=false and topic=(
    name={TOPIC} and dbms={DBMS} and table="bring [table]" and
@@ -59,6 +48,14 @@ fn additions() -> String {
 
 "#
     )
+}
+
+/// Small thresholds, so that files are sealed while the load runs, and what an acknowledgement means.
+pub(crate) fn thresholds() -> String {
+    let set = "set buffer threshold where time = 1 second and volume = 16KB and write_immediate = true";
+    TABLES.iter().filter(|table| table.copies > 1).fold(format!("{set}\n"), |text, table| {
+        text + &format!("{set} and dbms = {DBMS} and table = {} and ack = replicated({})\n", table.name, table.copies)
+    })
 }
 
 fn examples() -> PathBuf {
@@ -97,8 +94,11 @@ impl Cluster {
         let directory = tempfile::tempdir().unwrap();
         let script = fs::read_to_string(examples().join("cluster/operator.al")).unwrap();
         let (before, after) = script.split_once("# ---- 11.").expect("step 11 of the script");
+        let (begin, end) = after.split_once("operator_id = ").expect("the operator of step 11");
         let path = directory.path().join("operator.al");
-        fs::write(&path, format!("{before}{}# ---- 11.{after}", additions())).unwrap();
+        let (additions, thresholds) = (additions(), thresholds());
+        let script = format!("{before}{additions}# ---- 11.{begin}{thresholds}operator_id = {end}");
+        fs::write(&path, script).unwrap();
         let at = directory.path();
         let mut master =
             Node::new(at, "master", examples().join("network/master.al"), &[("SYNC_TIME", "60 seconds".to_owned())]);
