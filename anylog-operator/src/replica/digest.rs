@@ -54,6 +54,7 @@ struct Hashed {
     /// A short hash of its name.
     name: [u8; 8],
     kind: ColumnType,
+    text: String,
 }
 
 /// Makes rows of one table into digests.
@@ -80,9 +81,16 @@ impl RowHasher {
             short.copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..8]);
             short
         };
-        let columns =
-            columns.into_iter().map(|column| Hashed { name: hashed(&column.name), kind: column.kind }).collect();
+        let columns = columns
+            .into_iter()
+            .map(|column| Hashed { name: hashed(&column.name), kind: column.kind, text: column.name.clone() })
+            .collect();
         Self { columns, select, text: Vec::with_capacity(256) }
+    }
+
+    /// The names of the columns whose values [`Self::hash`] expects.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.columns.iter().map(|column| column.text.clone()).collect()
     }
 
     /// The columns that [`Self::hash`] expects behind the producer and the file.
@@ -130,6 +138,13 @@ fn encode(kind: ColumnType, value: SqlRef<'_>, out: &mut Vec<u8>) -> bool {
             out.extend_from_slice(&value.to_le_bytes());
         }
         (_, SqlRef::Float(value)) => float(value, out),
+        // A decimal that is still a text, as it is before a database has it.
+        (ColumnType::Double | ColumnType::Decimal, SqlRef::Text(value)) => {
+            match std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()) {
+                Some(number) => float(number, out),
+                None => bytes(value, out),
+            }
+        }
         (ColumnType::Char(_), SqlRef::Text(value)) => bytes(value.trim_ascii_end(), out),
         (ColumnType::Uuid, SqlRef::Text(value)) => bytes(&value.to_ascii_lowercase(), out),
         (_, SqlRef::Text(value)) => bytes(value, out),

@@ -17,6 +17,7 @@ pub(crate) mod drops;
 pub(crate) mod files;
 mod judge;
 mod mend;
+mod source;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 const READING: Duration = Duration::from_secs(300);
 /// How long it may take to mend files.
 const MENDING: Duration = Duration::from_secs(120);
+/// How long a round waits for the end of another one.
+const WAITING: Duration = Duration::from_secs(60);
 /// Files that are judged and mended together.
 pub(crate) const TOGETHER: u64 = 100;
 /// Files of a table that one round mends.
@@ -173,6 +176,9 @@ impl Member {
     /// Answers a question about this member's rows. One at a time: it is for the sake of comparing, not of the data.
     pub(crate) async fn tell(&self, question: Question) -> Result<Told, OperatorError> {
         let _reading = self.divergence.digests.reading.lock().await;
+        if question.by == By::Source {
+            return self.tell_sources(question).await;
+        }
         let me = self.clone();
         blocking(move || {
             let dropped = || me.divergence.drops.all(&me.dropped);
@@ -225,12 +231,14 @@ impl Member {
     /// Compares, and mends what differs.
     ///
     /// # Errors
-    /// [`OperatorError::RepairRuns`] when a round is under way, [`OperatorError::NotRegistered`], and of this member's databases.
+    /// [`OperatorError::RepairRuns`] when another round does not end within a minute, [`OperatorError::NotRegistered`], and of this member's databases.
     pub(crate) async fn repair(&self, scope: Scope) -> Result<Outcome, OperatorError> {
         if scope.files.is_some() {
             return self.repair_own(scope).await;
         }
-        let _round = self.divergence.round.try_lock().map_err(|_| OperatorError::RepairRuns)?;
+        // One that came by itself is waited for: this one was asked for because of something that it may not have seen.
+        let round = tokio::time::timeout(WAITING, self.divergence.round.lock()).await;
+        let _round = round.map_err(|_| OperatorError::RepairRuns)?;
         let outcome = self.round(&scope).await?;
         self.report(&outcome);
         *self.divergence.last.write() = Some(outcome.clone());

@@ -22,15 +22,18 @@ pub(crate) enum By {
     Partition,
     /// By file as well.
     File,
+    /// By file, and not of the tables but of the archived source files: what the rows should be.
+    Source,
 }
 
 impl By {
-    pub(crate) const WORDS: &[&str] = &["holdings", "partition", "file"];
+    pub(crate) const WORDS: &[&str] = &["holdings", "partition", "file", "source"];
 
     pub(crate) fn parse(word: &str) -> Self {
         match word {
             "holdings" => By::Holdings,
             "file" => By::File,
+            "source" => By::Source,
             _ => By::Partition,
         }
     }
@@ -40,6 +43,7 @@ impl By {
             By::Holdings => 0,
             By::Partition => 1,
             By::File => 2,
+            By::Source => 3,
         }]
     }
 }

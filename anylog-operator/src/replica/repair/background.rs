@@ -84,7 +84,7 @@ pub(crate) async fn run(member: Member, stop: CancellationToken) {
             made = member.repair(scope) => made,
         };
         match made {
-            // Somebody asked for a round at this moment: that is as good.
+            // Somebody else's round takes long: that is as good.
             Ok(_) | Err(OperatorError::RepairRuns) => {}
             Err(error) => tracing::warn!(%error, "Members of the cluster could not be compared"),
         }

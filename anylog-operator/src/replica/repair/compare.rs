@@ -274,7 +274,29 @@ impl Member {
         }
         let all: Vec<(i64, Files, Vec<Row>)> =
             all.into_iter().map(|(member, told)| (member, files_of(&told.files), told.digests)).collect();
-        Ok(keys.iter().filter_map(|key| verdict(name, *key, &all, presence)).collect())
+        let first: Vec<_> = keys.iter().filter_map(|key| verdict(name, *key, &all, presence, &[])).collect();
+        if first.is_empty() {
+            return Ok(first);
+        }
+        // Reading source files is only worth while for files that differ.
+        let files = Files::just(first.iter().map(|(found, _)| FileKey { producer: found.producer, file: found.file }));
+        let question = Self::proofs(&question, files);
+        let mut proven: BTreeMap<FileKey, Vec<Digest>> = BTreeMap::new();
+        let mut proofs = vec![self.tell(question.clone()).await.map_err(|error| error.to_string())];
+        for mate in mates {
+            proofs.push(self.ask(mate, &question, READING).await);
+        }
+        // Without proofs it is judged all the same.
+        for row in proofs.into_iter().flatten().flat_map(|told| told.digests) {
+            if let (Some(key), Some(digest)) = (key_of(&row), row.counted()) {
+                proven.entry(key).or_default().push(digest);
+            }
+        }
+        let judged = |key: &FileKey| {
+            let proven = proven.get(key).map_or(&[][..], Vec::as_slice);
+            verdict(name, *key, &all, presence, proven)
+        };
+        Ok(keys.iter().filter_map(judged).collect())
     }
 }
 
@@ -284,6 +306,7 @@ fn verdict(
     key: FileKey,
     all: &[(i64, Files, Vec<Row>)],
     presence: &Presence,
+    proven: &[Digest],
 ) -> Option<(Difference, Digest)> {
     let complete: Vec<_> = all.iter().filter(|(_, files, _)| files.contains(key)).collect();
     let members: Vec<i64> = complete.iter().map(|(member, ..)| *member).collect();
@@ -299,7 +322,7 @@ fn verdict(
         })
         .collect();
     let whole = !presence.skips_any(key, &members);
-    match judge(key.producer, &held, whole) {
+    match judge(key.producer, &held, whole, proven) {
         Verdict::Same => None,
         Verdict::Differ { right, by, wrong } => {
             let difference = Difference {

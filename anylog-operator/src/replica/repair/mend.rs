@@ -1,5 +1,6 @@
 //! Wrong copies are taken away and fetched anew.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anylog_replica::FileKey;
@@ -49,7 +50,15 @@ impl Member {
         let _mending = self.divergence.mending.lock().await;
         let mut waiting = Vec::new();
         let mut done = Vec::new();
+        // Somebody else's judgement may have come first.
+        let now = self.here(name, &found, presence).await;
         for (mut difference, right) in found {
+            if now.as_ref().is_ok_and(|now| now.get(&key(&difference)).copied().unwrap_or_default() == right) {
+                difference.mended = true;
+                difference.done = "mended here meanwhile".to_owned();
+                done.push(difference);
+                continue;
+            }
             match self.fetch_anew(&difference).await {
                 Ok(()) => waiting.push((difference, right)),
                 Err(reason) => {
@@ -60,36 +69,48 @@ impl Member {
         }
         let keys: Vec<FileKey> = waiting.iter().map(|(difference, _)| key(difference)).collect();
         let arrived = self.arrived(&keys).await;
-        let now = self.tell(Question {
-            dbms: Some(name.0.clone()),
-            table: Some(name.1.clone()),
-            files: Some(Files::just(keys)),
-            by: By::File,
-            ..Question::default()
-        });
-        let now = now.await.map(|told| told.digests);
+        let now = self.here(name, &waiting, presence).await;
         for (mut difference, right) in waiting {
-            let key = key(&difference);
-            let members: Vec<i64> = difference.rows.iter().map(|(member, _)| *member).collect();
-            let digest = now.as_ref().map(|rows| {
-                let mut digest = Digest::default();
-                for row in rows.iter().filter(|row| super::ask::key_of(row) == Some(key)) {
-                    if !presence.skips(&row.partition, key, &members) {
-                        digest.add(row.counted().unwrap_or_default());
-                    }
-                }
-                digest
-            });
-            difference.mended = arrived.contains(key) && digest == Ok(right);
+            let arrived = arrived.contains(key(&difference));
+            let digest = now.as_ref().map(|now| now.get(&key(&difference)).copied().unwrap_or_default());
+            difference.mended = arrived && digest == Ok(right);
             difference.done = match digest {
-                _ if !arrived.contains(key) => "taken away here, and still to be fetched".to_owned(),
+                _ if !arrived => "taken away here, and still to be fetched".to_owned(),
                 Ok(digest) if digest == right => "taken away here and fetched anew".to_owned(),
                 Ok(digest) => format!("fetched anew with {} rows, which still differ", digest.rows),
-                Err(ref error) => format!("fetched anew, but cannot be read: {error}"),
+                Err(error) => format!("fetched anew, but cannot be read: {error}"),
             };
             done.push(difference);
         }
         done
+    }
+
+    /// What this member has now of files that differ, in the partitions that all compare.
+    async fn here(
+        &self,
+        name: &Name,
+        found: &[(Difference, Digest)],
+        presence: &Presence,
+    ) -> Result<BTreeMap<FileKey, Digest>, OperatorError> {
+        let question = Question {
+            dbms: Some(name.0.clone()),
+            table: Some(name.1.clone()),
+            files: Some(Files::just(found.iter().map(|(difference, _)| key(difference)))),
+            by: By::File,
+            ..Question::default()
+        };
+        let rows = self.tell(question).await?.digests;
+        let mut digests: BTreeMap<FileKey, Digest> = BTreeMap::new();
+        for (difference, _) in found {
+            let key = key(difference);
+            let members: Vec<i64> = difference.rows.iter().map(|(member, _)| *member).collect();
+            for row in rows.iter().filter(|row| super::ask::key_of(row) == Some(key)) {
+                if !presence.skips(&row.partition, key, &members) {
+                    digests.entry(key).or_default().add(row.counted().unwrap_or_default());
+                }
+            }
+        }
+        Ok(digests)
     }
 
     /// Takes a copy away, when somebody who has it right can be asked for it.
