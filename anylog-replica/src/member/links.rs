@@ -230,7 +230,10 @@ impl Member {
     fn holdings(&self, mate: &Mate) -> Holdings {
         let mut of: BTreeMap<i64, HoldingsOf> = BTreeMap::new();
         let producers = self.complete.keys().copied().chain(self.open.keys().map(|file| file.producer));
-        for producer in producers.chain([self.number()]) {
+        // What is not wanted is said, also of a producer of whom nothing is here.
+        let limited =
+            self.listed_mates().filter(|_| self.since != 0).flat_map(|(_, mate)| mate.complete.keys().copied());
+        for producer in producers.chain(limited).chain([self.number()]) {
             of.entry(producer).or_insert_with(|| HoldingsOf {
                 producer,
                 given: if producer == self.number() { self.given } else { 0 },
@@ -293,7 +296,7 @@ impl Member {
         link.sending.retain(|file, _| !has(file));
         link.streams.retain(|file, _| !has(file));
         let had = |file: &FileKey| before.get(&file.producer).is_some_and(|files| files.contains(file.file));
-        self.pull.wake_those(|file| has(file) && !had(file));
+        self.pull.wake_those(from, |file| has(file) && !had(file));
         self.rows_told(from, &open, first);
         let now_passed: Vec<i64> = holdings.of.iter().map(|of| self.passed(of.producer)).collect();
         if passed != now_passed {

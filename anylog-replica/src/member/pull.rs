@@ -81,17 +81,29 @@ impl Pull {
     }
 
     /// A mate has a file that it had not before.
-    pub(super) fn seen(&mut self, file: FileKey) {
+    pub(super) fn seen(&mut self, file: FileKey, mate: i64) {
+        self.look_from(file);
+        self.wake_those(mate, |parked| *parked == file);
+    }
+
+    fn look_from(&mut self, file: FileKey) {
         if let Some(cursor) = self.cursor.get_mut(&file.producer) {
             *cursor = (*cursor).min(file.file);
         }
-        self.wake_those(|parked| *parked == file);
     }
 
-    /// Parked files are tried again at once.
-    pub(super) fn wake_those(&mut self, which: impl Fn(&FileKey) -> bool) {
+    /// A mate has parked files that it had not before: they are tried again at once.
+    pub(super) fn wake_those(&mut self, mate: i64, which: impl Fn(&FileKey) -> bool) {
         for (_, trouble) in self.trouble.iter_mut().filter(|(file, trouble)| trouble.parked && which(file)) {
-            trouble.not_before = 0;
+            (trouble.parked, trouble.not_before) = (false, 0);
+            trouble.failed.remove(&mate);
+        }
+    }
+
+    /// Parked files are tried again by all when their time has come.
+    pub(super) fn wake(&mut self, now: Millis) {
+        for trouble in self.trouble.values_mut().filter(|trouble| trouble.parked && trouble.not_before <= now) {
+            trouble.parked = false;
             trouble.failed.clear();
         }
     }
@@ -164,6 +176,7 @@ impl Pull {
 impl Member {
     /// Asks for what is missing, as far as there is room.
     pub(super) fn fetch_missing(&mut self) {
+        self.pull.wake(self.now);
         let room = |member: &Self| member.active().any(|(number, _)| member.pull.has_room(number));
         if !room(self) {
             return;
@@ -277,7 +290,6 @@ impl Member {
         let Some(trouble) = self.pull.trouble.get_mut(&file) else { return };
         trouble.parked = true;
         trouble.not_before = self.now.saturating_add(PARKED);
-        trouble.failed.clear();
         let reason = trouble.reason.clone();
         self.actions.push(Action::Park { file, reason: reason.clone() });
         self.decline(file, &reason);
@@ -426,7 +438,7 @@ impl Member {
         }
         self.pull.trouble.remove(&file);
         self.pull.want(file);
-        self.pull.seen(file);
+        self.pull.look_from(file);
         let reason = format!("member {} fetches it anew", self.number());
         let missing = Missing { lost: true, ..Missing::of(file, reason) };
         self.send_all(&Body::Missing(missing));
@@ -441,7 +453,7 @@ impl Member {
         }
         self.due.offers = true;
         if new {
-            self.pull.seen(file);
+            self.pull.seen(file, from);
             self.due.pull = true;
             self.due.orphans |= self.may_be_orphan(file);
             self.numbers_known();

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use world::Sabotage;
 
 /// Schedules of one run, when nothing else is said.
-const SCHEDULES: u64 = 2_000;
+const SCHEDULES: u64 = 600;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
