@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         };
     };
     log_to_standard_error();
+    program::allow_open_files();
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("No threads could be started: {error}")),

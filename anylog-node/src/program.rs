@@ -72,6 +72,21 @@ pub async fn stay(app: &NodeApp) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Files, connections among them, that the program lets itself have open when the system allows as many.
+const OPEN_FILES: u64 = 65_536;
+
+/// Lets the program have as many files open as the system allows; shells and services often give less without being asked.
+pub fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let known = getrlimit(Resource::Nofile);
+    let wanted = known.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+    if known.current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: known.maximum })
+    {
+        tracing::debug!(%error, "The limit of open files stays as it is");
+    }
+}
+
 /// Runs one command at a running node and prints its reply.
 pub async fn exec(address: &str, command: &str, deadline: Duration) -> ExitCode {
     let request = PeerRequest::Command { text: command.to_owned() };

@@ -17,8 +17,19 @@ use super::{EMPTIED_LOG_BYTES, describe, failure};
 use crate::schema::ddl::{column_list, of_file, quoted, statements};
 use crate::{Checked, ColumnType, DbmsError, Engine, RowRef, SegmentId, SqlValue, TableSchema};
 
-/// Partitions whose write connection is kept open.
-const OPEN_PARTITIONS: usize = 16;
+/// Partitions whose write connection is kept open, when the process may have as many files open. One that is closed is synced, and costs
+/// thirty times as much as a small transaction: rows that come for many days at once would do that each time.
+const OPEN_PARTITIONS: [usize; 2] = [16, 128];
+
+/// A database keeps open one partition, of three files, for so many files that the process may have.
+const FILES_PER_PARTITION: u64 = 64;
+
+fn open_partitions() -> NonZeroUsize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let [least, most] = OPEN_PARTITIONS;
+    let wanted = usize::try_from(limit / FILES_PER_PARTITION).unwrap_or(most).clamp(least, most);
+    NonZeroUsize::new(wanted).unwrap_or(NonZeroUsize::MIN)
+}
 
 /// Commits that are not looked after when a log could not be emptied: a reader that does not end must not hold up every one.
 const COMMITS_PER_LOOK: u32 = 64;
@@ -124,12 +135,11 @@ impl Writer {
         if let Some(path) = place.file() {
             sync_directory(path).map_err(|error| failure::connect(name, error))?;
         }
-        let capacity = NonZeroUsize::new(OPEN_PARTITIONS).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             name: name.to_owned(),
             main_place: place,
             main,
-            partitions: LruCache::new(capacity),
+            partitions: LruCache::new(open_partitions()),
             dirty: BTreeSet::new(),
             marked: HashMap::new(),
         })

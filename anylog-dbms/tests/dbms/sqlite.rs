@@ -294,3 +294,34 @@ fn logs_are_moved_beside_the_writer() {
         std::thread::yield_now();
     }
 }
+
+// Rows that come for many days in turns: a file that was closed for each would be synced each time.
+#[test]
+fn files_of_many_partitions_stay_open() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    if limit.is_some_and(|limit| limit < 8192) {
+        eprintln!("skipped: so few files may be open that partitions are closed");
+        return;
+    }
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("test", home.path())).unwrap();
+    let schema = table("t", &[r#"{"v":1}"#]);
+    database.dbms().create_table(&schema).unwrap();
+    let (columns, values) = batch(&schema, &[r#"{"v":1}"#]);
+    let names: Vec<String> =
+        (0..60).map(|day| format!("par_t_2026_{:02}_{:02}_d01_insert_timestamp", 1 + day / 28, 1 + day % 28)).collect();
+    for name in &names {
+        database.dbms().create_partition(&schema, name).unwrap();
+        database.dbms().apply(&Target::partition("t", name), &columns, &values, &[]).unwrap();
+    }
+    let own = home.path().join("test.parts/t");
+    let open =
+        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let logs = open.filter(|path| path.starts_with(&own) && path.to_string_lossy().ends_with("-wal")).count();
+    assert_eq!(logs, names.len());
+    // What is dropped is closed.
+    database.dbms().drop_partitions("t", &names, &mut |_| {}).unwrap();
+    let open =
+        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    assert_eq!(open.filter(|path| path.starts_with(&own)).count(), 0);
+}
