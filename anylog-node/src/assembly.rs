@@ -13,8 +13,8 @@ use anylog_ingest::{Ingest, SinkSlot};
 use anylog_ledger::Ledger;
 use anylog_net::grpc::{GrpcPeers, node_service};
 use anylog_net::{LinkHandler, Links, Listeners, PeerReply, PeerRequest, PeerService, Peers};
-use anylog_operator::OperatorService;
-use anylog_query::QueryService;
+use anylog_operator::{OperatorService, Replication};
+use anylog_query::{Committed, QueryService};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -86,6 +86,7 @@ impl NodeApp {
         let operator =
             OperatorService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger), Arc::clone(&slot));
         let query = QueryService::new(Arc::clone(&node), Arc::clone(&catalog), Arc::clone(&ledger), Arc::clone(&peers));
+        query.set_committed(Arc::new(HeldByAll(Arc::clone(operator.replication()))));
         let rest = RestServer::new(
             Arc::clone(&node),
             Arc::clone(&listeners),
@@ -149,6 +150,16 @@ impl NodeApp {
         if tokio::time::timeout(DRAIN_DEADLINE, draining).await.is_err() {
             tracing::warn!("The node did not drain in time; what is left is taken up at the next start");
         }
+    }
+}
+
+/// Which files all members of the cluster have: what the exchange between them knows, for queries of committed rows.
+#[derive(Debug)]
+struct HeldByAll(Arc<Replication>);
+
+impl Committed for HeldByAll {
+    fn upto(&self) -> Option<Vec<(i64, i64)>> {
+        self.0.committed()
     }
 }
 

@@ -45,6 +45,7 @@ mod cluster {
     mod acks;
     mod chaos;
     mod commands;
+    mod committed;
     mod destroy;
     mod disks;
     mod engines;

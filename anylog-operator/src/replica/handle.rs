@@ -124,6 +124,13 @@ impl Replication {
         }
     }
 
+    /// For each member that produced files, the number up to which all members have all of its files. None while that is not known: no
+    /// operator of a cluster runs on this node, or another member did not say yet, since it runs, what it has.
+    #[must_use]
+    pub fn committed(&self) -> Option<Vec<(i64, i64)>> {
+        self.driver()?.committed()
+    }
+
     /// From when on the consumer fetches; none when it fetches all, or does not run.
     #[must_use]
     pub fn since(&self) -> Option<Timestamp> {

@@ -32,6 +32,15 @@ impl Driver {
         }
     }
 
+    /// Up to which number all members have all files of each producer; none while a mate was not heard.
+    pub(in crate::replica) fn committed(&self) -> Option<Vec<(i64, i64)>> {
+        let member = self.member.lock();
+        if !member.unheard().is_empty() {
+            return None;
+        }
+        Some(member.producers().into_iter().map(|producer| (producer.producer, producer.consensus)).collect())
+    }
+
     fn mate_statuses(&self) -> Vec<MateStatus> {
         let mates = Arc::clone(&self.mates.read());
         let notes = self.notes.lock();
