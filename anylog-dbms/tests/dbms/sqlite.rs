@@ -56,6 +56,41 @@ fn what_was_stored_is_there_after_a_new_start() {
     assert_eq!(database.dbms().applied(&target, SegmentId(4)).unwrap(), None);
 }
 
+// R20: digests of a partition are remembered for as long as nothing was written to it.
+#[test]
+fn a_partition_that_was_written_has_another_version() {
+    let (home, catalog) = catalog();
+    let schema = table("t", &[r#"{"timestamp":"2026-01-01 00:00:00Z","v":1}"#]);
+    let target = Target::partition("t", "par_t_2026_01_01_d01_timestamp");
+    let database = catalog.connect(ConnectRequest::sqlite("d", home.path())).unwrap();
+    let dbms = database.dbms();
+    dbms.create_table(&schema).unwrap();
+    dbms.create_partition(&schema, target.physical()).unwrap();
+    let age = |seconds: u64| {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+        for entry in fs::read_dir(home.path().join("d.parts/t")).unwrap() {
+            fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_modified(then).unwrap();
+        }
+    };
+    let write = |ordinal: u64| {
+        let (columns, values) = batch(&schema, &[r#"{"v":5}"#]);
+        dbms.apply(&target, &columns, &values, &[(SegmentId(4), ordinal)]).unwrap();
+        dbms.sync().unwrap();
+    };
+    write(1);
+    assert_eq!(dbms.version(&target).unwrap(), None, "what was written just now may be written again at the same time");
+    age(60);
+    let version = dbms.version(&target).unwrap();
+    assert!(version.is_some());
+    assert_eq!(dbms.count(&target).unwrap(), 1);
+    assert_eq!(dbms.version(&target).unwrap(), version, "reading changes nothing");
+    write(2);
+    age(30);
+    assert_ne!(dbms.version(&target).unwrap(), version);
+    let memory = catalog.connect(ConnectRequest::sqlite_memory("m")).unwrap();
+    assert_eq!(memory.dbms().version(&Target::table("t")).unwrap(), None);
+}
+
 // DUR-2: the files of a process that was killed, as power loss leaves them after a sync: without the shared index.
 #[test]
 fn what_was_synced_is_there_after_a_crash() {
