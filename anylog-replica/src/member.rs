@@ -1,6 +1,6 @@
 //! The state of one member, driven by events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::files::{FileKey, FileSet};
 use crate::message::{Body, Message, Rows, RowsHeld, Sealed, Want};
@@ -53,6 +53,8 @@ pub enum Event {
     },
     /// The other members of the cluster by their numbers, as the ledger tells them.
     Mates(Vec<i64>),
+    /// It begins to be looked at what is on stable storage: what changes until [`Event::Have`] says it is added to that.
+    Look,
     /// What is on this member's stable storage: at the start, and whenever it changed otherwise than by this machine's actions.
     Have {
         /// Complete files by producer.
@@ -233,6 +235,8 @@ pub struct Member {
     copies: Copies,
     pull: Pull,
     orphans: Orphans,
+    // What changed while it is looked at what is here.
+    looking: Option<Look>,
     // What is to be looked at before `handle` returns.
     due: Due,
     actions: Vec<Action>,
@@ -245,6 +249,14 @@ struct Open {
     ordinal: u64,
     // This member writes it: rows were added, or it was opened, since the member started.
     live: bool,
+}
+
+// What changed since it is looked at what is here.
+#[derive(Debug, Default)]
+struct Look {
+    complete: BTreeMap<i64, FileSet>,
+    closed: BTreeSet<FileKey>,
+    lost: BTreeSet<FileKey>,
 }
 
 #[derive(Debug, Default)]
@@ -274,6 +286,7 @@ impl Member {
             copies: Copies::default(),
             pull: Pull::default(),
             orphans: Orphans::default(),
+            looking: None,
             due: Due::default(),
             actions: Vec::new(),
         }
@@ -288,6 +301,7 @@ impl Member {
         match event {
             Event::Set { distributor, consumer, since } => self.set(distributor, consumer, since),
             Event::Mates(mates) => self.listed(&mates),
+            Event::Look => self.looking = Some(Look::default()),
             Event::Have { complete, open, given } => self.have(complete, &open, given),
             Event::Narrow { mate, first } => self.narrow(mate, first),
             Event::Up(mate) => self.up(mate),
@@ -329,13 +343,28 @@ impl Member {
     }
 
     fn have(&mut self, complete: Vec<(i64, FileSet)>, open: &[RowsHeld], given: i64) {
+        let meanwhile = self.looking.take().unwrap_or_default();
         self.complete = complete.into_iter().filter(|(_, files)| !files.is_empty()).collect();
+        for (producer, files) in &meanwhile.complete {
+            self.complete.entry(*producer).or_default().extend(files);
+        }
+        for file in &meanwhile.lost {
+            if let Some(files) = self.complete.get_mut(&file.producer) {
+                files.remove(file.file);
+            }
+        }
         let before = std::mem::take(&mut self.open);
         for held in open {
             let file = FileKey::from(*held);
-            let live = before.get(&file).is_some_and(|open| open.live);
-            if file.is_valid() && !self.has(file) {
-                self.open.insert(file, Open { ordinal: held.ordinal, live });
+            if file.is_valid() && !self.has(file) && !meanwhile.closed.contains(&file) {
+                let known = before.get(&file).filter(|open| open.live).copied().unwrap_or_default();
+                self.open.insert(file, Open { ordinal: held.ordinal.max(known.ordinal), live: known.live });
+            }
+        }
+        // Opened while it was looked.
+        for (file, open) in before.into_iter().filter(|(_, open)| open.live) {
+            if !self.has(file) && !meanwhile.closed.contains(&file) {
+                self.open.entry(file).or_insert(open);
             }
         }
         let own = self.complete.get(&self.number()).and_then(FileSet::last).unwrap_or(0);

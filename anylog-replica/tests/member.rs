@@ -188,6 +188,9 @@ fn a_message_is_acknowledged_when_enough_members_have_its_rows() {
     assert_eq!(test.hear(3, Body::RowsHeld(file(1, 1).held(5))), []);
     let actions = test.hear(2, Body::RowsHeld(file(1, 1).held(5)));
     assert!(actions.contains(&Action::Acknowledge(3)), "{actions:?}");
+    // Not before it is here too.
+    assert_eq!(test.hear(2, Body::RowsHeld(file(1, 1).held(6))), []);
+    test.hear(2, Body::RowsHeld(file(1, 1).held(5)));
     // What is withdrawn is not acknowledged; and a mate that has the file completely has all rows.
     test.tell(wait(5, 6, 2));
     test.tell(Event::Withdraw(5));
@@ -415,6 +418,30 @@ fn a_file_that_is_fetched_anew_counts_as_missing_until_it_is_there() {
     // A mate that lost one is offered it.
     let lost = Missing { lost: true, ..Missing::of(file(1, 1), "anew".to_owned()) };
     assert_eq!(offered(&test.hear(2, Body::Missing(lost))), [(2, file(1, 1))]);
+}
+
+#[test]
+fn what_changes_while_it_is_looked_what_is_here_is_not_forgotten() {
+    let mut test = Test::new();
+    test.have(&[(1, &[1, 2]), (2, &[1, 1])], vec![file(1, 3).held(2), file(1, 4).held(2), file(2, 2).held(1)], 4);
+    test.comes(2, vec![of(1, &[1, 2]), of(2, &[1, 3])]);
+    test.tell(Event::Written(file(1, 4).held(2)));
+    test.tell(Event::Look);
+    let sealed = |number| Sealed { producer: 1, file: number, ordinal: 2, ..Sealed::default() };
+    test.tell(Event::Complete { sealed: sealed(3), rows: 2 });
+    test.tell(Event::Written(file(1, 4).held(9)));
+    test.tell(Event::Opened(file(1, 5)));
+    test.tell(Event::Stored(file(2, 2)));
+    test.tell(Event::Lost(file(1, 2)));
+    // It was read before all that.
+    test.have(&[(1, &[1, 2]), (2, &[1, 1])], vec![file(1, 3).held(2), file(1, 4).held(2), file(2, 2).held(1)], 4);
+    let view = |test: &Test, of: i64| {
+        test.member.producers().into_iter().find(|view| view.producer == of).expect("known").complete
+    };
+    assert_eq!(view(&test, 1), FileSet::from_pairs(&[1, 1, 3, 3]).unwrap());
+    assert_eq!(view(&test, 2), FileSet::from_pairs(&[1, 2]).unwrap());
+    let actions = test.tell(Event::Await { token: 1, file: file(1, 4), ordinal: 9, copies: 1 });
+    assert_eq!(actions, [Action::Acknowledge(1)]);
 }
 
 #[test]

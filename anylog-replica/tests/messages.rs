@@ -99,6 +99,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => mate().prop_map(Event::Up),
         1 => mate().prop_map(Event::Down),
         2 => Just(Event::Tick),
+        1 => Just(Event::Look),
         1 => (any::<bool>(), any::<bool>(), 0_i64..2).prop_map(|(distributor, consumer, since)| Event::Set {
             distributor,
             consumer,

@@ -126,10 +126,12 @@ impl Member {
     fn adopt(&mut self, file: FileKey) {
         let now = self.now;
         let adopting = self.orphans.adopting.entry(file).or_default();
-        if adopting.busy || now < adopting.not_before {
+        // What is not answered for is said again after a while.
+        if now < adopting.not_before {
             return;
         }
         adopting.busy = true;
+        adopting.not_before = now.saturating_add(LONGEST_PATIENCE);
         self.actions.push(Action::Adopt(file));
     }
 

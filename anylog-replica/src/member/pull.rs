@@ -436,6 +436,9 @@ impl Member {
         if !had {
             return;
         }
+        if let Some(look) = &mut self.looking {
+            look.lost.insert(file);
+        }
         self.pull.trouble.remove(&file);
         self.pull.want(file);
         self.pull.look_from(file);

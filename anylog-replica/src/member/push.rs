@@ -69,6 +69,10 @@ impl Member {
     }
 
     pub(super) fn add_complete(&mut self, file: FileKey) {
+        if let Some(look) = &mut self.looking {
+            look.lost.remove(&file);
+            look.complete.entry(file.producer).or_default().insert(file.file);
+        }
         if self.complete.entry(file.producer).or_default().insert(file.file) {
             for mate in self.mates.values_mut() {
                 mate.link.offer_from = mate.link.offer_from.min(file.file);

@@ -285,6 +285,9 @@ impl Member {
         for mate in self.mates.values_mut() {
             mate.link.streams.remove(&file);
         }
+        if let Some(look) = &mut self.looking {
+            look.closed.insert(file);
+        }
         self.open.remove(&file)
     }
 }

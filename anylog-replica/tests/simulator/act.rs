@@ -138,6 +138,7 @@ impl World {
             Work::CannotSend { to, file } => {
                 self.tell(node, Event::CannotSend { to, file, reason: "it is not there".to_owned() });
             }
+            Work::Tell(event) => self.tell(node, event),
             Work::Failed { file, from } => self.tell_failed(node, file, from, "it is to fail"),
         }
     }

@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::network::Time;
 use crate::node::{Node, Waiting};
 use crate::oracle::Violation;
-use crate::world::{Sabotage, What, World, number};
+use crate::world::{Sabotage, What, Work, World, number};
 
 /// How long the world may take to come to rest.
 const REST: Time = 20 * 60_000;
@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     Set(usize, bool, bool),
     /// A file differs from its mates' and is taken away.
     TakeAway(usize),
+    /// It is looked what is on the disk.
+    Look(usize),
     /// A member joins the cluster.
     Join(usize),
 }
@@ -101,7 +103,7 @@ impl World {
         let node = self.random.random_range(0..members);
         let mate = (node + self.random.random_range(1..members)) % members;
         let later = at + self.random.random_range(100..15_000);
-        let (fault, end) = match self.random.random_range(0..12) {
+        let (fault, end) = match self.random.random_range(0..13) {
             0 | 1 => (Fault::Crash(node), Some(Fault::Restart(node))),
             2 | 3 => (Fault::Wipe(node), Some(Fault::Restart(node))),
             4 => (Fault::Cut(node, mate), Some(Fault::Heal(node, mate))),
@@ -121,6 +123,7 @@ impl World {
                 let (distributor, consumer) = (self.chance(500), self.chance(500));
                 (Fault::Set(node, distributor, consumer), Some(Fault::Set(node, true, true)))
             }
+            11 => (Fault::Look(node), None),
             _ => (Fault::TakeAway(node), None),
         };
         self.at(at, What::Fault(fault));
@@ -158,6 +161,15 @@ impl World {
                 self.tell(node, Event::Set { distributor, consumer, since: 0 });
             }
             Fault::TakeAway(node) => self.take_away(node),
+            Fault::Look(node) if self.nodes[node].alive => {
+                self.tell(node, Event::Look);
+                let (complete, open) = self.disks[node].have();
+                let have = Event::Have { complete, open, given: self.disks[node].given };
+                let at = self.now + self.random.random_range(0..300);
+                let work = Box::new(Work::Tell(have));
+                self.at(at, What::Done { node, life: self.nodes[node].life, work });
+            }
+            Fault::Look(_) => {}
             Fault::Join(node) => {
                 self.ledger.insert(node);
                 self.start(node);

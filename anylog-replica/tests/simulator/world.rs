@@ -78,6 +78,7 @@ pub(crate) enum Work {
     RowsSent { to: i64, sent: RowsHeld },
     CannotSend { to: i64, file: FileKey },
     Failed { file: FileKey, from: Option<i64> },
+    Tell(Event),
 }
 
 pub(crate) struct World {

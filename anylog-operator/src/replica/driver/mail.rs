@@ -146,6 +146,8 @@ impl Driver {
     /// Reads again what is here, and tells the member.
     fn look_again(self: &Arc<Self>) {
         self.wake_diallers();
+        // What is sealed and stored while it is read is not forgotten.
+        self.handle(Event::Look);
         let driver = Arc::clone(self);
         self.spawn(async move {
             match driver.have().await {
