@@ -55,6 +55,7 @@ pub struct Node {
     pub shutdown: CancellationToken,
     name: RwLock<String>,
     address: RwLock<Option<String>>,
+    local_address: RwLock<Option<String>>,
     time_zone: RwLock<TimeZone>,
     remote_admin: AtomicBool,
     terminal: AtomicBool,
@@ -111,6 +112,7 @@ impl NodeBuilder {
             shutdown: CancellationToken::new(),
             name: RwLock::new(self.name),
             address: RwLock::new(None),
+            local_address: RwLock::new(None),
             time_zone: RwLock::new(TimeZone::UTC),
             remote_admin: AtomicBool::new(false),
             terminal: AtomicBool::new(true),
@@ -158,6 +160,20 @@ impl Node {
     /// Sets the address under which other nodes reach this one; `None` falls back to the dictionary.
     pub fn set_address(&self, address: Option<String>) {
         *self.address.write() = address;
+        *self.local_address.write() = None;
+    }
+
+    /// The `ip:port` of the running TCP server: published, and on the node's own network. None while none runs.
+    #[must_use]
+    pub fn server_addresses(&self) -> Option<(String, String)> {
+        let external = self.address.read().clone()?;
+        let local = self.local_address.read().clone().unwrap_or_else(|| external.clone());
+        Some((external, local))
+    }
+
+    /// Sets the address on the node's own network, when it differs from that by which other nodes reach this one.
+    pub fn set_local_address(&self, address: String) {
+        *self.local_address.write() = Some(address);
     }
 
     /// The time zone in which times without an offset are meant: `set time zone`, UTC until then.

@@ -65,7 +65,10 @@ pub fn register_processes(node: &Node, listeners: &Arc<Listeners>) {
 async fn run_tcp_server(servers: &Servers, session: &mut Session, call: Invocation) -> CommandResult {
     let address = ServerAddress::from_call(&call)?;
     servers.listeners.start(ServerKind::Tcp, Protocol::Grpc, address, Arc::clone(&servers.tcp)).await?;
-    session.node.set_address(servers.listeners.address(ServerKind::Tcp).map(|running| running.address.external));
+    if let Some(running) = servers.listeners.address(ServerKind::Tcp) {
+        session.node.set_address(Some(running.address.external));
+        session.node.set_local_address(running.address.internal);
+    }
     Ok(Reply::Empty)
 }
 

@@ -106,6 +106,19 @@ pub enum OperatorError {
         /// Why.
         reason: String,
     },
+    /// Another node runs as the same member.
+    #[error(
+        "member {member} runs already: node {address}, where operator policy {policy} says that it is. Two nodes cannot be one member: end \
+         that node, or give this one a policy of its own"
+    )]
+    MemberTaken {
+        /// The number.
+        member: i64,
+        /// The operator policy of both.
+        policy: String,
+        /// Where the other node is.
+        address: String,
+    },
     /// What another member sent of a file cannot be used.
     #[error("what was sent of file {file} of member {producer} cannot be used: {reason}")]
     BadCopy {
@@ -193,6 +206,7 @@ impl OperatorError {
             OperatorError::Compressed { .. } => Status::UNZIP,
             OperatorError::UnknownMember { .. } => Status::UNKNOWN_MEMBER,
             OperatorError::Segment { .. } => Status::PROCESS_FAILURE,
+            OperatorError::MemberTaken { .. } => Status::NON_UNIQUE_POLICY,
             OperatorError::NotRegistered
             | OperatorError::NotGiven { .. }
             | OperatorError::BadCopy { .. }

@@ -58,6 +58,7 @@ pub struct OperatorService {
     thresholds: Arc<CurrentThresholds>,
     windows: RwLock<TimeRules>,
     quarantine_limit: AtomicU64,
+    journal_limits: Mutex<JournalLimits>,
     shared: Mutex<Option<Arc<Shared>>>,
     running: Mutex<Option<Running>>,
     // `run operator` takes a while; a second call meanwhile is refused.
@@ -99,6 +100,7 @@ impl OperatorService {
             thresholds: Arc::default(),
             windows: RwLock::default(),
             quarantine_limit: AtomicU64::new(crate::quarantine::DEFAULT_LIMIT),
+            journal_limits: Mutex::default(),
             shared: Mutex::new(None),
             running: Mutex::new(None),
             starting: tokio::sync::Mutex::default(),
@@ -270,6 +272,11 @@ impl OperatorService {
         }
     }
 
+    /// Changes how the journal is cut into files. To be called before the journal is opened, which connecting a database may do.
+    pub fn set_journal_limits(&self, limits: JournalLimits) {
+        *self.journal_limits.lock() = limits;
+    }
+
     /// What waits in the store, and how much may (R23).
     #[must_use]
     pub fn queues(&self) -> Vec<QueueUse> {
@@ -359,7 +366,7 @@ impl OperatorService {
         let directory = self.directory("journal_dir");
         let reports = self.node.directories.directory(&self.node.dictionary, "err_dir");
         let (journal, recovery) =
-            Journal::open(Arc::clone(&self.disk), &directory, JournalLimits::default(), &mut |damage, bytes| {
+            Journal::open(Arc::clone(&self.disk), &directory, *self.journal_limits.lock(), &mut |damage, bytes| {
                 self.report(&reports, damage, bytes);
             })?;
         let tables = Tables::new(Arc::clone(&self.catalog), Publisher::new(Arc::clone(&self.ledger)));
@@ -410,7 +417,10 @@ impl OperatorService {
         if self.running.lock().is_some() {
             return Err(OperatorError::Running);
         }
-        let own = self.identify(&config.identity)?;
+        let own = match self.identify(&config.identity)? {
+            Some(own) => Some(self.replication.settle(&self.ledger, own, config.master.as_deref()).await?),
+            None => None,
+        };
         self.check_tables(&config.limit_tables)?;
         let service = Arc::clone(self);
         let shared = blocking(move || service.shared()).await?;
@@ -435,10 +445,17 @@ impl OperatorService {
         .await
         .unwrap_or_else(|error| tracing::warn!(%error, "Files that a crash left open stay in tsd_info for now"));
         tokio::spawn(seal::run(Arc::clone(&shared), stop.clone()));
-        tokio::spawn(watch::run(Arc::clone(&shared), stop));
+        tokio::spawn(watch::run(Arc::clone(&shared), stop.clone()));
         if let Ok(member) = self.member() {
             tokio::spawn(background::run(member, self.stop_token()));
         }
+        let (slot, conflicts, ended) = (Arc::clone(&self.slot), self.replication.conflicts(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = conflicts => slot.unmount(),
+                () = ended.cancelled() => {}
+            }
+        });
         let store = self.slot.mount(|issuer| Store::new(shared, issuer));
         if let Some(running) = self.running.lock().as_mut() {
             running.store = Some(store);

@@ -130,8 +130,13 @@ async fn push(ledger: &Ledger, session: &mut Session, call: Invocation) -> Comma
     let text = if how.is_some() { call.text_from(call.key_words + 1) } else { call.rest_text() };
     let policies = policies_argument(session, text)?;
     let how = how.unwrap_or(How::Push(PushHow::New));
-    if how == How::Update && policies.iter().any(|policy| policy.kind() != "table") {
-        // Nodes widen the tables that they share; any other change is an administrator's.
+    // Nodes widen the tables that they share, and operators say where they are; any other change is an administrator's.
+    let is_shared = |policy: &Policy| match policy.kind() {
+        "table" => true,
+        "operator" => ledger.policy(policy.id()).is_some_and(|known| only_moved(&known, policy)),
+        _ => false,
+    };
+    if how == How::Update && !policies.iter().all(is_shared) {
         session.require(Access::Admin, "blockchain push update")?;
     }
     let (ledger, host) = (ledger.shared(), host(session));
@@ -158,6 +163,16 @@ async fn push(ledger: &Ledger, session: &mut Session, call: Invocation) -> Comma
         }
         _ => Ok(Reply::Empty),
     }
+}
+
+/// What an operator says of itself when it is at another address.
+const WHERE: &[&str] =
+    &["ip", "port", "local_ip", "internal_ip", "local_port", "rest_port", "hostname", "date", "ledger"];
+
+/// Whether an operator policy says the same as before, but for the place where the operator is.
+fn only_moved(known: &Policy, policy: &Policy) -> bool {
+    let rest = |policy: &Policy| WHERE.iter().fold(policy.clone(), |policy, name| policy.without(name));
+    rest(known) == rest(policy)
 }
 
 /// What `blockchain push` is to do.

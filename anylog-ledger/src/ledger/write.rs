@@ -316,11 +316,11 @@ fn policy_of(answer: &str, id: &str) -> Option<Policy> {
     Policy::from_json_text(answer).ok().filter(|policy| policy.id() == id)
 }
 
-/// The command that brings the new content of a policy to a master. Tables are widened by the nodes that share them, so
-/// theirs needs no administrator.
+/// The command that brings the new content of a policy to a master. Tables are widened by the nodes that share them, and operators
+/// say where they are, so that needs no administrator.
 pub(crate) fn replacement(policy: &Policy) -> String {
     let text = policy.marked("global").to_json_text();
-    if policy.kind() == "table" {
+    if matches!(policy.kind(), "table" | "operator") {
         return format!("blockchain push update {text}");
     }
     format!("blockchain replace policy {} with {text}", policy.id())

