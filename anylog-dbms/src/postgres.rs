@@ -19,6 +19,7 @@ mod connection;
 mod copy;
 mod describe;
 mod failure;
+mod known;
 mod link;
 mod names;
 mod options;
@@ -29,6 +30,7 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -41,6 +43,7 @@ use crate::{
 };
 use connection::Server;
 use failure::Failure;
+use known::Known;
 use link::Statement;
 use names::{at_server, comments, shortened};
 pub(crate) use options::without_database;
@@ -49,6 +52,9 @@ use writer::Writer;
 
 const MARKS: &str = "CREATE TABLE IF NOT EXISTS anylog_applied(segment_id TEXT NOT NULL, target TEXT NOT NULL, \
                      last_ordinal BIGINT NOT NULL, PRIMARY KEY(segment_id, target))";
+
+/// Bytes of a table's name by which its partitions are sought: they are in the names of all of them, also of those that are shortened.
+const MOST_PREFIX: usize = 40;
 
 /// Tables that one transaction changes. It holds locks on each and on its indexes, of which a server has some thousands.
 const TOGETHER: usize = 64;
@@ -69,6 +75,7 @@ pub struct PostgresDbms {
     unlog: bool,
     writer: Mutex<Writer>,
     readers: Pool,
+    known: Known,
 }
 
 impl PostgresDbms {
@@ -81,6 +88,7 @@ impl PostgresDbms {
             unlog: request.unlog,
             writer: Mutex::new(Writer::new(link)),
             readers: Pool::new(server.clone()),
+            known: Known::default(),
             server,
         })
     }
@@ -110,7 +118,7 @@ impl PostgresDbms {
         let [quick, patient] = LOCK_TIMEOUTS.map(|timeout| format!("{timeout}; {}", shortened(sql)));
         let mut writer = self.writer.lock();
         writer.forget_tables();
-        writer.run(&self.server, |link| match link.batch(&quick) {
+        let changed = writer.run(&self.server, |link| match link.batch(&quick) {
             Err(failure) if failure.code() == "55P03" => {
                 for table in used {
                     let params = [SqlValue::Text(at_server(table).into_owned())];
@@ -119,7 +127,30 @@ impl PostgresDbms {
                 link.batch(&patient)
             }
             result => result,
-        })
+        });
+        self.known.forget();
+        changed
+    }
+
+    /// The names of partitions of a table, as the server has them now.
+    fn partition_names(&self, table: &str) -> Result<Vec<String>, DbmsError> {
+        // Long names are shortened behind this.
+        let mut end = MOST_PREFIX.min(table.len());
+        while !table.is_char_boundary(end) {
+            end -= 1;
+        }
+        let first = format!("par_{}", &table[..end]);
+        let last = format!("{first}\u{10ffff}");
+        let rows = self.rows(describe::PARTITIONS, &[SqlValue::Text(first), SqlValue::Text(last)])?;
+        Ok(partitions_of(table, rows.into_iter().filter_map(|mut row| text(row.pop()?)).collect()))
+    }
+
+    /// The schema of a table, as the server has it now.
+    fn described(&self, table: &str) -> Result<Option<TableSchema>, DbmsError> {
+        let param = [SqlValue::Text(at_server(table).into_owned())];
+        let columns = self.rows(describe::COLUMNS, &param)?;
+        let indexes = self.rows(describe::INDEXES, &param)?;
+        Ok(describe::schema(table, &columns, &indexes))
     }
 
     fn table_names(&self) -> Result<Vec<String>, DbmsError> {
@@ -189,10 +220,8 @@ impl Dbms for PostgresDbms {
     }
 
     fn schema(&self, table: &str) -> Result<Option<TableSchema>, DbmsError> {
-        let param = [SqlValue::Text(at_server(table).into_owned())];
-        let columns = self.rows(describe::COLUMNS, &param)?;
-        let indexes = self.rows(describe::INDEXES, &param)?;
-        Ok(describe::schema(table, &columns, &indexes))
+        let look = || Ok(self.described(table)?.map(Arc::new));
+        Ok(self.known.of(&self.known.schemas, table, look)?.map(|schema| (*schema).clone()))
     }
 
     fn create_table(&self, schema: &TableSchema) -> Result<(), DbmsError> {
@@ -200,12 +229,12 @@ impl Dbms for PostgresDbms {
     }
 
     fn widen_column(&self, table: &str, column: &str, to: ColumnType) -> Result<(), DbmsError> {
-        let mut schema = self.schema(table)?.ok_or_else(|| self.no_table(table))?;
+        let mut schema = self.described(table)?.ok_or_else(|| self.no_table(table))?;
         if !schema.widen(column, to)? {
             return Ok(());
         }
         // The parent last: until it is wider, the whole call can be repeated.
-        let mut names = self.partitions(table)?;
+        let mut names = self.partition_names(table)?;
         names.push(table.to_owned());
         let alter = |name: &String| {
             format!("ALTER TABLE {} ALTER COLUMN {} TYPE {}", quoted(name), quoted(column), to.portable())
@@ -218,14 +247,15 @@ impl Dbms for PostgresDbms {
 
     fn drop_table(&self, table: &str) -> Result<(), DbmsError> {
         // The parent last: until it is gone, the whole call can be repeated.
-        let mut names = self.partitions(table)?;
+        let mut names = self.partition_names(table)?;
         names.push(table.to_owned());
         names.chunks(TOGETHER).try_for_each(|names| self.drop_all(names))
     }
 
     fn partitions(&self, table: &str) -> Result<Vec<String>, DbmsError> {
         check_name(table)?;
-        Ok(partitions_of(table, self.table_names()?))
+        let look = || Ok(Some(self.partition_names(table)?.into()));
+        Ok(self.known.of(&self.known.partitions, table, look)?.map(|names| names.to_vec()).unwrap_or_default())
     }
 
     fn create_partition(&self, schema: &TableSchema, partition: &str) -> Result<(), DbmsError> {
@@ -233,7 +263,7 @@ impl Dbms for PostgresDbms {
     }
 
     fn drop_partition(&self, table: &str, partition: &str) -> Result<(), DbmsError> {
-        if !self.partitions(table)?.iter().any(|known| known == partition) {
+        if !self.partition_names(table)?.iter().any(|known| known == partition) {
             return Err(self.no_table(partition));
         }
         self.drop_all(&[partition.to_owned()])
@@ -245,7 +275,7 @@ impl Dbms for PostgresDbms {
         partitions: &[String],
         dropped: &mut dyn FnMut(&str),
     ) -> Result<(), DbmsError> {
-        let there: BTreeSet<String> = self.partitions(table)?.into_iter().collect();
+        let there: BTreeSet<String> = self.partition_names(table)?.into_iter().collect();
         let chosen: Vec<String> = partitions.iter().filter(|name| there.contains(*name)).cloned().collect();
         for names in chosen.chunks(TOGETHER) {
             self.drop_all(names)?;
@@ -333,25 +363,29 @@ impl Dbms for PostgresDbms {
     ) -> Result<(), DbmsError> {
         let sql = shortened(sql);
         // Question marks of the statement are its own.
-        self.readers.with(|link, visited| {
+        let read = self.readers.with(|link, visited| {
             let flow = link.each(&Statement::plain(&sql), wanted, &mut |names, row| {
                 *visited = true;
                 visit(names, row)
             })?;
             Ok(((), flow))
-        })
+        });
+        // Somebody else may have changed the table.
+        read.inspect_err(|_| self.known.forget())
     }
 
     fn execute(&self, sql: &str) -> Result<u64, DbmsError> {
         let mut writer = self.writer.lock();
         writer.forget_tables();
-        writer.run(&self.server, |link| link.changed(sql))
+        let changed = writer.run(&self.server, |link| link.changed(sql));
+        self.known.forget();
+        changed
     }
 
     fn execute_all(&self, statements: &[Checked]) -> Result<bool, DbmsError> {
         let mut writer = self.writer.lock();
         writer.forget_tables();
-        writer.run(&self.server, |link| {
+        let done = writer.run(&self.server, |link| {
             link.batch("BEGIN")?;
             let run = || -> Result<bool, Failure> {
                 for statement in statements {
@@ -365,7 +399,9 @@ impl Dbms for PostgresDbms {
             let done = run();
             link.batch(if matches!(done, Ok(true)) { "COMMIT" } else { "ROLLBACK" })?;
             done
-        })
+        });
+        self.known.forget();
+        done
     }
 
     fn count(&self, target: &Target) -> Result<u64, DbmsError> {

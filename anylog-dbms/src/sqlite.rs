@@ -393,10 +393,13 @@ impl SqliteDbms {
     ) -> Result<(), DbmsError> {
         let places: Vec<&Place> = files.iter().map(|(_, place)| place).collect();
         let mut writer = self.writer.lock();
-        let (gone, result) =
-            self.without_readers(&places, || writer.drop_files(&places, |place| self.readers.end(place)));
+        let (gone, contents, result) = self.without_readers(&places, || writer.drop_files(&places));
         drop(writer);
         self.listing.changed(table);
+        // Those that opened one while it had its name.
+        places[..gone].iter().for_each(|place| self.readers.end(place));
+        // Rows are stored meanwhile: a file system may take milliseconds for each.
+        layout::give_back(contents);
         for (partition, place) in &files[..gone] {
             self.readers.forget(place);
             dropped(partition);

@@ -7,7 +7,7 @@ use crate::{DbmsError, Target};
 
 /// Partitions that are noted and dropped at once. The note of one and the syncs of its going cost more than all the rest; but of those
 /// that are noted, a crash leaves some that are there still.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 128;
 
 /// Partitions that were dropped, and the bytes that they took: by table, in the order in which they went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,6 +8,12 @@ pub(super) const TABLES: &str = "SELECT coalesce(substring(d.description from '^
     FROM pg_class c LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0 \
     WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname NOT LIKE 'anylog\\_%' ORDER BY name";
 
+/// The same of those whose names lie between two.
+pub(super) const PARTITIONS: &str = "SELECT coalesce(substring(d.description from '^anylog:(.*)$'), c.relname::text) COLLATE \"C\" AS name \
+    FROM pg_class c LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0 \
+    WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname >= ?::name AND c.relname < ?::name \
+    ORDER BY name";
+
 /// The columns of a table.
 pub(super) const COLUMNS: &str = "SELECT coalesce(substring(n.description from '^anylog:(.*)$'), a.attname::text), \
     format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid) \

@@ -26,6 +26,9 @@ const EMPTIED_TEXT: &[u8; 16] = b"anylog: dropped\n";
 /// Threads that look at files when a database is opened.
 const LOOKING: usize = 8;
 
+/// Threads that give the bytes of dropped files back.
+const GIVING: usize = 4;
+
 /// Databases in memory are named apart, so that two nodes in one process do not share one.
 static MEMORY_DATABASES: AtomicU64 = AtomicU64::new(1);
 
@@ -276,6 +279,26 @@ impl Contents {
             }
         }
     }
+}
+
+/// Gives the bytes of many back, some at a time.
+pub(super) fn give_back(contents: Vec<Contents>) {
+    let share = contents.len().div_ceil(GIVING).max(1);
+    let mut contents = contents.into_iter();
+    std::thread::scope(|scope| {
+        loop {
+            let some: Vec<Contents> = contents.by_ref().take(share).collect();
+            if some.is_empty() {
+                break;
+            }
+            let work = move || some.into_iter().for_each(Contents::give_back);
+            if contents.len() == 0 {
+                work();
+            } else {
+                scope.spawn(work);
+            }
+        }
+    });
 }
 
 /// Empties a partition in place, which needs no space, and durably says of it that it is to be dropped.

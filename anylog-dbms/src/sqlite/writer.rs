@@ -231,32 +231,28 @@ impl Writer {
         std::fs::rename(&unfinished, path).and_then(|()| sync_directory(path)).map_err(io)
     }
 
-    /// Drops partitions in files of one directory, in this order until one cannot be dropped, and says how many are gone. This needs no
-    /// space: names go, and the bytes with them. `unnamed` is called between the two.
-    pub(super) fn drop_files(&mut self, places: &[&Place], unnamed: impl Fn(&Place)) -> (usize, Result<(), DbmsError>) {
-        let mut gone = Vec::with_capacity(places.len());
+    /// Takes the names of partitions in files of one directory away, in this order until one cannot be taken, and gives what they held:
+    /// of as many as are gone. This needs no space. Nothing when a crash may bring the names back: they must not be those of empty files.
+    pub(super) fn drop_files(&mut self, places: &[&Place]) -> (usize, Vec<Contents>, Result<(), DbmsError>) {
+        let mut contents = Vec::with_capacity(places.len());
         let mut remove = || -> std::io::Result<()> {
-            for place in places {
-                let Some(path) = place.file() else { continue };
-                let contents = Contents::of(path);
+            for path in places.iter().filter_map(|place| place.file()) {
+                let held = Contents::of(path);
                 remove_names(path)?;
-                gone.push((*place, contents));
+                contents.push(held);
             }
             Ok(())
         };
         let removed = remove();
-        // Once for all. A crash must not bring the name of an empty file back.
-        let last = gone.last().and_then(|(place, _)| place.file());
+        // Once for all.
+        let gone = contents.len();
+        let last = places[..gone].last().and_then(|place| place.file());
         let synced = last.map_or(Ok(()), sync_directory);
-        let count = gone.len();
-        for (place, contents) in gone {
-            unnamed(place);
-            if synced.is_ok() {
-                contents.give_back();
-            }
-            self.forget_place(place);
+        if synced.is_err() {
+            contents.clear();
         }
-        (count, synced.and(removed).map_err(|error| failure::io(&self.name, &error)))
+        places[..gone].iter().for_each(|place| self.forget_place(place));
+        (gone, contents, synced.and(removed).map_err(|error| failure::io(&self.name, &error)))
     }
 
     /// Gives the bytes of a partition back that is to be dropped, in place.
