@@ -255,6 +255,7 @@ struct Open {
 #[derive(Debug, Default)]
 struct Look {
     complete: BTreeMap<i64, FileSet>,
+    open: BTreeMap<FileKey, u64>,
     closed: BTreeSet<FileKey>,
     lost: BTreeSet<FileKey>,
 }
@@ -354,17 +355,12 @@ impl Member {
             }
         }
         let before = std::mem::take(&mut self.open);
-        for held in open {
-            let file = FileKey::from(*held);
+        let opened = meanwhile.open.iter().map(|(file, ordinal)| (*file, *ordinal));
+        for (file, ordinal) in open.iter().map(|held| (FileKey::from(*held), held.ordinal)).chain(opened) {
             if file.is_valid() && !self.has(file) && !meanwhile.closed.contains(&file) {
-                let known = before.get(&file).filter(|open| open.live).copied().unwrap_or_default();
-                self.open.insert(file, Open { ordinal: held.ordinal.max(known.ordinal), live: known.live });
-            }
-        }
-        // Opened while it was looked.
-        for (file, open) in before.into_iter().filter(|(_, open)| open.live) {
-            if !self.has(file) && !meanwhile.closed.contains(&file) {
-                self.open.entry(file).or_insert(open);
+                let live = before.get(&file).is_some_and(|open| open.live);
+                let open = self.open.entry(file).or_default();
+                *open = Open { ordinal: open.ordinal.max(ordinal), live };
             }
         }
         let own = self.complete.get(&self.number()).and_then(FileSet::last).unwrap_or(0);
@@ -408,6 +404,15 @@ impl Member {
     // Whether this member has a file completely.
     fn has(&self, file: FileKey) -> bool {
         self.complete.get(&file.producer).is_some_and(|files| files.contains(file.file))
+    }
+
+    // There is more of an open file here.
+    fn note_open(&mut self, file: FileKey, ordinal: u64, live: bool) {
+        if let Some(look) = &mut self.looking {
+            look.open.insert(file, ordinal);
+            look.closed.remove(&file);
+        }
+        self.open.insert(file, Open { ordinal, live });
     }
 
     // Up to which ordinal this member has an open file.

@@ -113,7 +113,7 @@ impl Member {
             return;
         }
         if held.ordinal > 0 || self.open.contains_key(&file) {
-            self.open.entry(file).or_default().ordinal = held.ordinal;
+            self.note_open(file, held.ordinal, false);
         }
         // Who writes the file is told alone. When it is away, or the rows are not from it, all are told: who has the most, and of
         // whom the producer must know that it has something.

@@ -85,7 +85,7 @@ impl Member {
         if !self.may_write(file) {
             return;
         }
-        self.open.entry(file).or_default().live = true;
+        self.note_open(file, self.ordinal(file), true);
         self.given = self.given.max(file.file);
         // Mates know then that the number exists.
         self.send_all(&Body::RowsHeld(file.held(0)));
@@ -96,9 +96,7 @@ impl Member {
         if !self.may_write(file) {
             return;
         }
-        let open = self.open.entry(file).or_default();
-        open.ordinal = open.ordinal.max(held.ordinal);
-        open.live = true;
+        self.note_open(file, self.ordinal(file).max(held.ordinal), true);
         self.given = self.given.max(file.file);
         self.follow(file);
         self.acknowledge(file);
