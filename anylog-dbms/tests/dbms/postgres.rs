@@ -376,3 +376,42 @@ fn a_reader_that_stands_still_is_ended_by_a_drop() {
     assert!(database.dbms().partitions("t").unwrap().is_empty());
     database.dbms().apply(&Target::table("t"), &columns, &values, &[]).unwrap();
 }
+
+// What tables look like is kept for a moment: changes of the node's own are seen at once, those of others soon.
+#[test]
+fn changes_of_tables_are_seen() {
+    let server = Server::shared();
+    let (_home, catalog) = catalog();
+    let database = catalog.connect(server.request("seen")).unwrap();
+    let other = catalog.connect(ConnectRequest {
+        connection: format!("host=127.0.0.1 port={} user=anylog dbname=seen", server.port),
+        port: None,
+        ..ConnectRequest::postgres("seen_by_a_person", "", 0, "", "")
+    });
+    let (dbms, other) = (database.dbms().as_ref(), other.unwrap());
+    assert_eq!(dbms.schema("t").unwrap(), None);
+    let schema = table("t", &[r#"{"v":1}"#]);
+    dbms.create_table(&schema).unwrap();
+    assert!(dbms.schema("t").unwrap().is_some() && dbms.partitions("t").unwrap().is_empty());
+    // A longer name that begins in the same way is another table's.
+    let names = ["par_t_2026_01_01_d01_insert_timestamp", "par_t_1_2026_01_01_d01_insert_timestamp"];
+    dbms.create_partition(&schema, names[0]).unwrap();
+    dbms.create_partition(&schema, names[1]).unwrap();
+    assert_eq!(dbms.partitions("t").unwrap(), names[..1]);
+    assert_eq!(dbms.partitions("t_1").unwrap(), names[1..]);
+    dbms.execute("ALTER TABLE t ADD COLUMN w BIGINT").unwrap();
+    assert!(dbms.schema("t").unwrap().unwrap().column("w").is_some());
+    other.dbms().execute("ALTER TABLE t ADD COLUMN x BIGINT").unwrap();
+    other.dbms().execute(&format!("DROP TABLE {}", names[0])).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while dbms.schema("t").unwrap().unwrap().column("x").is_none() || !dbms.partitions("t").unwrap().is_empty() {
+        assert!(Instant::now() < end);
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    // A statement that fails makes the next look be a real one.
+    dbms.partitions("t_1").unwrap();
+    other.dbms().execute(&format!("DROP TABLE {}", names[1])).unwrap();
+    dbms.query(None, &format!("SELECT v FROM {}", names[1]), &mut |_, _| std::ops::ControlFlow::Continue(()))
+        .unwrap_err();
+    assert!(dbms.partitions("t_1").unwrap().is_empty());
+}
