@@ -39,6 +39,11 @@ impl Publisher {
         *self.company.write() = company;
     }
 
+    /// A policy of the ledger.
+    pub(crate) fn policy(&self, id: &str) -> Option<Arc<Policy>> {
+        self.ledger.policy(id)
+    }
+
     /// The `create` text of the table's policy.
     pub(crate) fn create_text(&self, dbms: &str, table: &str) -> Option<String> {
         self.ledger.view().table_policy(dbms, table)?.text("create").map(str::to_owned)

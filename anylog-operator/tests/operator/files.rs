@@ -1,8 +1,10 @@
 //! Files that arrive whole.
 
-use anylog_dbms::NewFile;
+use anylog_dbms::{NewFile, SqlValue};
 use anylog_ingest::{SinkError, SourceFile};
+use anylog_ledger::{Destinations, Policy};
 use anylog_operator::source_file::content_hash;
+use serde_json::json;
 
 use crate::harness::{TestNode, eventually, numbered};
 
@@ -144,6 +146,66 @@ async fn an_own_file_that_is_left_in_the_watch_directory_repeats_nothing() {
     assert_eq!(node.count("t"), 4);
     assert!(names(&node, "err_dir").is_empty());
     assert_eq!(node.archived()[0].0, format!("d.t.0.{hash}.0.7.{id}.261123052340.json.gz"));
+}
+
+// R13: like rows that are put with `instructions`.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_with_instructions_are_mapped_by_their_policy() {
+    let home = tempfile::tempdir().unwrap();
+    let node = TestNode::running(home.path()).await;
+    let policy = json!({"mapping": {"id": "pumps", "dbms": "d", "table": "m", "schema": {
+        "level": {"type": "float", "bring": "[l]"}, "name": {"type": "string", "bring": "[pump][name]"}}}});
+    node.ledger.insert(Policy::from_value(policy).unwrap(), &Destinations::local()).await.unwrap();
+    let rows = "{\"l\": 1.5, \"pump\": {\"name\": \"a\"}}\n[5, {\"l\": 2, \"pump\": {\"name\": \"b\"}}]\n";
+    deliver(&node, "d.m.src1.0.pumps.json", rows.as_bytes());
+    let found = || -> Vec<Vec<SqlValue>> {
+        let Ok(database) = node.catalog.get("d") else { return Vec::new() };
+        let mut rows = Vec::new();
+        let select = "select level, name from m order by level";
+        // The table may not be there yet.
+        database
+            .dbms()
+            .query(None, select, &mut |_, row| {
+                rows.push(row);
+                std::ops::ControlFlow::Continue(())
+            })
+            .ok();
+        rows
+    };
+    let row = |level: f64, name: &str| vec![SqlValue::Float(level), SqlValue::Text(name.to_owned())];
+    eventually("the rows are mapped", || names(&node, "watch_dir").is_empty() && found().len() == 2).await;
+    assert_eq!(found(), [row(1.5, "a"), row(2.0, "b")]);
+    let aside = || node.operator.quarantined().unwrap();
+    assert_eq!(aside().len(), 1, "{:?}", aside());
+    assert!(aside()[0].message.as_ref().is_some_and(|message| message.filter == "pumps"), "{:?}", aside());
+    let archived = node.archived();
+    assert!(archived[0].0.starts_with("d.m.src1.") && archived[0].0.contains(".pumps.7.1."), "{archived:?}");
+    assert_eq!(archived[0].1.len(), 2);
+    let failed = || {
+        let mut names = names(&node, "err_dir");
+        names.retain(|name| name.contains(".err_"));
+        names.sort();
+        names
+    };
+    assert!(names(&node, "prep_dir").is_empty() && failed().is_empty(), "{:?}", failed());
+    // Packed, and in the shape of the table already.
+    let packed = anylog_operator::archive::pack(b"{\"level\": 7, \"name\": \"c\"}\n").unwrap();
+    deliver(&node, "d.m.src1.0.pumps.json.gz", &packed);
+    eventually("the packed file is stored", || found().len() == 3).await;
+    assert_eq!(found()[2], row(7.0, "c"));
+    // The same again, no policy, and one for another table.
+    deliver(&node, "d.m.src1.0.pumps.json", rows.as_bytes());
+    deliver(&node, "d.m.0.0.nobody.json", b"{\"l\": 1}");
+    deliver(&node, "d.other.0.0.pumps.json", b"{\"l\": 1, \"pump\": {\"name\": \"a\"}}");
+    eventually("three are put aside", || failed().len() == 3).await;
+    let errors = failed();
+    for (name, start) in
+        errors.iter().zip(["d.m.0.0.nobody.err_85.", "d.m.src1.0.pumps.err_86.", "d.other.0.0.pumps.err_85."])
+    {
+        assert!(name.starts_with(start), "{name} {start}");
+    }
+    assert_eq!((found().len(), aside().len()), (3, 1), "nothing is there twice");
+    assert!(names(&node, "prep_dir").is_empty(), "{:?}", names(&node, "prep_dir"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
