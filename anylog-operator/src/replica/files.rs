@@ -3,9 +3,9 @@
 use anylog_replica::{FileKey, FileSet};
 use jiff::Timestamp;
 
+use super::holdings;
 use super::receive::{Receiving, take_away};
 use super::serve::{Content, open_content};
-use super::holdings;
 use crate::OperatorError;
 use crate::service::OperatorService;
 

@@ -31,7 +31,7 @@ use super::open::whole;
 use super::runs::RunList;
 use super::work::{Namer, directory};
 use crate::OperatorError;
-use crate::disk::{create_directories, write_durably};
+use crate::disk::create_directories;
 use crate::error::file_error;
 use crate::source_file::ContentHash;
 use crate::store::Shared;
@@ -214,8 +214,15 @@ impl Receiving {
             create_directories(directory).map_err(file_error(directory))?;
         }
         let out = File::create(&self.part).map_err(file_error(&self.part))?;
-        let state = Piece { bytes: Vec::new(), last: false, ..piece.clone() };
-        write_durably(&self.about, &state.encode_to_vec()).map_err(file_error(&self.about))?;
+        let state = Piece {
+            producer: self.file.producer,
+            file: self.file.file,
+            content: piece.content,
+            about: Some(about.clone()),
+            ..Piece::default()
+        };
+        // A loss of power may cost it, and then the file begins anew.
+        std::fs::write(&self.about, state.encode_to_vec()).map_err(file_error(&self.about))?;
         self.begun = Some(Begun { about, content: piece.content, out, length: 0, check });
         Ok(())
     }
@@ -241,6 +248,7 @@ impl Receiving {
             content: begun.content,
             list,
             part: self.part.clone(),
+            state: self.about.clone(),
         };
         let shared = Arc::clone(shared);
         let work = whole(async move {

@@ -9,6 +9,8 @@ mod deliveries;
 mod files;
 mod harness;
 mod quarantine;
+mod replica_carry;
+mod replica_files;
 mod replica_link;
 mod replica_open;
 mod restart;

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use anylog_dbms::NewFile;
+use anylog_dbms::{NewFile, tsd};
 use anylog_replica::FileKey;
 
 use super::store::delete_rows;
 use crate::OperatorError;
 use crate::archive;
+use crate::replica::copies::bad;
 use crate::replica::holdings::Registry;
 use crate::replica::open::{HeldCopy, end_copy, hold_copy, whole};
 use crate::replica::serve;
@@ -35,6 +36,14 @@ fn take(shared: &Arc<Shared>, file: FileKey, held: &HeldCopy) -> Result<(), Oper
     let settings = shared.settings();
     let registry = Registry::of(&settings)?;
     let known = registry.get(file)?;
+    if let Some(known) = &known {
+        if known.status1 == tsd::VOID {
+            return Ok(());
+        }
+        if file.producer == registry.own && known.hash.starts_with("open:") {
+            return Err(bad(file, "it is open here"));
+        }
+    }
     let what = match (&known, held.header()) {
         (Some(known), _) => serve::registered_as(known),
         (None, Some(header)) => NewFile {

@@ -50,7 +50,9 @@ pub(super) struct Arrived {
     pub(super) about: About,
     pub(super) content: u64,
     pub(super) list: RunList,
+    /// Its bytes, and what says of what they are.
     pub(super) part: PathBuf,
+    pub(super) state: PathBuf,
 }
 
 pub(super) async fn store(shared: &Arc<Shared>, arrived: Arrived) -> Result<(), OperatorError> {
@@ -67,7 +69,9 @@ pub(super) async fn store(shared: &Arc<Shared>, arrived: Arrived) -> Result<(), 
     if own && known.as_ref().is_some_and(|known| known.hash.starts_with("open:") && known.status1.is_empty()) {
         return Err(bad(file, "it is open here"));
     }
-    let anew = arrived.about.form == Form::Rows as i32 || held.differs() || known.is_some_and(|known| known.status1 == tsd::TAKEN_AWAY);
+    let anew = arrived.about.form == Form::Rows as i32
+        || held.differs()
+        || known.is_some_and(|known| known.status1 == tsd::TAKEN_AWAY);
     let header = Arc::new(header(&arrived, anew)?);
     // Everything from here on needs the database.
     shared.catalog.get(&header.dbms)?;
