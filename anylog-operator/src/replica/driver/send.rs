@@ -21,23 +21,23 @@ const PIECE: usize = 256 * 1024;
 const WINDOW: u64 = 4 * PIECE as u64;
 /// How long a mate may leave pieces untaken.
 const STALLED: Duration = Duration::from_secs(60);
-/// Files that are read at once.
+/// Files that are read at once for one mate: one at the end of a slow link does not hold up the others.
 const READING: usize = 2;
 
 /// Files on their way to mates.
+#[derive(Default)]
 pub(super) struct Sends {
     /// Where each mate says how much it took.
     taken: Mutex<HashMap<(i64, FileKey), watch::Sender<u64>>>,
-    reading: Semaphore,
-}
-
-impl Default for Sends {
-    fn default() -> Self {
-        Self { taken: Mutex::default(), reading: Semaphore::new(READING) }
-    }
+    reading: Mutex<HashMap<i64, Arc<Semaphore>>>,
 }
 
 impl Sends {
+    /// Whose permits the files of a mate are read with.
+    fn reading(&self, mate: i64) -> Arc<Semaphore> {
+        Arc::clone(self.reading.lock().entry(mate).or_insert_with(|| Arc::new(Semaphore::new(READING))))
+    }
+
     /// A mate took a file up to this place.
     pub(super) fn taken(&self, mate: i64, file: FileKey, offset: u64) {
         if let Some(taken) = self.taken.lock().get(&(mate, file)) {
@@ -91,8 +91,9 @@ impl Driver {
     ) -> Result<bool, OperatorError> {
         let file = FileKey { producer: want.producer, file: want.file };
         let shared = Arc::clone(&self.shared);
-        // Closed only with this value.
-        let Ok(_turn) = self.sends.reading.acquire().await else { return Ok(false) };
+        let reading = self.sends.reading(session.mate);
+        // It is never closed.
+        let Ok(_turn) = reading.acquire().await else { return Ok(false) };
         let content = Arc::new(blocking(move || serve::open_content(&shared, file)).await?);
         let goes_on = want.content == content.content && want.offset <= content.length;
         let begin = if goes_on { want.offset } else { 0 };
