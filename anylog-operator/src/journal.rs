@@ -16,6 +16,7 @@
 //!    lives at least as long as any row that it concerns.
 //! 5. The applied marks of a sealed segment are forgotten when the last file with its rows goes, not earlier. So even the loss
 //!    of its *sealed* entry repeats no row.
+//!    Rows of a segment that stays open for long are written again before their file goes; which of both counts does not matter.
 //! 6. A QoS 2 packet that is stored and not released is in a file: before its file goes, it is written again into the
 //!    current one. Releases follow what they release, so none is lost before it has done its work.
 //!
@@ -51,16 +52,18 @@ pub struct JournalLimits {
     pub file_bytes: u64,
     /// The most that one write takes, save that a longer frame is written alone.
     pub write_bytes: usize,
+    /// The bytes of all files from which on rows of segments that stay open for long do not keep old files: they are written again.
+    pub carry_bytes: u64,
 }
 
 impl Default for JournalLimits {
     fn default() -> Self {
-        Self { file_bytes: 32 << 20, write_bytes: 4 << 20 }
+        Self { file_bytes: 32 << 20, write_bytes: 4 << 20, carry_bytes: 128 << 20 }
     }
 }
 
 /// Where a frame lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Position {
     file: u32,
     offset: u32,
@@ -303,6 +306,26 @@ impl Journal {
             .take_while(|(number, file)| Some(**number) != current && file.live.is_empty())
             .map(|(number, file)| Removable { number: *number, forget: file.sealed.clone() })
             .collect()
+    }
+
+    /// The oldest file that is needed, save the current one, and the segments that keep it.
+    pub(crate) fn held_back(&self) -> Option<(u32, Vec<SegmentId>)> {
+        let files = self.shared.files.lock();
+        let current = *self.shared.current.lock();
+        let (number, file) = files.iter().find(|(_, file)| !file.live.is_empty())?;
+        (Some(*number) != current).then(|| (*number, file.live.keys().copied().collect()))
+    }
+
+    /// Notes that a segment does not need a file any more: its rows there were written again.
+    pub(crate) fn let_go(&self, segment: SegmentId, file: u32) {
+        if let Some(file) = self.shared.files.lock().get_mut(&file) {
+            file.live.remove(&segment);
+        }
+    }
+
+    /// Its limits.
+    pub(crate) fn limits(&self) -> JournalLimits {
+        self.shared.limits
     }
 
     /// Removes a file after the marks of its segments were forgotten.

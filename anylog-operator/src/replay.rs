@@ -7,13 +7,12 @@ use anylog_replica::FileKey;
 
 use crate::journal::JournalError;
 use crate::journal::record::{Entries, SegmentHeader};
-use crate::replica::copies::{OpenCopy, copied, is_complete};
+use crate::replica::copies::{OpenCopy, is_complete};
 use crate::replica::holdings::Registry;
 use crate::seal::apply_entries;
 use crate::segments::Segment;
 use crate::service::OperatorService;
 use crate::store::{Shared, placeholder};
-use crate::thresholds::Threshold;
 
 /// Replays a database's rows inside `connect dbms`, before the database is offered.
 pub(crate) struct Replay(pub(crate) Weak<OperatorService>);
@@ -88,16 +87,15 @@ pub(crate) fn ready(shared: &Arc<Shared>) -> Ready {
             (_, followed) => standing(shared, &segment.header, !followed),
         };
         if standing == Standing::Own {
-            ready.own.push(Segment::recovered(&segment, Threshold::default(), refused));
+            ready.own.push(Segment::recovered(&segment, refused));
             continue;
         }
-        let threshold = shared.thresholds.read().of(&segment.header.dbms, &segment.header.table);
-        let copy = Segment::recovered(&segment, copied(threshold), refused);
+        let copy = Segment::recovered(&segment, refused);
         // One that is complete is looked after as one that lacks rows, which ends it.
         if applied && standing == Standing::Open {
             copy.catch_up();
         }
-        ready.copies.extend(copy.file().map(|file| (file, OpenCopy::new(copy, threshold.time, segment.followed))));
+        ready.copies.extend(copy.file().map(|file| (file, OpenCopy::new(copy, segment.followed))));
     }
     ready
 }
@@ -133,6 +131,9 @@ fn standing(shared: &Shared, header: &SegmentHeader, copy: bool) -> Standing {
 
 /// Stands for the rows of a table that lie in none of its partitions.
 pub(crate) const WHOLE_TABLE: &str = "";
+
+/// Stands for the partition of rows whose partition was dropped, when they are written again.
+pub(crate) const DROPPED: &str = "\u{1}dropped";
 
 /// Writes the tombstones of partitions, or of a table's own rows, before it is dropped.
 pub(crate) struct Bury(pub(crate) Weak<OperatorService>);

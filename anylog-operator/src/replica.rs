@@ -11,8 +11,9 @@
 //! | `status` | what is shown of all this |
 //! | `holdings`, `serve`, `receive`, `runs`, `work` | complete files: which there are, given to a mate, taken from one; when their rows came |
 //! | `digest`, `repair` | members that came to hold different rows are found, and mended |
-//! | `followers`, `open`, `copies` | rows of open files: told, waited for, handed to mates, taken from them |
+//! | `followers`, `open`, `copies`, `carry` | rows of open files: told, waited for, handed to mates, taken from them, kept for long |
 
+mod carry;
 pub(crate) mod copies;
 pub(crate) mod digest;
 mod driver;

@@ -30,7 +30,7 @@ use crate::journal::Position;
 use crate::journal::record::{Entries, RowsEntry, SegmentHeader};
 use crate::origin::Origin;
 use crate::quarantine::{Problem, QuarantinedRow, key};
-use crate::replay::WHOLE_TABLE;
+use crate::replay::{DROPPED, WHOLE_TABLE};
 use crate::replica::{copies, open::sealed};
 use crate::segments::Segment;
 use crate::store::Shared;
@@ -276,7 +276,7 @@ pub(crate) fn apply_entries(
     // Neither rows that were dropped nor the table that they were in come back.
     let is_there = |(sequence, entry): &&(u64, RowsEntry)| {
         let place = entry.partition.as_deref().unwrap_or(WHOLE_TABLE);
-        !shared.tombstones.read().covers(&header.dbms, &header.table, place, *sequence)
+        place != DROPPED && !shared.tombstones.read().covers(&header.dbms, &header.table, place, *sequence)
     };
     let entries: Vec<&(u64, RowsEntry)> = entries.iter().filter(is_there).collect();
     if entries.is_empty() {

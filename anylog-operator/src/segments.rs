@@ -106,13 +106,13 @@ impl Segment {
     }
 
     /// A copy of a file that another node sends. It is sealed when its producer says so.
-    pub(crate) fn copy(header: SegmentHeader, threshold: Threshold) -> Arc<Self> {
+    pub(crate) fn copy(header: SegmentHeader) -> Arc<Self> {
         let state = State { applied: true, lasts: Some(Vec::new()), ..State::default() };
-        Self::of(Arc::new(header), threshold, state)
+        Self::of(Arc::new(header), Threshold::default(), state)
     }
 
     /// A segment of a run before, with the ordinals that are in the quarantine.
-    pub(crate) fn recovered(segment: &RecoveredSegment, threshold: Threshold, refused: BTreeSet<u64>) -> Arc<Self> {
+    pub(crate) fn recovered(segment: &RecoveredSegment, refused: BTreeSet<u64>) -> Arc<Self> {
         let last = segment.lasts.last().copied().unwrap_or(0);
         let state = State {
             last_ordinal: last,
@@ -120,11 +120,11 @@ impl Segment {
             rows: segment.rows,
             bytes: segment.bytes,
             positions: segment.positions.clone(),
-            lasts: Some(segment.lasts.clone()),
+            lasts: (segment.copy || segment.followed).then(|| segment.lasts.clone()),
             refused,
             ..State::default()
         };
-        Self::of(Arc::clone(&segment.header), threshold, state)
+        Self::of(Arc::clone(&segment.header), Threshold::default(), state)
     }
 
     /// The file that it becomes, when rows are registered.
@@ -262,11 +262,6 @@ impl Segment {
         (state.applied, state.left) = (false, true);
     }
 
-    /// Whether rows are kept in memory.
-    pub(crate) fn has_kept(&self) -> bool {
-        self.state.lock().kept > 0
-    }
-
     /// All that is in the journal is stored; rows that come may be stored at once again.
     pub(crate) fn catch_up(&self) {
         let mut state = self.state.lock();
@@ -313,6 +308,20 @@ impl Segment {
         let state = self.state.lock();
         let all = &state.positions;
         all[frames.start.min(all.len())..frames.end.min(all.len())].to_vec()
+    }
+
+    /// Those of its frames that lie in one journal file.
+    pub(crate) fn positions_in(&self, file: u32) -> Vec<Position> {
+        self.state.lock().positions.iter().filter(|position| position.file() == file).copied().collect()
+    }
+
+    /// Frames were written again.
+    pub(crate) fn moved(&self, moved: &HashMap<Position, Position>) {
+        for position in &mut self.state.lock().positions {
+            if let Some(to) = moved.get(position) {
+                *position = *to;
+            }
+        }
     }
 
     /// How many frames have settled rows, when they are so much more than at the last call that they are worth writing.
@@ -415,7 +424,8 @@ impl Segments {
     /// Adds segments of the run before that are to be sealed.
     pub(crate) fn finish(&mut self, segments: impl IntoIterator<Item = Arc<Segment>>) {
         for segment in segments {
-            self.followed.extend(segment.file().map(|file| (file, Arc::clone(&segment))));
+            let followed = segment.file().filter(|_| segment.followed_ordinal() > 0);
+            self.followed.extend(followed.map(|file| (file, Arc::clone(&segment))));
             self.closing.push(segment);
         }
     }

@@ -1,5 +1,6 @@
 //! Senders: for each member one that puts rows over REST and one that publishes them at QoS 1.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -145,6 +146,11 @@ fn keep_putting(mut work: Work) {
     while !work.stopped() {
         let (table, rows) = (work.table(), 1 + work.chance.below(20));
         let port = work.address.lock().rest;
+        // Rows for a node that is not there need no number.
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::park_timeout(AGAIN);
+            continue;
+        }
         let pause = match put_rows(&work.record, port, table, work.node, rows) {
             true => work.chance.millis(5, 60),
             false => AGAIN,

@@ -63,7 +63,7 @@ fn row(ordinal: u64) -> String {
 #[test]
 fn rows_come_back_after_a_restart() {
     let disk = MemoryDisk::default();
-    let limits = JournalLimits { file_bytes: 300, write_bytes: 1000 };
+    let limits = JournalLimits { file_bytes: 300, write_bytes: 1000, ..JournalLimits::default() };
     let (journal, _) = open(&disk, limits);
     let (a, b) = (segment(1), segment(2));
     block(async {
@@ -84,7 +84,7 @@ fn rows_come_back_after_a_restart() {
 #[test]
 fn sealed_segments_give_their_space_back_oldest_first() {
     let disk = MemoryDisk::default();
-    let limits = JournalLimits { file_bytes: 1, write_bytes: 1 };
+    let limits = JournalLimits { file_bytes: 1, write_bytes: 1, ..JournalLimits::default() };
     let (journal, _) = open(&disk, limits);
     let (a, b) = (segment(1), segment(2));
     block(async {
@@ -232,7 +232,7 @@ proptest! {
         keep in 0usize..200,
     ) {
         let disk = MemoryDisk::default();
-        let limits = JournalLimits { file_bytes: 500, write_bytes: 400 };
+        let limits = JournalLimits { file_bytes: 500, write_bytes: 400, ..JournalLimits::default() };
         let (journal, _) = open(&disk, limits);
         let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
         let mut next = HashMap::new();

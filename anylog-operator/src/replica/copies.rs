@@ -34,7 +34,6 @@ use crate::segments::Segment;
 use crate::source_file::{SourceKind, SourceName, registered};
 use crate::store::{MEMORY_LIMIT, ROW_BYTES, Shared};
 use crate::tables::{TableState, blocking};
-use crate::thresholds::Threshold;
 
 /// How long a file of this member waits for what others may have of it while nobody exchanges files with them.
 const ALONE: Duration = Duration::from_secs(30);
@@ -45,70 +44,75 @@ pub(crate) struct OpenCopy {
     pub(crate) segment: Arc<Segment>,
     /// Its producer sealed another file than this becomes.
     pub(super) differs: AtomicBool,
-    /// How long rows may wait in memory for company.
-    time: Duration,
-    /// Since when rows wait in memory, at an earlier look.
-    kept_since: Mutex<Option<Instant>>,
     /// A file of this member that others followed before a start.
-    own: bool,
+    pub(super) own: bool,
     /// Since when nobody exchanges files with other members, at an earlier look.
     alone_since: Mutex<Option<Instant>>,
 }
 
 impl OpenCopy {
-    pub(crate) fn new(segment: Arc<Segment>, time: Duration, own: bool) -> Arc<Self> {
-        let (differs, kept_since, alone_since) = (AtomicBool::new(false), Mutex::new(None), Mutex::new(None));
-        Arc::new(Self { segment, differs, time, kept_since, own, alone_since })
+    pub(crate) fn new(segment: Arc<Segment>, own: bool) -> Arc<Self> {
+        Arc::new(Self { segment, differs: AtomicBool::new(false), own, alone_since: Mutex::new(None) })
     }
 
-    /// Whether a condition was there for so long, whenever it was looked at.
-    fn lasts(since: &Mutex<Option<Instant>>, holds: bool, time: Duration) -> bool {
-        let mut since = since.lock();
-        if !holds {
+    /// Whether nobody exchanged files with other members for long, whenever this was asked.
+    fn is_left_alone(&self, alone: bool) -> bool {
+        let mut since = self.alone_since.lock();
+        if !alone {
             *since = None;
             return false;
         }
-        since.get_or_insert_with(Instant::now).elapsed() >= time
+        since.get_or_insert_with(Instant::now).elapsed() >= ALONE
     }
 }
 
 /// Who does something to a file of another member has its turn.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(Arc<Mutex<HashMap<FileKey, Arc<tokio::sync::Mutex<()>>>>>);
+pub(crate) struct Turns {
+    lanes: Lanes,
+    carrier: Arc<tokio::sync::Mutex<()>>,
+}
+
+type Lanes = Arc<Mutex<HashMap<FileKey, Arc<tokio::sync::Mutex<()>>>>>;
 
 /// A turn. It is given up when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     file: FileKey,
-    turns: Arc<Mutex<HashMap<FileKey, Arc<tokio::sync::Mutex<()>>>>>,
+    lanes: Lanes,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
 impl Turns {
     fn lane(&self, file: FileKey) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(self.0.lock().entry(file).or_default())
+        Arc::clone(self.lanes.lock().entry(file).or_default())
     }
 
     /// Returns when nobody else does anything to the file.
     pub(crate) async fn take(&self, file: FileKey) -> Turn {
         let guard = self.lane(file).lock_owned().await;
-        Turn { file, turns: Arc::clone(&self.0), guard: Some(guard) }
+        Turn { file, lanes: Arc::clone(&self.lanes), guard: Some(guard) }
+    }
+
+    /// The right to carry rows on in the journal, if nobody has it.
+    pub(super) fn carrier(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.carrier).try_lock_owned().ok()
     }
 
     /// A turn, if nobody has it.
     fn try_take(&self, file: FileKey) -> Option<Turn> {
         let guard = self.lane(file).try_lock_owned().ok()?;
-        Some(Turn { file, turns: Arc::clone(&self.0), guard: Some(guard) })
+        Some(Turn { file, lanes: Arc::clone(&self.lanes), guard: Some(guard) })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut turns = self.turns.lock();
+        let mut lanes = self.lanes.lock();
         self.guard = None;
         // Who waits holds the lane too.
-        if turns.get(&self.file).is_some_and(|lane| Arc::strong_count(lane) == 1) {
-            turns.remove(&self.file);
+        if lanes.get(&self.file).is_some_and(|lane| Arc::strong_count(lane) == 1) {
+            lanes.remove(&self.file);
         }
     }
 }
@@ -141,7 +145,7 @@ pub(super) async fn take(shared: &Arc<Shared>, rows: Rows) -> Result<RowsHeld, O
             }
             copy
         }
-        None => begin(shared, file, &about)?,
+        None => begin(file, &about)?,
     };
     append(shared, file, &copy, rows.runs, before, &about.create).await?;
     Ok(held(last))
@@ -207,15 +211,8 @@ pub(crate) fn is_complete(file: &anylog_dbms::TsdFile) -> bool {
 }
 
 /// A copy without rows.
-fn begin(shared: &Shared, file: FileKey, about: &About) -> Result<Arc<OpenCopy>, OperatorError> {
-    let header = header_of(file, about)?;
-    let threshold = shared.thresholds.read().of(&header.dbms, &header.table);
-    Ok(OpenCopy::new(Segment::copy(header, copied(threshold)), threshold.time, false))
-}
-
-/// The threshold of a copy: whether its rows are stored at once is this node's affair, when it is sealed its producer's.
-pub(crate) fn copied(threshold: Threshold) -> Threshold {
-    Threshold { immediate: threshold.immediate, ..Threshold::default() }
+fn begin(file: FileKey, about: &About) -> Result<Arc<OpenCopy>, OperatorError> {
+    Ok(OpenCopy::new(Segment::copy(header_of(file, about)?), false))
 }
 
 /// What the rows of a file share, as its producer says.
@@ -295,13 +292,9 @@ async fn append(
         let texts: Vec<&str> = piece.rows.iter().map(|row| row.text.as_str()).collect();
         entries.rows(header, place, piece.first, &texts);
     }
-    let room = match copy.segment.threshold.immediate {
-        true => None,
-        false => shared.kept.room(bytes, || shared.urge(None)).await,
-    };
     let written = shared.journal.write(entries).await?;
     let refused: Vec<QuarantinedRow> = pieces.iter().flat_map(|piece| set_aside(shared, header, piece)).collect();
-    let way = Way { room, permit: Arc::new(permit) };
+    let permit = Arc::new(permit);
     shared.segments.lock().copies.entry(file).or_insert_with(|| Arc::clone(copy));
     for piece in &pieces {
         copy.segment.departs();
@@ -315,7 +308,7 @@ async fn append(
         None => Ok(()),
     };
     for piece in pieces {
-        store(shared, copy, piece, &written, &way, aside.is_ok());
+        store(shared, copy, piece, &written, &permit, aside.is_ok());
     }
     aside
 }
@@ -402,29 +395,28 @@ async fn recall_and_add(
     .await
 }
 
-/// What the rows of a message hold while they are on their way.
-struct Way {
-    room: Option<Arc<OwnedSemaphorePermit>>,
-    permit: Arc<OwnedSemaphorePermit>,
-}
-
-/// Hands the rows of a piece to the thread of their database, as rows of own segments are. `settled` is false when rows before
-/// them may not be passed over.
-fn store(shared: &Arc<Shared>, copy: &OpenCopy, piece: Piece, written: &Written, way: &Way, settled: bool) {
+/// Hands the rows of a piece to the thread of their database, at once: whoever asks this member while the producer is away is to get
+/// them. `settled` is false when rows before them may not be passed over. The permit is held until they are stored.
+fn store(
+    shared: &Arc<Shared>,
+    copy: &OpenCopy,
+    piece: Piece,
+    written: &Written,
+    permit: &Arc<OwnedSemaphorePermit>,
+    settled: bool,
+) {
     let segment = Arc::clone(&copy.segment);
     if !settled {
-        segment.leave();
+        segment.leave_to_marks();
+    }
+    if !segment.is_applied() {
         return segment.landed([], false);
     }
     if piece.problem.is_some() {
         return segment.landed([], true);
     }
-    let immediate = segment.threshold.immediate;
-    let applies = if immediate { segment.is_applied() } else { segment.keeps(way.room.is_some()) };
-    let applier = applies.then(|| shared.applier(&segment.header.dbms));
-    let Some(Ok(applier)) = applier else { return segment.landed([], false) };
+    let Ok(applier) = shared.applier(&segment.header.dbms) else { return segment.landed([], false) };
     let mark = piece.last();
-    let bytes = piece.rows.iter().map(|row| row.text.len() + ROW_BYTES).sum();
     let batch = Batch {
         segment: Arc::clone(&segment.header),
         shared: piece.table.own_values(&segment.header, piece.received),
@@ -436,38 +428,22 @@ fn store(shared: &Arc<Shared>, copy: &OpenCopy, piece: Piece, written: &Written,
         origin: Arc::new(Origin::of(&origin(&segment.header))),
         mark,
     };
-    let own = Arc::clone(&segment);
-    let ordinals = |result: &Result<Vec<Refusal>, DbmsError>| -> Vec<u64> {
-        result.as_deref().unwrap_or_default().iter().map(|refusal| refusal.ordinal).collect()
+    let (own, permit) = (Arc::clone(&segment), Arc::clone(permit));
+    let settled = move |result: Result<Vec<Refusal>, DbmsError>| {
+        let refused = result.as_deref().unwrap_or_default().iter().map(|refusal| refusal.ordinal);
+        own.landed(refused, result.is_ok());
+        drop(permit);
     };
-    match &way.room {
-        Some(room) if !immediate => {
-            let room = Arc::clone(room);
-            segment.kept();
-            let settled = move |result| {
-                own.let_go(ordinals(&result), result.is_ok());
-                drop(room);
-            };
-            applier.keep(batch, bytes, segment, Box::new(settled));
-        }
-        _ => {
-            let permit = Arc::clone(&way.permit);
-            let settled = move |result| {
-                own.landed(ordinals(&result), result.is_ok());
-                drop(permit);
-            };
-            applier.submit(batch, segment, Box::new(settled));
-        }
-    }
+    applier.submit(batch, segment, Box::new(settled));
 }
 
-/// Looks after the copies: rows that wait in memory for too long are stored, and those that could not be stored are, when their
-/// database works. Comes about once a second.
+/// Looks after the copies: rows that could not be stored are, when their database works. Comes about once a second.
 pub(crate) fn tend(shared: &Arc<Shared>) {
     let copies: Vec<(FileKey, Arc<OpenCopy>)> = {
         let segments = shared.segments.lock();
         segments.copies.iter().map(|(file, copy)| (*file, Arc::clone(copy))).collect()
     };
+    super::carry::begin(shared);
     for (file, copy) in copies {
         let dbms = &copy.segment.header.dbms;
         if !copy.segment.is_applied() {
@@ -477,12 +453,8 @@ pub(crate) fn tend(shared: &Arc<Shared>) {
             }
             continue;
         }
-        if OpenCopy::lasts(&copy.kept_since, copy.segment.has_kept(), copy.time) {
-            shared.urge(Some(dbms));
-        }
         // A file of this member that others may have more of waits for them, unless there is nobody to ask.
-        let alone = copy.own && shared.followers.read().is_none();
-        if OpenCopy::lasts(&copy.alone_since, alone, ALONE) {
+        if copy.is_left_alone(copy.own && shared.followers.read().is_none()) {
             tokio::spawn(adopt_alone(Arc::clone(shared), file));
         }
     }
@@ -497,7 +469,7 @@ async fn adopt_alone(shared: Arc<Shared>, file: FileKey) {
 
 /// Stores what the journal has of a copy and its tables lack.
 async fn catch_up(shared: Arc<Shared>, copy: Arc<OpenCopy>, turn: Turn) {
-    comes_to_rest(&shared, &copy.segment).await;
+    comes_to_rest(&copy.segment).await;
     let (own, segment) = (Arc::clone(&shared), Arc::clone(&copy.segment));
     let stored = blocking(move || store_rest(&own, &segment)).await;
     let header = &copy.segment.header;
@@ -525,10 +497,8 @@ fn end_complete(shared: &Arc<Shared>, file: FileKey, segment: &Arc<Segment>) -> 
 }
 
 /// Returns when nothing of a segment is on its way into a table.
-pub(super) async fn comes_to_rest(shared: &Shared, segment: &Segment) {
+pub(super) async fn comes_to_rest(segment: &Segment) {
     segment.quiet().await;
-    shared.urge(Some(&segment.header.dbms));
-    segment.settled().await;
 }
 
 /// Stores the rows of a segment at rest that the applied marks do not cover. Blocks.

@@ -179,10 +179,10 @@ pub(crate) fn open_files(shared: &Shared) -> Vec<RowsHeld> {
     let held = |file: FileKey, ordinal| RowsHeld { producer: file.producer, file: file.file, ordinal };
     let mut files: Vec<RowsHeld> = {
         let segments = shared.segments.lock();
-        let own =
-            segments.open.values().chain(&segments.closing).filter_map(|segment| Some((segment.file()?, segment)));
-        let copies = segments.copies.iter().map(|(file, copy)| (*file, &copy.segment));
-        own.chain(copies).map(|(file, segment)| held(file, segment.written_ordinal())).collect()
+        let own = segments.open.values().chain(&segments.closing);
+        let own = own.filter_map(|segment| Some((segment.file()?, segment.followed_ordinal())));
+        let copies = segments.copies.iter().map(|(file, copy)| (*file, copy.segment.written_ordinal()));
+        own.chain(copies).map(|(file, ordinal)| held(file, ordinal)).collect()
     };
     for (segment, _) in shared.recovered.lock().values().flatten() {
         let header = &segment.header;
@@ -228,7 +228,7 @@ async fn seal(shared: &Arc<Shared>, sealed: Sealed) -> Result<(), OperatorError>
     if ordinal < sealed.ordinal {
         return Err(missing(format!("rows up to ordinal {ordinal} of {} are here", sealed.ordinal)));
     }
-    copies::comes_to_rest(shared, &copy.segment).await;
+    copies::comes_to_rest(&copy.segment).await;
     let (own, refused): (_, BTreeSet<u64>) = (Arc::clone(shared), sealed.refused.into_iter().collect());
     let complete = blocking(move || complete(&own, file, &copy, &about, &refused)).await?;
     drop(turn);
@@ -241,7 +241,7 @@ async fn seal(shared: &Arc<Shared>, sealed: Sealed) -> Result<(), OperatorError>
 
 /// Gives up the copy of a file that came to nothing: its producer put all its rows into its quarantine.
 async fn give_up(shared: &Arc<Shared>, file: FileKey, copy: Arc<OpenCopy>) -> Result<(), OperatorError> {
-    copies::comes_to_rest(shared, &copy.segment).await;
+    copies::comes_to_rest(&copy.segment).await;
     copy.segment.leave_to_marks();
     let shared = Arc::clone(shared);
     blocking(move || {
@@ -351,7 +351,7 @@ pub(crate) async fn hold_copy(shared: &Arc<Shared>, file: FileKey) -> HeldCopy {
     let turn = shared.file_turns.take(file).await;
     let copy = copy_of(shared, file);
     if let Some(copy) = &copy {
-        copies::comes_to_rest(shared, &copy.segment).await;
+        copies::comes_to_rest(&copy.segment).await;
         // Others store rows of the segment now. Its own go by the marks from here on.
         copy.segment.leave_to_marks();
     }

@@ -180,9 +180,9 @@ impl Begun {
         positions: &[Position],
     ) -> Result<(), OperatorError> {
         let refused = segment.refused();
-        let lost = shared.journal.each_text_of(segment.header.id, positions, |rows| {
-            self.source.add(rows.iter().copied(), &refused)
-        })?;
+        let lost = shared
+            .journal
+            .each_text_of(segment.header.id, positions, |rows| self.source.add(rows.iter().copied(), &refused))?;
         self.frames += positions.len();
         self.lost += lost;
         Ok(())

@@ -2,6 +2,13 @@
 
 mod members;
 mod repair;
+#[path = "../../../anylog-dbms/tests/dbms/server.rs"]
+#[allow(
+    dead_code,
+    unexpected_cfgs,
+    reason = "the module belongs to other tests, which use all of it and have features"
+)]
+mod server;
 
 use serde_json::{Value, json};
 

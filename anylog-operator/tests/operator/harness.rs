@@ -72,8 +72,10 @@ impl TestNode {
         self.policies_of(7).await
     }
 
-    async fn policies_of(&self, member: i64) -> String {
-        if let Some(own) = self.ledger.policies("operator").first() {
+    /// The same for another member number.
+    pub(crate) async fn policies_of(&self, member: i64) -> String {
+        let known = self.ledger.policies("operator");
+        if let Some(own) = known.iter().find(|policy| policy.text("name") == Some("o")) {
             return own.id().to_owned();
         }
         let to = Destinations::local();

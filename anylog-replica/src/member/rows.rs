@@ -251,7 +251,9 @@ impl Member {
             return self.send(from, Body::Missing(Missing::of(file, reason)));
         }
         let Some(mate) = self.mates.get_mut(&from) else { return };
-        mate.open.insert(file, held.ordinal);
+        if held.ordinal > 0 {
+            mate.open.insert(file, held.ordinal);
+        }
         let stream = mate.link.streams.entry(file).or_insert_with(|| Stream::after(held.ordinal, now));
         if stream.sent != held.ordinal {
             stream.go_back(held.ordinal, now);

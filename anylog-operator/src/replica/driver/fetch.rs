@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anylog_replica::message::{Body, Piece, Taken, Want};
@@ -26,18 +27,22 @@ const STORING: usize = 1;
 /// Files on their way here.
 pub(super) struct Fetches {
     files: Mutex<HashMap<FileKey, Fetch>>,
+    begun: AtomicU64,
     storing: Semaphore,
 }
 
 struct Fetch {
+    /// Tells it from others of the same file.
+    id: u64,
     from: i64,
-    pieces: mpsc::Sender<Piece>,
+    /// None when no more pieces come: the task ends, and whoever fetches the file next waits for that.
+    pieces: Option<mpsc::Sender<Piece>>,
     task: Option<JoinHandle<()>>,
 }
 
 impl Default for Fetches {
     fn default() -> Self {
-        Self { files: Mutex::default(), storing: Semaphore::new(STORING) }
+        Self { files: Mutex::default(), begun: AtomicU64::new(0), storing: Semaphore::new(STORING) }
     }
 }
 
@@ -45,7 +50,7 @@ impl Fetches {
     /// A piece came. Waits for room when the mate sends more ahead than it should.
     pub(super) async fn piece(&self, from: i64, piece: Piece) {
         let file = FileKey { producer: piece.producer, file: piece.file };
-        let pieces = self.files.lock().get(&file).filter(|fetch| fetch.from == from).map(|fetch| fetch.pieces.clone());
+        let pieces = self.files.lock().get(&file).filter(|fetch| fetch.from == from).and_then(|fetch| fetch.pieces.clone());
         if let Some(pieces) = pieces {
             // What nobody waits for any more is passed over.
             drop(pieces.send(piece).await);
@@ -54,15 +59,14 @@ impl Fetches {
 
     /// A mate does not give a file after all.
     pub(super) fn give_up(&self, file: FileKey, from: i64) {
-        let mut files = self.files.lock();
-        if files.get(&file).is_some_and(|fetch| fetch.from == from) {
-            files.remove(&file);
+        if let Some(fetch) = self.files.lock().get_mut(&file).filter(|fetch| fetch.from == from) {
+            fetch.pieces = None;
         }
     }
 
     /// A mate's link is at its end: no more pieces come from it.
     pub(super) fn lost(&self, mate: i64) {
-        self.files.lock().retain(|_, fetch| fetch.from != mate);
+        self.files.lock().values_mut().filter(|fetch| fetch.from == mate).for_each(|fetch| fetch.pieces = None);
     }
 }
 
@@ -72,7 +76,9 @@ impl Driver {
         let file = FileKey { producer: want.producer, file: want.file };
         let Some(session) = self.session(from) else { return };
         let (pieces, coming) = mpsc::channel(PIECES);
-        let earlier = self.fetches.files.lock().insert(file, Fetch { from, pieces: pieces.clone(), task: None });
+        let id = self.fetches.begun.fetch_add(1, Ordering::Relaxed);
+        // The task has no sender of its own: it is to see when nobody sends any more.
+        let earlier = self.fetches.files.lock().insert(file, Fetch { id, from, pieces: Some(pieces), task: None });
         let driver = Arc::clone(self);
         let task = self.spawn(async move {
             // One at a time: both would write to one temporary file.
@@ -82,7 +88,7 @@ impl Driver {
             let outcome = driver.receive(&session, file, coming).await;
             {
                 let mut files = driver.fetches.files.lock();
-                if files.get(&file).is_some_and(|fetch| fetch.pieces.same_channel(&pieces)) {
+                if files.get(&file).is_some_and(|fetch| fetch.id == id) {
                     files.remove(&file);
                 }
             }
@@ -93,7 +99,7 @@ impl Driver {
                 Err(error) => driver.failed(file, Some(from), error).await,
             }
         });
-        if let Some(fetch) = self.fetches.files.lock().get_mut(&file) {
+        if let Some(fetch) = self.fetches.files.lock().get_mut(&file).filter(|fetch| fetch.id == id) {
             fetch.task = Some(task);
         }
     }

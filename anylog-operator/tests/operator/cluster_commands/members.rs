@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anylog_core::{Caller, CommandError, Node, Session, Surface};
+use anylog_dbms::ConnectRequest;
 use anylog_ledger::{Destinations, Policy};
 use anylog_net::{LinkHandler, Links, LocalPeers, PeerReply, PeerRequest, PeerService};
 use anylog_operator::disk::FileDisk;
@@ -51,13 +52,26 @@ pub(super) struct Members {
 impl Members {
     /// Starts members with a home below `homes` each.
     pub(super) async fn start(homes: &Path, count: usize) -> Self {
+        Self::start_on(homes, count, &|_| None).await
+    }
+
+    /// The same, with the database `d` where it is said.
+    async fn start_on(homes: &Path, count: usize, on: &dyn Fn(usize) -> Option<ConnectRequest>) -> Self {
         let wires = LocalPeers::new();
         let mut nodes = Vec::new();
         for number in 1..=count {
             let address = format!("10.0.0.{number}:32148");
             let home = homes.join(number.to_string());
             let node = TestNode::among(&home, Arc::new(FileDisk), &address, wires.seen_from(address.as_str()));
-            node.connect().register();
+            if let Some(request) = on(number) {
+                let almgm = node.catalog.connect(ConnectRequest::sqlite("almgm", node.directory("dbms_dir"))).unwrap();
+                almgm.tsd().unwrap().create().unwrap();
+                let catalog = Arc::clone(&node.catalog);
+                tokio::task::spawn_blocking(move || catalog.connect(request)).await.unwrap().unwrap();
+            } else {
+                node.connect();
+            }
+            node.register();
             node.node.registry.register_all(anylog_dbms::commands::commands(&node.catalog)).unwrap();
             let links = Links::default();
             node.operator.serve_links(&links);
@@ -92,7 +106,16 @@ impl Members {
 
     /// Members whose files come to all.
     pub(super) async fn exchanging(homes: &Path, count: usize) -> Self {
-        let members = Self::start(homes, count).await;
+        Self::exchanging_on(homes, count, &|_| None).await
+    }
+
+    /// The same, with the database `d` where it is said.
+    pub(super) async fn exchanging_on(
+        homes: &Path,
+        count: usize,
+        on: &dyn Fn(usize) -> Option<ConnectRequest>,
+    ) -> Self {
+        let members = Self::start_on(homes, count, on).await;
         for member in 0..count {
             members.ask(member, "run data distributor").await;
             members.ask(member, "run data consumer where start_date = -30d").await;
@@ -104,6 +127,19 @@ impl Members {
                     status.mates.iter().filter(|mate| mate.link.is_up()).count() == count - 1
                 })
                 .await;
+        }
+        // The comparison that a new link brings is over: none comes by itself while a test looks.
+        for member in 0..count {
+            let deadline = Instant::now() + LONG;
+            loop {
+                let shown: Value =
+                    serde_json::from_str(&members.ask(member, "get consumer where format = json").await).unwrap();
+                if count == 1 || !shown["last_comparison"].is_null() {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "in time: members were compared: {shown}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
         members
     }

@@ -1,8 +1,10 @@
 //! Members that came to hold different rows.
 
+use anylog_ledger::Policy;
 use serde_json::{Value, json};
 
 use super::members::Members;
+use super::server::Server;
 
 /// What somebody did to a member's rows behind its back.
 #[derive(Debug, Clone, Copy)]
@@ -199,4 +201,37 @@ async fn a_copy_is_not_taken_away_when_it_cannot_be_fetched() {
     members.ask(1, "set consumer mode = active").await;
     let repaired = json_of(&members, 1, "repair cluster where format = json").await;
     assert_eq!(repaired["differences"][0]["mended"], true, "{repaired}");
+}
+
+// DUR-6: members with different engines have the same digests for the same rows, of every type, and mend each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_both_engines_agree() {
+    let server = tokio::task::spawn_blocking(Server::shared).await.unwrap();
+    let homes = tempfile::tempdir().unwrap();
+    let members = Members::exchanging_on(homes.path(), 2, &|number| (number == 2).then(|| server.request("d"))).await;
+    let create = "CREATE TABLE IF NOT EXISTS typed(row_id SERIAL PRIMARY KEY, insert_timestamp TIMESTAMP NOT NULL DEFAULT now(), \
+        tsd_name CHAR(3), tsd_id INT, n BIGINT, small INT, dec DECIMAL, x DOUBLE PRECISION, c CHAR(5), s VARCHAR, b BOOLEAN, \
+        at TIMESTAMP, day DATE, clock TIME, id UUID, net CIDR)";
+    for node in &members.nodes {
+        node.partitioned("insert_timestamp").immediate();
+        let table = json!({"table": {"name": "typed", "dbms": "d", "create": create}});
+        node.ledger.add(Policy::from_value(table).unwrap()).await.unwrap();
+    }
+    let row = json!({"n": 1, "small": -7, "dec": 1.50, "x": 2, "c": "ab", "s": "gr\u{fc}n \u{1F600}", "b": true,
+        "at": "2026-03-01T12:00:01.5+02:00", "day": "2026-03-01", "clock": "05:06:07",
+        "id": "AAAAAAAA-0000-4000-8000-000000000001", "net": "10.0.0.0/8"});
+    let numbers = json!({"n": 9_007_199_254_740_993_i64, "dec": "12345678901234.25", "x": 0.1, "b": false, "c": ""});
+    let empty = json!({"n": 3, "x": -0.0, "clock": "05:06:07.000250", "s": ""});
+    let all: Vec<String> = [row, numbers, empty].iter().map(ToString::to_string).collect();
+    members.spread_rows(0, "typed", all.clone()).await;
+    members.spread_rows(1, "typed", all).await;
+    members.spread_rows(0, "t", vec![json!({"n": 1, "v": {"a": [1, 2]}, "f": 1}).to_string()]).await;
+    members.spread_rows(1, "t", vec![json!({"n": 2, "f": 1.5, "v": null}).to_string()]).await;
+    assert!(members.agree().await, "{} {}", members.digests(0).await, members.digests(1).await);
+    assert_eq!((members.nodes[0].count("typed"), members.nodes[1].count("typed")), (6, 6));
+    members.meddle(0, "typed", |partition| format!("UPDATE {partition} SET s = 'x' WHERE n = 1 AND tsd_name = '1'"));
+    let repaired = json_of(&members, 1, "repair cluster where format = json").await;
+    assert_eq!(repaired["differences"][0]["wrong"], json!([1]), "{repaired}");
+    assert_eq!(repaired["differences"][0]["mended"], true, "{repaired}");
+    assert!(members.agree().await);
 }
