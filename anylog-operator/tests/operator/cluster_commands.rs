@@ -124,3 +124,41 @@ async fn digests_are_of_complete_files_only() {
     let error = node.execute("get cluster digest where files = seven").await.unwrap_err();
     assert!(error.hint.unwrap().contains("7:1-20"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exchange_is_shown() {
+    let homes = tempfile::tempdir().unwrap();
+    let members = Members::exchanging(homes.path(), 2).await;
+    members.spread(0, "t", 0..5).await;
+    members.spread(1, "t", 5..9).await;
+    let [own, others] = [0, 1].map(|member: usize| members.nodes[member].registered()[0].0);
+    let settled = || {
+        let status = members.nodes[0].operator.replication().status();
+        status.producers.len() == 2 && status.producers.iter().all(|producer| producer.consensus == producer.highest)
+    };
+    members.until("all know of all", settled).await;
+    let sync = members.ask(0, "get tsd sync status").await;
+    assert_eq!(sync, members.ask(0, "get ha cluster status").await);
+    let cells = |table: &str| -> Vec<String> {
+        let line = sync.lines().find(|line| line.starts_with(table)).unwrap_or_else(|| panic!("{table}: {sync}"));
+        line.split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    assert!(sync.contains("Consensus") && sync.contains("Node_2"), "{sync}");
+    assert_eq!(cells("tsd_info")[1..4], [own.to_string(), format!("{own} (1 files)"), format!("{own} (1 files)")]);
+    assert_eq!(cells("tsd_2")[1], others.to_string());
+    let one = members.ask(0, "get tsd sync status where table = tsd_2 and format = json").await;
+    let one: Value = serde_json::from_str(&one).unwrap();
+    assert_eq!((one.as_array().unwrap().len(), &one[0]["members"]["1"]["files"]), (1, &json!(1)), "{one}");
+
+    let peers = members.ask(0, "get peers status").await;
+    assert!(peers.lines().any(|line| line.contains("10.0.0.2:32148") && line.contains("|+")), "{peers}");
+    let peers: Value = serde_json::from_str(&members.ask(0, "get peers status where format = json").await).unwrap();
+    assert_eq!((&peers["running"], &peers["members"][0]["linked"]), (&json!(true), &json!(true)), "{peers}");
+    let consumer: Value = serde_json::from_str(&members.ask(0, "get consumer where format = json").await).unwrap();
+    assert_eq!((&consumer["status"], &consumer["files_done"]), (&json!("Active"), &json!(1)), "{consumer}");
+    assert_eq!((&consumer["files_missing"], &consumer["rows_done"]), (&json!(0), &json!(4)), "{consumer}");
+    let shown = members.ask(0, "get consumer").await;
+    assert!(shown.contains("1 of 1") && shown.contains("nothing is missing"), "{shown}");
+    let distributor = members.ask(0, "get distributor").await;
+    assert!(distributor.contains("Files Offered") && distributor.contains("op2"), "{distributor}");
+}
