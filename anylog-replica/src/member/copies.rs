@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::files::FileKey;
-use crate::message::{Body, Rows, RowsHeld, Sealed};
+use crate::message::{About, Body, Rows, RowsHeld, Sealed};
 
 use super::{Action, Member, Millis};
 
@@ -115,6 +115,10 @@ impl Member {
         if held.ordinal > 0 || self.open.contains_key(&file) {
             self.note_open(file, held.ordinal, false);
         }
+        if file.producer == self.number() && self.void.contains(file.file) {
+            // It came to nothing while these rows were on their way to the disk.
+            return self.give_up_copy(file);
+        }
         // Who writes the file is told alone. When it is away, or the rows are not from it, all are told: who has the most, and of
         // whom the producer must know that it has something.
         if from == file.producer && self.mates.get(&from).is_some_and(super::mate::Mate::active) {
@@ -195,6 +199,16 @@ impl Member {
         }
         self.copies.sealing.entry(file).or_insert(Sealing { sealed, started: false, not_before: 0, pause: PAUSE });
         self.seal_copy(file);
+    }
+
+    // Gives up rows of an own file that came to nothing.
+    fn give_up_copy(&mut self, file: FileKey) {
+        if self.open.contains_key(&file) {
+            let sealed =
+                Sealed { producer: file.producer, file: file.file, about: Some(About::default()), ..Sealed::default() };
+            self.copies.sealing.entry(file).or_insert(Sealing { sealed, started: false, not_before: 0, pause: PAUSE });
+            self.seal_copy(file);
+        }
     }
 
     // Seals the copy of a file when all of its rows are here; fetches the file when they are not, and none is on its way.
