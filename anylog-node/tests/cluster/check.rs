@@ -154,7 +154,8 @@ pub(crate) fn converge(cluster: &Cluster, record: &Record, since: u64, when: &st
         if start.elapsed() > patience() {
             let shown: Vec<&String> = faults.iter().take(12).collect();
             let status = |node: &Node| {
-                let said = ["get tsd sync status", "get consumer", "get peers status"].map(|asked| node.get(asked).body);
+                let said =
+                    ["get tsd sync status", "get consumer", "get peers status"].map(|asked| node.get(asked).body);
                 format!("--- {}: {}", node.name, said.join("\n"))
             };
             let status: Vec<String> = cluster.members.iter().map(status).collect();

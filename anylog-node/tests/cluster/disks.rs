@@ -27,7 +27,11 @@ fn a_member_with_a_full_disk_holds_up_nobody() {
     for round in 0..3 {
         for table in TABLES {
             for member in [0, 1] {
-                assert!(put_rows(&record, rest(member), table, member, 20), "round {round}, {} at {member}", table.name);
+                assert!(
+                    put_rows(&record, rest(member), table, member, 20),
+                    "round {round}, {} at {member}",
+                    table.name
+                );
             }
         }
     }

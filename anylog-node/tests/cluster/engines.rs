@@ -26,7 +26,9 @@ fn a_member_in_postgresql_holds_the_same() {
     }
     converge(&cluster, &record, 0, "rows of three members");
     eventually("digests are equal", || {
-        let digest = |member: usize| cluster.members[member].text(&format!("get cluster digest where dbms = {DBMS} and format = json"));
+        let digest = |member: usize| {
+            cluster.members[member].text(&format!("get cluster digest where dbms = {DBMS} and format = json"))
+        };
         (digest(0) == digest(1)).then_some(())
     });
     // Only PostgreSQL has them all now.

@@ -37,7 +37,8 @@ pub(crate) fn table(name: &str) -> Table {
 /// What the script of the examples lacks: the tables, and a mapping that takes the table from the message.
 fn additions() -> String {
     let days = TABLES.iter().filter(|table| table.by_device);
-    let days: String = days.map(|table| format!("partition {DBMS} {} using timestamp by 1 day\n", table.name)).collect();
+    let days: String =
+        days.map(|table| format!("partition {DBMS} {} using timestamp by 1 day\n", table.name)).collect();
     days + &format!(
         r#"
 <run mqtt client where broker=local and port=!anylog_server_port and log=false and topic=(

@@ -50,7 +50,8 @@ impl Fetches {
     /// A piece came. Waits for room when the mate sends more ahead than it should.
     pub(super) async fn piece(&self, from: i64, piece: Piece) {
         let file = FileKey { producer: piece.producer, file: piece.file };
-        let pieces = self.files.lock().get(&file).filter(|fetch| fetch.from == from).and_then(|fetch| fetch.pieces.clone());
+        let pieces =
+            self.files.lock().get(&file).filter(|fetch| fetch.from == from).and_then(|fetch| fetch.pieces.clone());
         if let Some(pieces) = pieces {
             // What nobody waits for any more is passed over.
             drop(pieces.send(piece).await);
