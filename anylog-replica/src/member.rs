@@ -197,7 +197,7 @@ pub enum Action {
     Adopt(FileKey),
     /// `copies` members have the rows that a message waits for.
     Acknowledge(u64),
-    /// The member's numbering must go on behind this number: mates know files up to it.
+    /// The member's numbering must go on behind this number: mates know files near it, and may come to know of some behind those.
     NumberFrom(i64),
     /// A file cannot be had: it is named in the node's status, and tried again later.
     Park {

@@ -11,6 +11,9 @@ use super::{Action, Member};
 /// How many ranges one message tells at most: what is left out is offered and wanted file by file.
 const RANGES: usize = 500_000;
 
+/// How many files a member may have opened, before it lost its disk, that no mate knows of yet.
+const UNSEEN: i64 = 1_000;
+
 impl Member {
     pub(super) fn listed(&mut self, members: &[i64]) {
         let own = self.number();
@@ -323,8 +326,10 @@ impl Member {
         let own = self.number();
         let highest = self.listed_mates().map(|(_, mate)| mate.highest(own)).max().unwrap_or(0);
         if highest > self.given {
-            self.given = highest;
-            self.actions.push(Action::NumberFrom(highest));
+            // Rows of later files may be on their way to a mate's disk: none of their numbers is given twice.
+            self.given = highest.saturating_add(UNSEEN);
+            self.actions.push(Action::NumberFrom(self.given));
+            self.tell_all();
         }
     }
 
