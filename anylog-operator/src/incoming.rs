@@ -101,57 +101,9 @@ pub(crate) async fn take(shared: &Arc<Shared>, path: &Path) -> Result<StoredFile
     let _work = InWork::begin(shared, &name.hash)?;
     let origin = format!("file {}", name.plain());
     if mapped::is_due(&name) {
-        return take_mapped(shared, name, path, &checked.hash, &origin).await;
+        return mapped::take(shared, name, path, &checked.hash, &origin).await;
     }
     store(shared, name, path.to_owned(), checked, &origin).await
-}
-
-/// Stores what a mapping policy makes of a file of the watch directory.
-async fn take_mapped(
-    shared: &Arc<Shared>,
-    name: SourceName,
-    path: &Path,
-    hash: &str,
-    origin: &str,
-) -> Result<StoredFile, OperatorError> {
-    let mapped = mapped::map(shared, &name, path, hash).await?;
-    let mut stored = StoredFile { hash: hash.to_owned(), rows: 0, refused: Vec::new() };
-    if mapped.rows > 0 {
-        match store_mapped(shared, SourceName { compressed: false, ..name }, &mapped.path, origin).await {
-            Ok(file) => stored = file,
-            Err(error) => {
-                // It is made again; once it lies in the watch directory it is promised.
-                if mapped.path.exists() {
-                    std::fs::remove_file(&mapped.path).map_err(file_error(&mapped.path))?;
-                }
-                return Err(error);
-            }
-        }
-    }
-    // Now what came of each row is on stable storage.
-    for file in [path, &mapped.path] {
-        if file.exists() {
-            std::fs::remove_file(file).map_err(file_error(file))?;
-        }
-    }
-    let directory = &shared.settings().watch_dir;
-    sync_directory(directory).map_err(file_error(directory))?;
-    Ok(StoredFile { refused: mapped.refused.into_iter().chain(stored.refused).collect(), ..stored })
-}
-
-async fn store_mapped(
-    shared: &Arc<Shared>,
-    mut name: SourceName,
-    path: &Path,
-    origin: &str,
-) -> Result<StoredFile, OperatorError> {
-    let checked = check(path, &name).await?;
-    // A policy may leave all as it is.
-    let other = (checked.hash != name.hash).then(|| InWork::begin(shared, &checked.hash)).transpose()?;
-    name.hash.clone_from(&checked.hash);
-    let stored = store(shared, name, path.to_owned(), checked, origin).await;
-    drop(other);
-    stored
 }
 
 /// What a first reading says of a file.

@@ -1,10 +1,10 @@
 //! Files of the watch directory whose rows a mapping policy makes: those whose name has `instructions`.
 //!
 //! A file that was registered - by this node or by another one - has the rows of its table already, whatever its name says. Any
-//! other is written anew with the rows that the policy makes, like rows that are put with `instructions`; what is then stored, registered
-//! and archived is that file. A row that does not map goes to the quarantine with its text, by which `retry quarantine` maps it again; one that has
-//! the columns of the policy already is taken as it is. The file's own time is that of the mapping, so that another attempt makes the
-//! same rows.
+//! other is written anew with the rows that the policy makes, like rows that are put with `instructions`; what is then stored,
+//! registered and archived is that file. A row that does not map goes to the quarantine with its text, by which
+//! `retry quarantine` maps it again; one that has the columns of the policy already is taken as it is. The file's own time is that
+//! of the mapping, so that another attempt makes the same rows.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use md5::{Digest, Md5};
 use serde_json::Value;
 
-use super::rows;
+use super::{InWork, StoredFile, check, rows, store};
 use crate::OperatorError;
 use crate::disk::sync_directory;
 use crate::error::file_error;
@@ -35,13 +35,13 @@ use crate::tables::blocking;
 const ASIDE: (usize, usize) = (1000, 1 << 20);
 
 /// A file with the rows that a policy made.
-pub(super) struct MappedFile {
+struct MappedFile {
     /// Where it lies.
-    pub(super) path: PathBuf,
+    path: PathBuf,
     /// How many rows it has.
-    pub(super) rows: usize,
+    rows: usize,
     /// Rows of the file before that went to the quarantine.
-    pub(super) refused: Vec<RefusedRow>,
+    refused: Vec<RefusedRow>,
 }
 
 /// Whether the rows of a file are to be mapped.
@@ -49,13 +49,56 @@ pub(super) fn is_due(name: &SourceName) -> bool {
     name.instructions != "0" && name.registration.is_none()
 }
 
-/// Maps the rows of a file, whose content has this hash.
-pub(super) async fn map(
+/// Stores what a mapping policy makes of a file of the watch directory.
+pub(super) async fn take(
     shared: &Arc<Shared>,
-    name: &SourceName,
+    name: SourceName,
     path: &Path,
     hash: &str,
-) -> Result<MappedFile, OperatorError> {
+    origin: &str,
+) -> Result<StoredFile, OperatorError> {
+    let mapped = map(shared, &name, path, hash).await?;
+    let mut stored = StoredFile { hash: hash.to_owned(), rows: 0, refused: Vec::new() };
+    if mapped.rows > 0 {
+        match store_mapped(shared, SourceName { compressed: false, ..name }, &mapped.path, origin).await {
+            Ok(file) => stored = file,
+            Err(error) => {
+                // It is made again; once it lies in the watch directory it is promised.
+                if mapped.path.exists() {
+                    std::fs::remove_file(&mapped.path).map_err(file_error(&mapped.path))?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    // Now what came of each row is on stable storage.
+    for file in [path, &mapped.path] {
+        if file.exists() {
+            std::fs::remove_file(file).map_err(file_error(file))?;
+        }
+    }
+    let directory = &shared.settings().watch_dir;
+    sync_directory(directory).map_err(file_error(directory))?;
+    Ok(StoredFile { refused: mapped.refused.into_iter().chain(stored.refused).collect(), ..stored })
+}
+
+async fn store_mapped(
+    shared: &Arc<Shared>,
+    mut name: SourceName,
+    path: &Path,
+    origin: &str,
+) -> Result<StoredFile, OperatorError> {
+    let checked = check(path, &name).await?;
+    // A policy may leave all as it is.
+    let other = (checked.hash != name.hash).then(|| InWork::begin(shared, &checked.hash)).transpose()?;
+    name.hash.clone_from(&checked.hash);
+    let stored = store(shared, name, path.to_owned(), checked, origin).await;
+    drop(other);
+    stored
+}
+
+/// Maps the rows of a file, whose content has this hash.
+async fn map(shared: &Arc<Shared>, name: &SourceName, path: &Path, hash: &str) -> Result<MappedFile, OperatorError> {
     let refused = |reason: String| {
         let (dbms, table) = (name.dbms.clone(), name.table.clone());
         OperatorError::from(SinkError::Table { dbms, table, reason, status: Status::MAPPING_UNAVAILABLE })
