@@ -14,9 +14,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::driver::{Driver, Start, Told, accept};
+use super::identity::Who;
 use super::link::{self, PURPOSE};
 use super::status::{ConsumerStatus, ReplicationStatus};
-use super::identity::Who;
 use super::{Followers, holdings, identity};
 use crate::OperatorError;
 use crate::store::Shared;
@@ -60,7 +60,12 @@ impl Replication {
             return ReplicationStatus { conflict, ..driver.status() };
         }
         let told = *self.told.lock();
-        ReplicationStatus { conflict, distributor: told.distributor, consumer: told.consumer, ..ReplicationStatus::default() }
+        ReplicationStatus {
+            conflict,
+            distributor: told.distributor,
+            consumer: told.consumer,
+            ..ReplicationStatus::default()
+        }
     }
 
     /// `run data distributor`.
@@ -168,7 +173,8 @@ impl Replication {
     pub(crate) fn who(&self) -> Who {
         let driver = self.driver();
         let member = driver.as_ref().map(|driver| driver.own.member);
-        let (cluster, key) = driver.map_or_else(Default::default, |driver| (driver.own.cluster.clone(), driver.key.clone()));
+        let (cluster, key) =
+            driver.map_or_else(Default::default, |driver| (driver.own.cluster.clone(), driver.key.clone()));
         Who { instance: self.instance.clone(), member, cluster, key }
     }
 

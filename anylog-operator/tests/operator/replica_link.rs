@@ -24,7 +24,7 @@ struct Cluster {
     nodes: Vec<Option<TestNode>>,
 }
 
-fn address(member: usize) -> String {
+fn address_of(member: usize) -> String {
     format!("10.0.0.{member}:32148")
 }
 
@@ -65,12 +65,12 @@ impl Cluster {
 
     /// A member before its operator runs.
     async fn prepare(&mut self, member: usize, address: &str) -> &TestNode {
-        let node = TestNode::among(
-            &self.home(member),
-            Arc::new(FileDisk),
-            address,
-            self.wires.seen_from(address),
-        );
+        let node = self.node_at(&self.home(member), address).await;
+        self.nodes[member - 1].insert(node)
+    }
+
+    async fn node_at(&self, home: &std::path::Path, address: &str) -> TestNode {
+        let node = TestNode::among(home, Arc::new(FileDisk), address, self.wires.seen_from(address));
         node.connect().immediate();
         for policy in &self.policies {
             if node.ledger.policy(policy.id()).is_none() {
@@ -80,28 +80,28 @@ impl Cluster {
         let links = Links::default();
         node.operator.serve_links(&links);
         self.wires.add(address, Arc::new(links));
-        self.nodes[member - 1].insert(node)
+        node
     }
 
-    async fn run(&self, member: usize) -> Result<(), OperatorError> {
+    async fn run(&self, node: &TestNode, member: usize) -> Result<(), OperatorError> {
         let config = OperatorConfig {
             identity: Identity::Policy(self.policies[member].id().to_owned()),
             update_tsd_info: true,
             ..OperatorConfig::default()
         };
-        self.node(member).operator.run(config).await
+        node.operator.run(config).await
     }
 
     async fn start_at(&mut self, member: usize, address: &str) {
         let node = self.prepare(member, address).await;
         node.operator.start_distributor().unwrap();
-        self.run(member).await.unwrap();
+        self.run(self.node(member), member).await.unwrap();
         // In either order.
         self.node(member).operator.start_consumer(ConsumerStatus { active: true, since: None, until: None }).unwrap();
     }
 
     async fn start(&mut self, member: usize) {
-        self.start_at(member, &address(member)).await;
+        self.start_at(member, &address_of(member)).await;
     }
 
     fn node(&self, member: usize) -> &TestNode {
@@ -114,7 +114,7 @@ impl Cluster {
 
     /// As a process that is killed.
     async fn kill(&mut self, member: usize) {
-        self.wires.remove(&address(member));
+        self.wires.remove(&address_of(member));
         self.nodes[member - 1].take().expect("it runs").kill().await;
     }
 
@@ -208,7 +208,7 @@ async fn a_member_that_was_cut_off_is_caught_up_when_it_is_back() {
     cluster.write(1, 0..10).await;
     cluster.seal(1).await;
     cluster.all_have(0..10).await;
-    cluster.wires.set_reachable(&address(2), false);
+    cluster.wires.set_reachable(&address_of(2), false);
     for member in [1, 3] {
         cluster.links(member, 1).await;
     }
@@ -223,7 +223,7 @@ async fn a_member_that_was_cut_off_is_caught_up_when_it_is_back() {
     cluster.until("the others exchange theirs", || cluster.node(3).count("t") == 30).await;
     assert_eq!(cluster.node(2).count("t"), 20);
     // R6: nothing new has to come for what waits to go.
-    cluster.wires.set_reachable(&address(2), true);
+    cluster.wires.set_reachable(&address_of(2), true);
     cluster.all_have(0..40).await;
     let cause = cluster.status(1).mates[0].counts;
     assert!(cause.links >= 2, "{cause:?}");
@@ -256,7 +256,7 @@ async fn an_acknowledgement_of_two_means_that_two_have_it() {
     for member in 1..=2 {
         cluster
             .node(member)
-            .execute("set buffer threshold where dbms = d and table = t and ack = replicated(2) and when_few = error")
+            .execute("set buffer threshold where dbms = d and table = t and write_immediate = true and ack = replicated(2) and when_few = error")
             .await
             .unwrap();
     }
@@ -271,11 +271,11 @@ async fn an_acknowledgement_of_two_means_that_two_have_it() {
         .await;
     cluster.all_have(0..200).await;
     // Never a silent downgrade.
-    cluster.wires.set_reachable(&address(2), false);
+    cluster.wires.set_reachable(&address_of(2), false);
     cluster.links(1, 0).await;
     let error = cluster.node(1).slot.append(rows("t", numbered(200..201))).await.unwrap_err();
     assert!(matches!(error, SinkError::TooFewCopies { wanted: 2, reachable: 1, .. }), "{error:?}");
-    cluster.wires.set_reachable(&address(2), true);
+    cluster.wires.set_reachable(&address_of(2), true);
     cluster.links(1, 1).await;
     cluster.until("the mate says what it has", || cluster.status(1).producers.iter().all(|of| of.consensus > 0)).await;
     cluster.write(1, 200..210).await;
@@ -307,4 +307,38 @@ async fn a_member_that_comes_back_elsewhere_is_the_same_member() {
         let own = cluster.node(2).ledger.own_operator().unwrap();
         assert_eq!((own.ip, own.port, own.member), (format!("10.0.1.{}", round + 1), 700, 2));
     }
+}
+
+// R22: a number is of one node; who is where the ledger says stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_are_never_one_member() {
+    let cluster = Cluster::running(2).await;
+    let elsewhere = "10.0.9.9:700";
+    let other = cluster.node_at(&cluster.homes.path().join("other"), elsewhere).await;
+    other.operator.start_distributor().unwrap();
+    let taken = cluster.run(&other, 2).await.unwrap_err();
+    assert!(
+        matches!(&taken, OperatorError::MemberTaken { member: 2, address, .. } if *address == address_of(2)),
+        "{taken:?}"
+    );
+    assert!(matches!(other.slot.append(rows("t", numbered(0..1))).await, Err(SinkError::NotRunning)));
+
+    // While the first is cut off the other takes its place, and says where it is.
+    cluster.wires.set_reachable(&address_of(2), false);
+    cluster.links(1, 0).await;
+    cluster.run(&other, 2).await.unwrap();
+    cluster.links(1, 1).await;
+    let policy = other.ledger.policy(cluster.policies[2].id()).unwrap();
+    assert_eq!((policy.text("ip"), policy.get("port")), (Some("10.0.9.9"), Some(&json!(700))));
+
+    // When the first is back, its mate knows the other one, and the ledger tells it where its number is: it takes no more rows.
+    cluster.wires.set_reachable(&address_of(2), true);
+    cluster.node(2).ledger.replace((*policy).clone(), &Destinations::local()).await.unwrap();
+    cluster.until("the first gives way", || cluster.status(2).conflict.is_some()).await;
+    let conflict = cluster.status(2).conflict.unwrap();
+    assert!(conflict.contains("10.0.9.9:700"), "{conflict}");
+    let refused = cluster.node(2).slot.append(rows("t", numbered(0..1)));
+    assert!(matches!(refused.await, Err(SinkError::NotRunning)));
+    let receipt = other.slot.append(rows("t", numbered(0..1))).await.unwrap();
+    assert_eq!(receipt.stored(), 1);
 }

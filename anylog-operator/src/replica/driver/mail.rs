@@ -75,7 +75,7 @@ impl Waiting {
     pub(super) fn done(&self, token: u64) {
         if let Some(waiting) = self.remove(token) {
             // It may have stopped waiting.
-            drop(waiting.send(()));
+            waiting.send(()).ok();
         }
     }
 
