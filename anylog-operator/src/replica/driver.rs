@@ -152,8 +152,9 @@ impl Driver {
         });
         let have = driver.have().await?;
         driver.settings();
-        driver.handle(have);
+        // Mates first: an own open file is not taken for all there is before it is known who may have more of it.
         driver.look_at_ledger();
+        driver.handle(have);
         driver.tasks.spawn(Arc::clone(&driver).drive(received));
         Ok(driver)
     }
