@@ -66,7 +66,8 @@
 //!
 //! # What is not guaranteed
 //!
-//! * Rows are on this node's disk only: until peers fetch source files, its loss is their loss.
+//! * With `ack = local` rows are on this node's disk only until mates have fetched its source files: its loss is their loss. With
+//!   `ack = replicated(k)` a receipt means `k` members.
 //! * A sender that gets no answer and sends again may store its rows twice.
 //! * Rows of one message that go to several partitions do not become visible at one instant.
 //! * The journal of a database that is never connected again is kept, and counts towards the journal's bound.
