@@ -240,7 +240,8 @@ async fn the_registry_is_shown_and_mended() {
     store.update("tsd_7", 1, &TsdUpdate { status1: Some("01".into()), ..TsdUpdate::default() }).unwrap();
     assert_eq!(typist.run("get tsd errors where table=*").await, "peerdb.t2.0.a1.0.7.1.260304050607.json");
     typist.catalog.set_missing_files(std::sync::Arc::new(|| {
-        let missing = |producer, reason: &str| anylog_dbms::MissingFile { producer, file_id: 12, reason: reason.into() };
+        let missing =
+            |producer, reason: &str| anylog_dbms::MissingFile { producer, file_id: 12, reason: reason.into() };
         vec![missing(7, "no member has it"), missing(9, "its content is damaged")]
     }));
     let errors = typist.run("get tsd errors where table=*").await;

@@ -8,7 +8,8 @@
 //! What a member dropped on purpose is no difference: partitions in its list of dropped ones ([`drops`]), as far as the files go that
 //! were there then, and partitions older than all that it has.
 //!
-//! Rounds come by themselves ([`background`]) and by `repair cluster`.
+//! Rounds come by themselves ([`background`]) and by `repair cluster`, which needs the right to add data: mates ask each other for it from
+//! other machines. It hands nothing over that could do harm: each member reads, judges and mends for itself.
 
 pub(crate) mod ask;
 pub(crate) mod background;

@@ -14,6 +14,8 @@ use crate::replica::{LinkStatus, ReplicationStatus};
 
 /// How often a round comes by itself unless it was said otherwise.
 pub(crate) const PERIOD: Duration = Duration::from_secs(15 * 60);
+/// The least time between two rounds: links may come and go.
+const SPACING: Duration = Duration::from_secs(10);
 /// How often it is looked whether one is due.
 const LOOKING: Duration = Duration::from_secs(2);
 
@@ -21,6 +23,8 @@ const LOOKING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Rounds {
     next: Instant,
+    /// Not before.
+    earliest: Instant,
     links: BTreeMap<i64, Timestamp>,
     /// A link came since the last round.
     linked: bool,
@@ -30,7 +34,7 @@ impl Rounds {
     /// The first regular round comes within a period; members that were started together do not begin it together.
     pub(crate) fn new(now: Instant, period: Duration) -> Self {
         let share = rand::rng().random_range(0.5..1.0);
-        Self { next: now + period.mul_f64(share), links: BTreeMap::new(), linked: false }
+        Self { next: now + period.mul_f64(share), earliest: now, links: BTreeMap::new(), linked: false }
     }
 
     /// Whether one is due.
@@ -51,12 +55,13 @@ impl Rounds {
             return false;
         }
         let quiet = status.producers.iter().all(|producer| producer.in_work.is_empty() && waits(producer) == 0);
-        now >= self.next || (self.linked && quiet)
+        now >= self.earliest && (now >= self.next || (self.linked && quiet))
     }
 
     /// A round was made.
     pub(crate) fn made(&mut self, now: Instant, period: Duration) {
         self.next = now + period;
+        self.earliest = now + SPACING;
         self.linked = false;
     }
 }
@@ -129,11 +134,15 @@ mod tests {
         assert!(!rounds.due(start, period, &status(Some(1), 5)));
         assert!(rounds.due(start, period, &status(Some(1), 0)));
         rounds.made(start, period);
-        assert!(!rounds.due(start, period, &status(Some(1), 0)));
-        assert!(rounds.due(start, period, &status(Some(2), 0)));
+        assert!(!rounds.due(start + SPACING, period, &status(Some(1), 0)));
+        assert!(!rounds.due(start, period, &status(Some(2), 0)), "links that come and go do not make a round each");
+        assert!(rounds.due(start + SPACING, period, &status(Some(2), 0)));
         rounds.made(start, period);
         assert!(rounds.due(start + period, period, &status(Some(2), 9)));
-        assert!(rounds.due(start + Duration::from_secs(9), Duration::from_secs(5), &status(Some(2), 0)));
+        // A shorter period counts from the moment at which it is seen.
+        let short = Duration::from_secs(5);
+        assert!(!rounds.due(start + SPACING, short, &status(Some(2), 0)));
+        assert!(rounds.due(start + SPACING + short, short, &status(Some(2), 0)));
         assert!(!rounds.due(start + period, period, &status(None, 0)));
     }
 }
