@@ -233,7 +233,9 @@ async fn connection(stream: TcpStream, peer: SocketAddr, services: &RwLock<Servi
             let (offered, ended) = {
                 let services = services.read();
                 let offered: Vec<&str> = services.running.iter().map(|service| service.protocol.name()).collect();
-                let ended = matches!(verdict, Verdict::Known(protocol) if services.ended.contains(&protocol));
+                // A port without any service belongs to a node that starts or ends.
+                let ended = services.running.is_empty()
+                    || matches!(verdict, Verdict::Known(protocol) if services.ended.contains(&protocol));
                 (offered.join(" and "), ended)
             };
             refuse(stream, peer, verdict, &offered, ended).await;
