@@ -17,11 +17,12 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anylog_replica::FileKey;
 use anylog_replica::message::{About, Form, Piece, Want};
 use flate2::write::MultiGzDecoder;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::Semaphore;
@@ -285,10 +286,13 @@ fn clean(shared: &Shared, directory: &Path) {
     }
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
-        let modified = entry.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        let parted = entry.path().extension().is_some_and(|kind| kind == "part" || kind == "about");
-        if !parted || modified.elapsed().is_ok_and(|age| age > STALE) {
-            remove(&entry.path());
+        let path = entry.path();
+        let modified = entry.metadata().and_then(|data| data.modified()).ok();
+        let modified = modified.and_then(|time| Timestamp::try_from(time).ok());
+        let is_stale = modified.is_none_or(|time| shared.now().duration_since(time).unsigned_abs() > STALE);
+        let is_part = path.extension().is_some_and(|kind| kind == "part" || kind == "about");
+        if is_stale || !is_part {
+            remove(&path);
         }
     }
 }

@@ -231,11 +231,13 @@ impl RunList {
     }
 
     /// What the lines of the source file are.
+    #[cfg(test)]
     pub(crate) fn lines(&self) -> Lines {
         self.lines
     }
 
     /// Rows in it.
+    #[cfg(test)]
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
@@ -251,6 +253,7 @@ impl RunList {
     }
 
     /// Its runs, in order.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Run> + '_ {
         let mut reader = self.reader();
         // All of them were read once.

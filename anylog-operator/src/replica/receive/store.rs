@@ -131,10 +131,9 @@ fn clear(
 ) -> Result<(), OperatorError> {
     if held.header().is_some() {
         // Rows that this member told others to have are on stable storage before those of the copy go.
-        let directory = arrived.part.parent().unwrap_or(&arrived.part);
-        let synced =
-            File::open(&arrived.part).and_then(|part| part.sync_all()).and_then(|()| sync_directory(directory));
-        synced.map_err(file_error(&arrived.part))?;
+        let Arrived { part, state, .. } = arrived;
+        let synced = [part, state].into_iter().try_for_each(|path| File::open(path)?.sync_all());
+        synced.and_then(|()| sync_directory(part.parent().unwrap_or(part))).map_err(file_error(part))?;
         end_copy(shared, held)?;
     }
     delete_rows(shared, &header.dbms, &header.table, arrived.file, Some(header.id)).map(|_| ())
