@@ -277,7 +277,8 @@ async fn an_acknowledgement_of_two_means_that_two_have_it() {
     assert!(matches!(error, SinkError::TooFewCopies { wanted: 2, reachable: 1, .. }), "{error:?}");
     cluster.wires.set_reachable(&address_of(2), true);
     cluster.links(1, 1).await;
-    cluster.until("the mate says what it has", || cluster.status(1).producers.iter().all(|of| of.consensus > 0)).await;
+    let waits = "set buffer threshold where dbms = d and table = t and write_immediate = true and when_few = wait";
+    cluster.node(1).execute(waits).await.unwrap();
     cluster.write(1, 200..210).await;
     // The node that took it goes, with its disk: the survivor has all.
     cluster.kill(1).await;
