@@ -281,7 +281,7 @@ impl Operator {
 
     /// Source files in the archive.
     pub(crate) fn archived(&self) -> Vec<PathBuf> {
-        files_below(&self.root().join("data/archive"))
+        source_files(&self.root())
     }
 }
 
@@ -318,6 +318,19 @@ pub(crate) fn messages(numbers: std::ops::Range<u64>) -> String {
             .expect("text grows");
     }
     lines
+}
+
+/// Source files in the archive of a node. Each has its run list beside it, in a directory of the day's own.
+pub(crate) fn source_files(root: &Path) -> Vec<PathBuf> {
+    let beside = |file: &Path| file.parent().is_some_and(|directory| directory.ends_with(".runs"));
+    let all = files_below(&root.join("data/archive"));
+    let (lists, files): (Vec<PathBuf>, Vec<PathBuf>) = all.into_iter().partition(|file| beside(file));
+    for file in &files {
+        let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
+        let list = file.with_file_name(".runs").join(format!("{}.runs", name.trim_end_matches(".gz")));
+        assert!(lists.contains(&list), "{name} has a run list");
+    }
+    files
 }
 
 /// All files below a directory.

@@ -6,7 +6,7 @@ use anylog_operator::archive::unpack;
 use anylog_operator::source_file::{SourceName, content_hash, stream_hash};
 use serde_json::Value;
 
-use super::harness::{eventually, files_below};
+use super::harness::{eventually, files_below, source_files};
 use super::node::Node;
 use super::record::{Faults, Record, compare};
 
@@ -76,7 +76,7 @@ pub(crate) fn check_files(node: &Node, tables: &BTreeSet<String>) -> Faults {
     let registered = registered(node);
     let mut in_files: BTreeMap<String, HashMap<(u64, i64), u32>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for path in files_below(&node.root().join("data/archive")) {
+    for path in source_files(&node.root()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Ok(parsed) = SourceName::parse(&name) else {
             faults.push(format!("in the archive: {name}"));

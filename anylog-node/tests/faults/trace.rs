@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::harness::{eventually, files_below};
+use super::harness::{eventually, source_files};
 use super::mqtt::{Heard, Publisher};
 use super::node::{Node, TOPIC, put};
 use super::strace::{self, Call};
@@ -94,7 +94,7 @@ fn a_sync_stands_before_each_acknowledgement() {
         }
         assert_eq!(once.join().unwrap().len() + exactly.join().unwrap().len(), 2 * usize::try_from(count).unwrap());
         node.post("flush buffers");
-        let archived = files_below(&node.root().join("data/archive"));
+        let archived = source_files(&node.root());
         let calls = read_whole(&mut node, &home);
         let acknowledgements = |starts: &'static str, port: u16, holds: &'static str| {
             let at = format!("127.0.0.1:{port}->");
