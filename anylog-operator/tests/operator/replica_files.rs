@@ -84,7 +84,7 @@ fn everything(node: &TestNode, table: &str) -> Vec<String> {
 /// Sends messages and seals what they came to.
 async fn sealed(node: &TestNode, table: &str, messages: impl IntoIterator<Item = Vec<String>>) {
     for message in messages {
-        node.slot.append(rows(table, message)).await.unwrap();
+        let _ = node.slot.append(rows(table, message)).await.unwrap();
     }
     node.operator.flush().await.unwrap();
 }
@@ -227,7 +227,7 @@ async fn a_file_is_made_of_its_rows() {
         r#"{"s": null, "f": -2.5e300}"#,
     ];
     for text in texts {
-        seven.slot.append(rows("t", [text.to_owned()])).await.unwrap();
+        let _ = seven.slot.append(rows("t", [text.to_owned()])).await.unwrap();
     }
     sealed(&seven, "t", [texts.iter().map(|text| (*text).to_owned()).collect()]).await;
     sealed(&seven, "t", [texts.iter().map(|text| (*text).to_owned()).collect()]).await;
