@@ -9,6 +9,7 @@ use anylog_ledger::{Destinations, Policy};
 use anylog_net::{Links, LocalPeers};
 use anylog_operator::disk::FileDisk;
 use anylog_operator::replica::ConsumerStatus;
+use anylog_operator::thresholds::{Few, ThresholdChange};
 use anylog_operator::{Identity, OperatorConfig, OperatorError, ReplicationStatus};
 use serde_json::json;
 
@@ -128,6 +129,13 @@ impl Cluster {
         assert_eq!(receipt.stored(), range.count());
     }
 
+    /// Rows of `t` are acknowledged when two members have them. Not by a command: commands hold the node for as long as it lives.
+    fn replicated(&self, member: usize, few: Few) {
+        let change =
+            ThresholdChange { copies: Some(2), few: Some(few), immediate: Some(true), ..ThresholdChange::default() };
+        self.node(member).operator.change_threshold(Some("d"), Some("t"), change).unwrap();
+    }
+
     async fn seal(&self, member: usize) {
         self.node(member).operator.flush().await.unwrap();
     }
@@ -143,11 +151,9 @@ impl Cluster {
         let deadline = Instant::now() + LONG;
         while !condition() {
             if Instant::now() > deadline {
-                for node in self.nodes.iter().flatten() {
-                    eprintln!("{:#?}", node.operator.replication().status());
-                    eprintln!("{:#?}", node.node.errors.messages());
-                }
-                panic!("in time: {what}");
+                let nodes = self.nodes.iter().flatten();
+                let told = |node: &TestNode| (node.operator.replication().status(), node.node.errors.messages());
+                panic!("in time: {what}: {:#?}", nodes.map(told).collect::<Vec<_>>());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -254,11 +260,7 @@ async fn a_member_that_lost_its_disk_is_filled_again_and_never_reuses_a_number()
 async fn an_acknowledgement_of_two_means_that_two_have_it() {
     let mut cluster = Cluster::running(2).await;
     for member in 1..=2 {
-        cluster
-            .node(member)
-            .execute("set buffer threshold where dbms = d and table = t and write_immediate = true and ack = replicated(2) and when_few = error")
-            .await
-            .unwrap();
+        cluster.replicated(member, Few::Error);
     }
     for from in 0..20 {
         cluster.write(1, from * 10..from * 10 + 10).await;
@@ -277,8 +279,7 @@ async fn an_acknowledgement_of_two_means_that_two_have_it() {
     assert!(matches!(error, SinkError::TooFewCopies { wanted: 2, reachable: 1, .. }), "{error:?}");
     cluster.wires.set_reachable(&address_of(2), true);
     cluster.links(1, 1).await;
-    let waits = "set buffer threshold where dbms = d and table = t and write_immediate = true and when_few = wait";
-    cluster.node(1).execute(waits).await.unwrap();
+    cluster.replicated(1, Few::Wait);
     cluster.write(1, 200..210).await;
     // The node that took it goes, with its disk: the survivor has all.
     cluster.kill(1).await;
