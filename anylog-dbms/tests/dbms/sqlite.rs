@@ -67,9 +67,10 @@ fn a_partition_that_was_written_has_another_version() {
     dbms.create_table(&schema).unwrap();
     dbms.create_partition(&schema, target.physical()).unwrap();
     let age = |seconds: u64| {
-        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
         for entry in fs::read_dir(home.path().join("d.parts/t")).unwrap() {
-            fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_modified(then).unwrap();
+            let file = fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+            let written = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(written - std::time::Duration::from_secs(seconds)).unwrap();
         }
     };
     let write = |ordinal: u64| {
