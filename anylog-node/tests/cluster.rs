@@ -18,6 +18,7 @@
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail, and says what it did")]
+#![allow(clippy::disallowed_methods, reason = "a seed that nobody gave is drawn from the computer's clock")]
 
 mod cluster {
     #[path = "../faults/chance.rs"]

@@ -38,14 +38,14 @@ fn members_become_equal_whatever_dies() {
     while start.elapsed() < whole {
         senders = chaos.phase(phase, senders);
         let counts = chaos.record.counts();
-        eprintln!("  after {:.0?}: {:?}, {counts:?}", start.elapsed(), chaos.totals);
+        eprintln!("  after {:.0?}: {:?}, {counts}", start.elapsed(), chaos.totals);
     }
     converge(&chaos.cluster, &chaos.record, 0, &format!("seed {seed}, at the end"));
     for node in &mut chaos.cluster.members {
         assert_eq!(node.terminate().code(), Some(0), "{}: {}", node.name, node.last_words());
     }
     let counts = chaos.record.counts();
-    eprintln!("chaos: seed {seed}, {:.0?}: {:?}, {counts:?}: 0 lost, 0 doubled", start.elapsed(), chaos.totals);
+    eprintln!("chaos: seed {seed}, {:.0?}: {:?}, {counts}: 0 lost, 0 doubled", start.elapsed(), chaos.totals);
 }
 
 struct Chaos {

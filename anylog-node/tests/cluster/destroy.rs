@@ -33,7 +33,7 @@ fn acknowledged_rows_survive_the_disk_that_took_them() {
         record.next_phase();
     }
     converge(&cluster, &record, 0, &format!("seed {seed}, after {rounds} rounds"));
-    eprintln!("destruction: {rounds} rounds with seed {seed}: {:?}: 0 lost", record.counts());
+    eprintln!("destruction: {rounds} rounds with seed {seed}: {}: 0 lost", record.counts());
 }
 
 /// Publishes messages until so many as chance wants are acknowledged, and not an instant longer.

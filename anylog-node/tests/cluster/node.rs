@@ -182,9 +182,7 @@ impl Node {
         let (mut child, _input) = self.child.take().expect("a running node");
         let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
         assert!(sent.success());
-        let ended =
-            eventually_or(|| format!("{} ends: {}", self.name, self.last_words()), || child.try_wait().unwrap());
-        ended
+        eventually_or(|| format!("{} ends: {}", self.name, self.last_words()), || child.try_wait().unwrap())
     }
 
     /// Destroys its disk.

@@ -87,6 +87,13 @@ pub(crate) struct Counts {
     pub(crate) copied: u64,
 }
 
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { messages, rows, acknowledged, copied } = self;
+        write!(f, "{rows} rows in {messages} messages, {acknowledged} acknowledged, {copied} of them by two members")
+    }
+}
+
 impl Record {
     /// Notes a message before it is sent; returns its number and that of its first row.
     pub(crate) fn begin(&self, way: Way, table: Table, node: usize, rows: u64) -> (usize, u64) {
