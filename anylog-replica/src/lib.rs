@@ -18,7 +18,9 @@
 //! * **Rows**: files of tables with `ack = replicated(k)` are followed while they are open: their rows are sent as they are written, and
 //!   a mate says up to which row it has them. The message is acknowledged when `k` members have its rows.
 //! * **Seal**: when an open file is complete, mates that have all of its rows seal their own copy; the others want the file.
-//! * **Orphans**: a producer that lost an open file with its disk adopts it from the mates that followed it, and seals it.
+//! * **Orphans**: a producer that lost an open file with its disk adopts it from the mates that followed it, and seals it. A mate
+//!   says what it has when what it was still storing of that producer's files is stored, or could not be: no copy becomes longer
+//!   than what the producer heard of.
 //!
 //! A file is stored once per member, keyed by producer and number, however often and from wherever it comes; the rows of an open one
 //! by their ordinals.

@@ -18,6 +18,7 @@ mod orphans;
 mod pull;
 mod push;
 mod rows;
+mod unsettled;
 mod views;
 mod waits;
 
@@ -179,8 +180,9 @@ pub enum Action {
         after: RowsHeld,
     },
     /// Store rows of an open file that came from a mate: journal, tables. [`Event::RowsStored`] when they are on stable storage, or
-    /// when they do not follow what is here; [`Event::Failed`] when they cannot be stored. Those of one file are stored in the order
-    /// in which they come. Rows of an own file are what mates had of it: it is no own open file until [`Action::Adopt`], and nothing
+    /// when they do not follow what is here; [`Event::Failed`] when they cannot be stored. One of both always comes, also when the
+    /// link is down meanwhile: the mate is not told what is here before. Those of one file are stored in the order in which they
+    /// come. Rows of an own file are what mates had of it: it is no own open file until [`Action::Adopt`], and nothing
     /// else is added to it and nothing else seals it, also after a restart.
     StoreRows {
         /// Who sent them.
@@ -379,6 +381,7 @@ impl Member {
 
     // Does what follows from what happened.
     fn settle(&mut self) {
+        self.tell_settled();
         let due = std::mem::take(&mut self.due);
         if due.orphans {
             self.care_for_orphans();

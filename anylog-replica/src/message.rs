@@ -20,7 +20,8 @@ pub enum Body {
     /// Who speaks: first on each link, in both directions.
     #[prost(message, tag = "1")]
     Hello(Hello),
-    /// What the sender has. Comes after the greeting, and again when it changed by more than [`Body::Holds`] told.
+    /// What the sender has. Comes after the greeting, and again when it changed by more than [`Body::Holds`] told. It is held back
+    /// while something of the receiver's own files is being stored that was so when the link came up.
     #[prost(message, tag = "2")]
     Holdings(Holdings),
     /// The sender has this file completely, on stable storage. Also the answer to [`Body::Offer`], [`Body::Sealed`] and a file's end.

@@ -255,6 +255,68 @@ fn a_copy_with_all_rows_is_sealed_and_another_one_is_fetched() {
     assert_eq!(fetched(&actions), [(2, file(2, 1))]);
 }
 
+/// What this member said that it has of producer 2, by mates.
+fn told(actions: &[Action]) -> Vec<(i64, Vec<i64>, Vec<RowsHeld>)> {
+    let told = |(to, body): (i64, &Body)| match body {
+        Body::Holdings(Holdings { of }) => {
+            let of = of.iter().find(|of| of.producer == 2).cloned().unwrap_or_default();
+            Some((to, of.ranges, of.open))
+        }
+        _ => None,
+    };
+    sent(actions).into_iter().filter_map(told).collect()
+}
+
+// DUR-3, DUR-6: a producer that lost its disk seals the longest copy that it is told of; no copy becomes longer afterwards.
+#[test]
+fn a_mate_is_told_what_is_here_when_what_was_under_way_of_its_files_ended() {
+    let mut test = Test::new();
+    test.comes(2, vec![HoldingsOf { open: vec![file(2, 1).held(5)], given: 1, ..of(2, &[]) }]);
+    let rows = |number| Rows { producer: 2, file: number, ..Rows::default() };
+    test.hear(2, Body::Rows(rows(1)));
+    test.hear(2, Body::Rows(rows(1)));
+    let about = anylog_replica::message::About { rows: 5, ..Default::default() };
+    let sealed = Sealed { producer: 2, file: 1, ordinal: 5, about: Some(about), ..Sealed::default() };
+    assert_eq!(test.hear(2, Body::Sealed(sealed.clone())), []);
+    // The mate comes again, perhaps on an empty disk; another one is told at once.
+    test.tell(Event::Up(2));
+    assert_eq!(told(&test.hear(2, Body::Hello(hello(2)))), []);
+    test.tell(Event::Up(3));
+    assert_eq!(told(&test.hear(3, Body::Hello(hello(3)))), [(3, vec![], vec![])]);
+    assert_eq!(told(&test.after(60_000)), []);
+    // Also when it was looked what is here.
+    let have = Event::Have { complete: vec![], open: vec![file(2, 1).held(1)], given: 0 };
+    assert_eq!(told(&test.tell(have)), [(3, vec![], vec![file(2, 1).held(1)])]);
+    assert_eq!(told(&test.tell(Event::RowsStored { from: 2, held: file(2, 1).held(3) })), []);
+    let actions = test.tell(Event::RowsStored { from: 2, held: file(2, 1).held(5) });
+    assert!(actions.contains(&Action::Seal(sealed)), "{actions:?}");
+    assert_eq!(told(&actions), [], "the copy is being sealed");
+    let actions = test.tell(Event::Stored(file(2, 1)));
+    assert_eq!(told(&actions), [(2, vec![1, 1], vec![])]);
+    assert_eq!(told(&test.after(1_000)), [], "once is enough");
+}
+
+#[test]
+fn a_mate_is_told_what_is_here_when_what_was_under_way_failed_and_new_work_does_not_hold_it() {
+    let mut test = Test::new();
+    test.comes(2, vec![HoldingsOf { open: vec![file(2, 1).held(5)], given: 9, ..of(2, &[7, 7]) }]);
+    test.tell(Event::Up(3));
+    test.hear(3, Body::Hello(hello(3)));
+    let rows = |number| Rows { producer: 2, file: number, ..Rows::default() };
+    test.hear(2, Body::Rows(rows(1)));
+    test.hear(3, Body::Rows(rows(2)));
+    test.tell(Event::Arrived(file(2, 7)));
+    test.tell(Event::Up(2));
+    assert_eq!(told(&test.hear(2, Body::Hello(hello(2)))), []);
+    // More of the same file comes from another one.
+    test.hear(3, Body::Rows(rows(2)));
+    test.hear(3, Body::Rows(rows(1)));
+    let failed = |number, from| Event::Failed { file: file(2, number), from: Some(from), reason: "full".to_owned() };
+    assert_eq!(told(&test.tell(failed(1, 2))), []);
+    assert_eq!(told(&test.tell(Event::RowsStored { from: 3, held: file(2, 2).held(4) })), [], "file 7 is being stored");
+    assert_eq!(told(&test.tell(failed(7, 2))), [(2, vec![], vec![file(2, 2).held(4)])]);
+}
+
 #[test]
 fn a_producer_without_its_disk_adopts_the_longest_copy_of_all_mates() {
     let mut test = Test::new();

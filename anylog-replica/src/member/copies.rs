@@ -51,6 +51,21 @@ impl Copies {
         self.sealing.contains_key(&file)
     }
 
+    /// Whether the copy of a file is being sealed, or is to be, so that it is complete.
+    pub(super) fn will_complete(&self, file: FileKey) -> bool {
+        self.sealing.get(&file).is_some_and(|sealing| !is_void(&sealing.sealed))
+    }
+
+    /// The files of a producer of which that is true.
+    pub(super) fn sealing_of(&self, producer: i64) -> impl Iterator<Item = FileKey> + '_ {
+        self.sealing.range(FileKey::all_of(producer)).map(|(file, _)| *file).filter(|file| self.will_complete(*file))
+    }
+
+    /// How many messages with rows of a producer's files are being stored, by file and by who sent them.
+    pub(super) fn storing_of(&self, producer: i64) -> impl Iterator<Item = ((FileKey, i64), u32)> + '_ {
+        self.storing.iter().filter(move |((file, _), _)| file.producer == producer).map(|(of, count)| (*of, *count))
+    }
+
     fn are_storing(&self, file: FileKey) -> bool {
         self.storing.range((file, i64::MIN)..=(file, i64::MAX)).next().is_some()
     }
@@ -105,6 +120,7 @@ impl Member {
         if !self.copies.done(file, from) || !file.is_valid() {
             return;
         }
+        self.settle_rows(file, from);
         self.copies.stalled.remove(&file);
         if self.has(file) {
             return self.send_if_speaking(from, Body::Holds(file.into()));
@@ -142,6 +158,7 @@ impl Member {
         if !self.copies.done(file, from) {
             return false;
         }
+        self.settle_rows(file, from);
         let stalled = self.copies.stalled.entry(file).or_insert(Stalled { from, at: None, pause: PAUSE });
         stalled.from = from;
         if stalled.at.is_none() {

@@ -45,6 +45,7 @@ impl Member {
         self.down(number);
         let mate = self.mates.entry(number).or_default();
         mate.link = Link { up: true, rival, ..Link::default() };
+        self.note_unsettled(number);
         self.greet(number);
     }
 
@@ -217,9 +218,10 @@ impl Member {
         }
     }
 
-    fn tell(&mut self, number: i64) {
+    /// Tells a mate what this member has, once; not before what is under way of the mate's own files ended.
+    pub(super) fn tell(&mut self, number: i64) {
         let Some(mate) = self.mates.get(&number) else { return };
-        if !mate.speaks() || mate.link.told {
+        if !mate.speaks() || mate.link.told || self.is_unsettled(number) {
             return;
         }
         let holdings = self.holdings(mate);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::files::{FileKey, FileSet};
 use crate::member::rows::Stream;
+use crate::member::unsettled::Unsettled;
 use crate::message::Hello;
 
 use super::Millis;
@@ -43,6 +44,8 @@ pub(super) struct Link {
     pub(super) greeted: bool,
     /// This member said what it has.
     pub(super) told: bool,
+    /// What is to end before it does.
+    pub(super) unsettled: Unsettled,
     /// The mate said what it has.
     pub(super) known: bool,
     /// By producer the first file that is not older than the mate asked for.

@@ -162,6 +162,16 @@ impl Pull {
         self.start_over();
     }
 
+    /// Whether all of a file is here and it is being stored.
+    pub(super) fn has_arrived(&self, file: FileKey) -> bool {
+        self.fetching.get(&file).is_some_and(|fetching| fetching.arrived)
+    }
+
+    /// The files of a producer of which that is true.
+    pub(super) fn arrived_of(&self, producer: i64) -> impl Iterator<Item = FileKey> + '_ {
+        self.fetching.range(FileKey::all_of(producer)).filter(|(_, fetching)| fetching.arrived).map(|(file, _)| *file)
+    }
+
     fn has_room(&self, mate: i64) -> bool {
         let of_mate = || self.fetching.values().filter(|fetching| fetching.from == mate);
         of_mate().filter(|fetching| !fetching.arrived).count() < FETCHES && of_mate().count() < IN_WORK

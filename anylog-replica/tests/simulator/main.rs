@@ -23,6 +23,9 @@ use world::Sabotage;
 /// Schedules of one run, when nothing else is said.
 const SCHEDULES: u64 = 600;
 
+/// Schedules that broke a promise once.
+const ONCE_BROKEN: [u64; 4] = [301, 2_042, 230_827, 231_401];
+
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
@@ -85,6 +88,16 @@ fn no_schedule_of_faults_breaks_a_promise() {
             "seed {seed}: {violation}\nagain, with all that happens:\n  ANYLOG_SIM_SEED={seed} ANYLOG_SIM_SEEDS=1 ANYLOG_SIM_TRACE=1 \
              cargo test -p anylog-replica --test simulator no_schedule -- --nocapture"
         ),
+    }
+}
+
+// DUR-3, DUR-6.
+#[test]
+fn schedules_that_broke_a_promise_once_do_so_no_more() {
+    for seed in ONCE_BROKEN {
+        if let Err((seed, violation)) = run_schedules(seed, 1, Sabotage::None) {
+            panic!("seed {seed}: {violation}");
+        }
     }
 }
 
