@@ -1,6 +1,7 @@
 //! A file of another member into the tables, the archive and the registry of this one.
 //!
-//! 1. Its rows are stored in chunks, with applied marks: while one is stored, the next is converted, and the one behind it is read.
+//! 1. Its rows are stored in chunks, with applied marks: while one is stored, the next is read. A pause follows each: a member that
+//!    catches up does not take the processors and the disk from acknowledgements.
 //!    The marks are those of its open segment, so rows that came while it was open are not stored again.
 //! 2. The databases are synced, and the file is archived under its name, with its run list.
 //! 3. The registry says that it is complete.
@@ -16,6 +17,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anylog_core::time::stored;
 use anylog_dbms::{Database, DbmsError, NewFile, SegmentId, SqlRef, Target, TsdFile, tsd};
@@ -23,7 +25,6 @@ use anylog_replica::FileKey;
 use anylog_replica::message::{About, Form};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::LARGEST;
 use crate::OperatorError;
@@ -32,7 +33,7 @@ use crate::archive::ArchiveFile;
 use crate::disk::sync_directory;
 use crate::error::file_error;
 use crate::fit::{FittedTogether, Together};
-use crate::incoming::{CHUNK_BYTES, CHUNK_ROWS, ended, rows};
+use crate::incoming::{CHUNK_BYTES, ended, rows};
 use crate::journal::record::SegmentHeader;
 use crate::origin::Origin;
 use crate::quarantine::{Problem, QuarantinedRow, key};
@@ -43,6 +44,11 @@ use crate::replica::runs::{Line, RunList};
 use crate::replica::serve;
 use crate::store::{Settings, Shared};
 use crate::tables::{TableState, blocking};
+
+/// Rows that are stored by one transaction: fewer than of an own file, so that others wait less behind them.
+const CHUNK_ROWS: usize = 2_000;
+/// The pause behind a chunk is this part of the time that it took.
+const PAUSE_SHARE: u32 = 4;
 
 /// A file whose bytes are all here.
 pub(super) struct Arrived {
@@ -182,7 +188,7 @@ fn has_rows(database: &Database, target: &Target, file: FileKey) -> Result<bool,
     }
 }
 
-/// Applies the rows: while a chunk is stored, the next is converted, and the one behind it is read.
+/// Applies the rows: while a chunk is stored, the next is read, and no more: messages of senders go first.
 async fn apply_rows(
     shared: &Arc<Shared>,
     header: &Arc<SegmentHeader>,
@@ -197,17 +203,12 @@ async fn apply_rows(
         origin: Arc::new(Origin::of(&format!("member {}, file {}", arrived.file.producer, arrived.file.file))),
         marks: Mutex::default(),
     });
-    let mut applying: Option<JoinHandle<Result<(), OperatorError>>> = None;
     while let Some(chunk) = chunks.recv().await {
+        let began = Instant::now();
         let fitted = shared.fit_copies(&header.dbms, &header.table, &arrived.about.create, chunk).await?;
-        if let Some(applying) = applying.take() {
-            ended(applying).await?;
-        }
         let store = Arc::clone(&store);
-        applying = Some(tokio::task::spawn_blocking(move || store.apply_chunk(fitted)));
-    }
-    if let Some(applying) = applying.take() {
-        ended(applying).await?;
+        ended(tokio::task::spawn_blocking(move || store.apply_chunk(fitted))).await?;
+        tokio::time::sleep(began.elapsed() / PAUSE_SHARE).await;
     }
     ended(reader).await
 }
