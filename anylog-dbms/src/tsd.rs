@@ -348,7 +348,9 @@ impl TsdStore {
              ON CONFLICT(file_id) DO UPDATE SET rows = 0, status1 = excluded.status1, status2 = '' RETURNING file_id"
         );
         match self.change(&sql, &numbered_values(file_id, file)) {
-            Err(TsdError::Dbms(DbmsError::Unique { .. })) => Err(TsdError::Duplicate { table, hash: file.hash.clone() }),
+            Err(TsdError::Dbms(DbmsError::Unique { .. })) => {
+                Err(TsdError::Duplicate { table, hash: file.hash.clone() })
+            }
             result => result.map(|_| ()),
         }
     }
