@@ -161,6 +161,10 @@ impl Committed for HeldByAll {
     fn upto(&self) -> Option<Vec<(i64, i64)>> {
         self.0.committed()
     }
+
+    fn behind(&self) -> Option<u64> {
+        self.0.behind()
+    }
 }
 
 /// What this node answers to others.

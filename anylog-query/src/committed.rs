@@ -15,9 +15,21 @@ pub trait Committed: Send + Sync + std::fmt::Debug {
     /// For each member that produced files, the number up to which all members confirmed to have all of its files, with their rows
     /// in the tables. A member that is not named has none such. None when nothing is known, because members do not replicate.
     fn upto(&self) -> Option<Vec<(i64, i64)>>;
+
+    /// How many files of its cluster this member lacks, when they are more than come late in everyday work: it is being filled. 0 when
+    /// it has none itself and could not hear yet what the others have. None when it has what it should have, as far as is known.
+    fn behind(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl QueryService {
+    /// Refuses a part of a network query while this member is being filled: another member may have all rows (QRY-2).
+    pub(crate) fn refuse_behind(&self) -> Result<(), QueryError> {
+        let behind = self.replication().and_then(|replication| replication.behind());
+        behind.map_or(Ok(()), |files| Err(QueryError::Behind { files }))
+    }
+
     /// The files that all members of this node's cluster have; none when all rows count, as there is no other member.
     pub(crate) fn committed_files(&self) -> Result<Option<Vec<(i64, i64)>>, QueryError> {
         let ledger = self.ledger();

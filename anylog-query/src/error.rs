@@ -133,6 +133,12 @@ pub enum QueryError {
         /// How many members it has.
         members: usize,
     },
+    /// This member of a cluster is being filled: an answer of it lacks rows.
+    #[error("this member is being filled: {}", lacks(*.files))]
+    Behind {
+        /// How many files it lacks; 0 when that is not known.
+        files: u64,
+    },
     /// No member of a cluster can be asked.
     #[error("No active operator for cluster: '{cluster}'")]
     NoOperator {
@@ -193,6 +199,14 @@ pub enum QueryError {
     },
 }
 
+fn lacks(files: u64) -> String {
+    match files {
+        0 => "it could not hear yet which files of its cluster it lacks".to_owned(),
+        1 => "it lacks 1 file of its cluster".to_owned(),
+        files => format!("it lacks {files} files of its cluster"),
+    }
+}
+
 impl QueryError {
     /// Something that the dialect leaves out, and what to write instead.
     pub(crate) fn unsupported(what: impl Into<String>, instead: impl Into<String>) -> Self {
@@ -219,7 +233,7 @@ impl QueryError {
             Self::MissingNode { status, .. } | Self::NobodyAnswered { status, .. } => *status,
             Self::Peer { error, .. } => error.status,
             Self::NoOperator { .. } => Status::NO_OPERATOR,
-            Self::Unconfirmed { .. } => Status::OPERATOR_NOT_RUNNING,
+            Self::Unconfirmed { .. } | Self::Behind { .. } => Status::OPERATOR_NOT_RUNNING,
             Self::NoLocation { .. } => Status::NO_TABLE_LOCATION,
             Self::MaxTime { .. } | Self::TimeLimit { .. } => Status::TIME_EXCEEDED,
             Self::VolumeLimit { .. } => Status::VOLUME_EXCEEDED,
@@ -254,6 +268,9 @@ impl QueryError {
             Self::Peer { error, .. } => error.hint.clone(),
             Self::Unconfirmed { .. } => Some(
                 "start replication between the members: run data distributor; or leave committed out: one member answers with all rows that it has".into(),
+            ),
+            Self::Behind { .. } => Some(
+                "ask another member of its cluster, or wait until it has the files: get consumer".into(),
             ),
             Self::NoOperator { .. } => Some(
                 "start an operator of the cluster, or ask for an answer without it: run client (subset = true) sql .."

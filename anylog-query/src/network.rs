@@ -109,7 +109,7 @@ impl Coverage {
         Arc::new(Self { asked: Mutex::new(1), missing: Mutex::default() })
     }
 
-    /// The nodes asked, and those that gave no answer.
+    /// The nodes asked, and those that gave no answer or lack files.
     pub(crate) fn get(&self) -> crate::Nodes {
         crate::Nodes { asked: *self.asked.lock(), missing: self.missing.lock().clone() }
     }
@@ -323,7 +323,7 @@ impl QueryService {
                         schema = Some(anylog_dbms::schema::parse_create(text)?);
                     }
                 }
-                Event::Begun(_) | Event::Again | Event::Done { .. } => {}
+                Event::Begun(_) | Event::Again | Event::Lacking(_) | Event::Done { .. } => {}
                 Event::Missing(missing) => return Err(missing.into()),
                 Event::Failed(error) => return Err(error),
             }

@@ -6,6 +6,7 @@
 mod act;
 mod dial;
 mod fetch;
+mod lacking;
 mod mail;
 mod notes;
 mod numbers;
@@ -155,6 +156,7 @@ impl Driver {
         // Mates first: an own open file is not taken for all there is before it is known who may have more of it.
         driver.look_at_ledger();
         driver.handle(have);
+        driver.look_what_is_lacking();
         driver.tasks.spawn(Arc::clone(&driver).drive(received));
         Ok(driver)
     }
@@ -175,6 +177,7 @@ impl Driver {
                     self.open_mail();
                     self.look_at_ledger();
                     self.handle(Event::Tick);
+                    self.look_what_is_lacking();
                     self.note_traffic();
                 }
             }

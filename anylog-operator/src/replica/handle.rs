@@ -153,6 +153,15 @@ impl Replication {
         self.driver()?.committed()
     }
 
+    /// How many files of its cluster this member lacks, when they are more than come late in everyday work: more than 16, or one that is
+    /// missing for longer than 30 seconds. 0 when it has no files itself and no other member said yet, since it runs, what it has. None
+    /// when it has what it should have as far as is known, and when no consumer runs.
+    #[must_use]
+    pub fn behind(&self) -> Option<u64> {
+        self.told.lock().consumer?;
+        self.driver()?.behind()
+    }
+
     /// From when on the consumer fetches; none when it fetches all, or does not run.
     #[must_use]
     pub fn since(&self) -> Option<Timestamp> {

@@ -1,5 +1,6 @@
 //! Asks one of the nodes that hold a part of the data, and the next one when it fails.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(super) enum Event {
     Rows(Vec<Row>),
     /// The node failed. Another one gives the rows from the start, or those that did not come, as [`Asking::again`] says.
     Again,
+    /// The node that began lacks files of its cluster, and no other one answered.
+    Lacking(Missing),
     /// All rows came; the address of the node that answered.
     Done { address: String, end: PartEnd },
     /// None of the nodes answered for the part, or the one that did ended early.
@@ -74,9 +77,15 @@ struct Failed {
     error: CommandError,
     /// The node cannot be reached or is silent.
     silent: bool,
+    /// It refused because it is being filled: how many files it lacks.
+    behind: Option<u64>,
 }
 
 impl Failed {
+    fn new(error: CommandError) -> Self {
+        Self { error, silent: false, behind: None }
+    }
+
     /// The statement itself is refused: another node would refuse it too.
     fn is_final(&self) -> bool {
         matches!(
@@ -135,10 +144,19 @@ async fn attempts(
     };
     let mut sent = Sent::new(columns, asking.service.merger().held());
     let mut request = request.clone();
-    for (at, candidate) in slot.candidates.iter().enumerate() {
-        let is_last = at + 1 == slot.candidates.len();
+    let mut turns: VecDeque<Turn> =
+        slot.candidates.iter().map(|candidate| Turn { candidate: candidate.clone(), lacking: None }).collect();
+    let mut behind = Behind::default();
+    while let Some(turn) = turns.pop_front() {
+        let candidate = &turn.candidate;
+        request.although_behind = turn.lacking.is_some();
+        let lacking = turn.lacking.as_ref().map(|error| Missing {
+            name: slot.name.clone(),
+            reasons: vec![(candidate.address.clone(), error.clone())],
+        });
         note.asked(&candidate.address);
-        let way = Way { note, out, index, is_last };
+        let is_last = turns.is_empty() && behind.members.is_empty();
+        let way = Way { note, out, index, is_last, lacking: lacking.as_ref() };
         let attempt = attempt(asking, candidate, &mut request, &mut sent, way);
         let result = match asking.until {
             None => attempt.await,
@@ -161,8 +179,14 @@ async fn attempts(
         if failed.is_final() {
             return Event::Failed(QueryError::Peer { address: candidate.address.clone(), error: failed.error });
         }
+        if turn.lacking.is_none() {
+            behind.note(candidate, &failed);
+        }
         missing.reasons.push((candidate.address.clone(), failed.error));
-        if sent.any() && !is_last {
+        if turns.is_empty() {
+            turns = behind.turns();
+        }
+        if sent.any() && !turns.is_empty() {
             let known = matches!(asking.again, Again::FromTheStart) || sent.again();
             if !known || out.send((index, Event::Again)).await.is_err() {
                 break;
@@ -170,6 +194,43 @@ async fn attempts(
         }
     }
     Event::Missing(missing)
+}
+
+/// A node that is asked, also one that refused because it lacks files: with its refusal.
+struct Turn {
+    candidate: Candidate,
+    lacking: Option<CommandError>,
+}
+
+/// The members that refused because they lack files: when no other one can answer, they are asked again (QRY-2).
+#[derive(Default)]
+struct Behind {
+    members: Vec<(u64, Turn)>,
+    /// One that was reached failed for another reason.
+    failed: bool,
+}
+
+impl Behind {
+    fn note(&mut self, candidate: &Candidate, failed: &Failed) {
+        match failed.behind {
+            Some(files) => {
+                let turn = Turn { candidate: candidate.clone(), lacking: Some(failed.error.clone()) };
+                self.members.push((files, turn));
+            }
+            None => self.failed |= !failed.silent,
+        }
+    }
+
+    /// Once: those that are asked again, first the one that lacks least.
+    fn turns(&mut self) -> VecDeque<Turn> {
+        let mut members = std::mem::take(&mut self.members);
+        if self.failed {
+            return VecDeque::new();
+        }
+        // 0: it does not know how many.
+        members.sort_by_key(|(files, _)| files.wrapping_sub(1));
+        members.into_iter().map(|(_, turn)| turn).collect()
+    }
 }
 
 /// What is known of this node itself needs no report.
@@ -187,11 +248,13 @@ struct Way<'a> {
     index: usize,
     /// No other node could take over.
     is_last: bool,
+    /// What the node lacks.
+    lacking: Option<&'a Missing>,
 }
 
 impl Way<'_> {
     async fn send(&self, event: Event) -> Result<(), Failed> {
-        let gone = |_| Failed { error: CommandError::process("nobody wants the rows"), silent: false };
+        let gone = |_| Failed::new(CommandError::process("nobody wants the rows"));
         self.out.send((self.index, event)).await.map_err(gone)
     }
 }
@@ -206,6 +269,7 @@ async fn attempt(
     let mut pieces = pieces(asking, candidate, request).await?;
     let mut decoder = Decoder::default();
     let mut last_row = Instant::now();
+    let mut behind = None;
     let streams = matches!(asking.again, Again::WithoutRowsThatCame(_));
     loop {
         while let Some(frame) = decoder.frame().map_err(|error| broken(&error))? {
@@ -217,7 +281,11 @@ async fn attempt(
                     // A node that takes over answers for the same files.
                     request.upto = upto.or(request.upto.take());
                     way.send(Event::Begun(engine)).await?;
+                    if let Some(lacking) = way.lacking {
+                        way.send(Event::Lacking(lacking.clone())).await?;
+                    }
                 }
+                Frame::Behind(files) => behind = Some(files),
                 Frame::Alive => {}
                 Frame::Rows(rows) => {
                     last_row = Instant::now();
@@ -236,18 +304,18 @@ async fn attempt(
         if asking.timeout.is_some_and(|timeout| last_row.elapsed() > timeout) {
             let after = asking.timeout.unwrap_or_default();
             let error = PeerError::TimeOut { address: candidate.address.clone(), after };
-            return Err(Failed { error: error.into(), silent: false });
+            return Err(Failed::new(error.into()));
         }
         match pieces.next().await {
             Some(Ok(piece)) => decoder.push(&piece),
-            Some(Err(failed)) => return Err(failed),
+            Some(Err(failed)) => return Err(Failed { behind, ..failed }),
             None => return Err(broken(&"the rows ended without an end")),
         }
     }
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Failed {
-    Failed { error: CommandError::new(Status::NETWORK, error.to_string()), silent: false }
+    Failed::new(CommandError::new(Status::NETWORK, error.to_string()))
 }
 
 impl From<WireError> for CommandError {
@@ -262,9 +330,8 @@ async fn pieces(
     candidate: &Candidate,
     request: &PartRequest,
 ) -> Result<BoxStream<'static, Result<Bytes, Failed>>, Failed> {
-    let refused = |error| Failed { error, silent: false };
     let Some(reach) = &candidate.reach else {
-        return Ok(asking.service.part(request.clone()).map(move |piece| piece.map_err(refused)).boxed());
+        return Ok(asking.service.part(request.clone()).map(move |piece| piece.map_err(Failed::new)).boxed());
     };
     let failed = |error: PeerError| Failed {
         silent: matches!(error, PeerError::Unreachable { .. } | PeerError::TimeOut { .. }),
@@ -272,6 +339,7 @@ async fn pieces(
             PeerError::Refused { error, .. } => error,
             other => other.into(),
         },
+        behind: None,
     };
     let command = PeerRequest::Command { text: request.command() };
     let within =

@@ -52,6 +52,9 @@ pub(crate) struct PartRequest {
     /// Which rows these are: for each member the number of its last file, as the member said that this one replaces.
     #[serde(default)]
     pub(crate) upto: Option<Vec<(i64, i64)>>,
+    /// Also of a member that is being filled: no other one answered, and the asker says that rows are lacking.
+    #[serde(default)]
+    pub(crate) although_behind: bool,
 }
 
 impl PartRequest {
@@ -124,7 +127,7 @@ impl QueryService {
             });
             work.await.ok();
         });
-        let answer = PartAnswer { receiver, record, until: mode.until(), head: None, ended: false };
+        let answer = PartAnswer { receiver, record, until: mode.until(), head: None, refused: None, ended: false };
         Box::pin(stream::unfold(answer, |mut answer| async move { answer.next().await.map(|next| (next, answer)) }))
     }
 
@@ -139,7 +142,13 @@ impl QueryService {
         let database = self.catalog().get(&request.dbms)?;
         let dbms = Arc::clone(database.dbms());
         let engine = dbms.engine();
-        let Some(schema) = dbms.schema(&request.table)? else {
+        let schema = dbms.schema(&request.table)?;
+        // What all members have is here too. A table is described by whoever has it.
+        let needs_all = !request.committed && (schema.is_none() || !request.sql.is_empty());
+        if needs_all && !request.although_behind {
+            self.refuse_behind()?;
+        }
+        let Some(schema) = schema else {
             sender.head(PartHead { engine, columns: 0, places: 0, no_table: true, upto: None });
             return Ok(());
         };
@@ -199,11 +208,16 @@ struct PartAnswer {
     record: Arc<PartRecord>,
     until: Option<Until>,
     head: Option<PartHead>,
+    /// Why the part is refused, after the frame that says so.
+    refused: Option<QueryError>,
     ended: bool,
 }
 
 impl PartAnswer {
     async fn next(&mut self) -> Option<Result<bytes::Bytes, CommandError>> {
+        if let Some(error) = self.refused.take() {
+            return Some(Err(error.into()));
+        }
         if self.ended {
             return None;
         }
@@ -229,7 +243,13 @@ impl PartAnswer {
             }
             Some(Err(error)) => {
                 self.ended = true;
-                Err(error.into())
+                match error {
+                    QueryError::Behind { files } => {
+                        self.refused = Some(error);
+                        Ok(Frame::Behind(files).encode())
+                    }
+                    error => Err(error.into()),
+                }
             }
             None => {
                 self.ended = true;
@@ -272,6 +292,7 @@ mod tests {
             loose: true,
             committed: true,
             upto: Some(vec![(7, 12)]),
+            although_behind: true,
         };
         let command = request.command();
         assert_eq!(PartRequest::parse(command.strip_prefix("query part ").unwrap()), Ok(request));

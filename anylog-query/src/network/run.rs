@@ -118,6 +118,7 @@ impl Run<'_> {
             loose: matches!(&self.spread.divided, Divided::Merge(merge) if merge.loose),
             committed: self.spread.committed,
             upto: None,
+            although_behind: false,
         };
         let note = self.record.node(&slot.name, &slot.table.dbms, &slot.table.table);
         let asked = ask(Arc::clone(&self.asking), slot.clone(), request, note, sender.clone(), index);
@@ -245,6 +246,10 @@ impl Run<'_> {
             Event::Rows(rows) => Ok(Some(rows)),
             // What came before counts: only rows that did not come follow.
             Event::Begun(_) | Event::Again => Ok(None),
+            Event::Lacking(missing) => {
+                self.coverage.misses(&missing);
+                Ok(None)
+            }
             Event::Done { address, end } => {
                 tracing::debug!(node = %address, rows = end.rows, micros = end.micros, "A node answered its part");
                 Ok(None)

@@ -7,6 +7,7 @@
 //! rows  2  rows (4), then the values row by row
 //! alive 3  nothing: the node is at work
 //! end   4  rows (8), microseconds in the database (8), places read (4), 1 when the node has no such table (1)
+//! behind 5 files (8) that the member of a cluster lacks, 0 when it does not know: it refuses, and the stream ends with the error
 //! value    0 null; 1 false; 2 true; 3 integer (zigzag varint); 4 float (8); 5 text (varint length, UTF-8)
 //! ```
 //!
@@ -25,6 +26,7 @@ const HEAD: u8 = 1;
 const ROWS: u8 = 2;
 const ALIVE: u8 = 3;
 const END: u8 = 4;
+const BEHIND: u8 = 5;
 
 /// A frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +39,8 @@ pub(crate) enum Frame {
     Alive,
     /// Comes last.
     End(PartEnd),
+    /// The node is being filled and lacks so many files; it refuses.
+    Behind(u64),
 }
 
 /// What a node says of its part when it is done.
@@ -86,6 +90,10 @@ impl Frame {
                 out.extend(end.micros.to_le_bytes());
                 out.extend(end.places.to_le_bytes());
                 out.push(u8::from(end.no_table));
+            }
+            Self::Behind(files) => {
+                out.push(BEHIND);
+                out.extend(files.to_le_bytes());
             }
         }
         let length = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
@@ -188,6 +196,7 @@ fn decode(content: &mut Reader<'_>, columns: usize) -> Result<Frame, WireError> 
             places: u32::from_le_bytes(content.array()?),
             no_table: content.byte()? == 1,
         }),
+        BEHIND => Frame::Behind(u64::from_le_bytes(content.array()?)),
         _ => return Err(WireError("a frame of an unknown kind")),
     };
     if content.0.is_empty() { Ok(frame) } else { Err(WireError("a frame is longer than its content")) }
@@ -272,7 +281,7 @@ mod tests {
             upto in proptest::option::of(proptest::collection::vec(any::<(i64, i64)>(), 0..3))) {
             let end = PartEnd { rows: rows.len() as u64, micros: 7, places: 2, no_table: false };
             let head = Frame::Head { engine: Engine::Sqlite, columns: 3, upto };
-            let frames = [head, Frame::Alive, Frame::Rows(rows), Frame::End(end)];
+            let frames = [Frame::Behind(end.rows), head, Frame::Alive, Frame::Rows(rows), Frame::End(end)];
             let bytes: Vec<u8> = frames.iter().flat_map(|frame| frame.encode().to_vec()).collect();
             let mut decoder = Decoder::default();
             let mut read = Vec::new();

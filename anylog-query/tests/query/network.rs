@@ -1,5 +1,6 @@
 //! Over nodes that reach each other in process.
 
+mod behind;
 mod committed;
 mod limits;
 mod members;

@@ -7,6 +7,7 @@ use anylog_replica::FileKey;
 use anylog_replica::message::{Body, Message};
 use jiff::Timestamp;
 
+use super::lacking::Lacking;
 use crate::replica::status::{LinkStatus, MateCounts};
 
 /// How far back rates look.
@@ -77,6 +78,7 @@ pub(super) struct Notes {
     pub(super) files: Rate,
     pub(super) rows: Rate,
     pub(super) done: (u64, u64),
+    pub(super) lacking: Lacking,
 }
 
 impl Notes {
