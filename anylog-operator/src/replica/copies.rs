@@ -128,7 +128,7 @@ pub(super) async fn take(shared: &Arc<Shared>, rows: Rows) -> Result<RowsHeld, O
     let _turn = shared.file_turns.take(file).await;
     let known = shared.segments.lock().copies.get(&file).cloned();
     if known.is_none()
-        && let Some(ordinal) = has_otherwise(shared, file, last).await?
+        && let Some(ordinal) = has_otherwise(shared, file, rows.about.as_ref(), last).await?
     {
         return Ok(held(ordinal));
     }
@@ -180,7 +180,15 @@ fn check(rows: &Rows) -> Result<u64, OperatorError> {
 }
 
 /// Up to which ordinal a file is here without a copy: an own one that is open, or one that is complete. None: a copy may begin.
-async fn has_otherwise(shared: &Shared, file: FileKey, last: u64) -> Result<Option<u64>, OperatorError> {
+///
+/// A member that lost its disk may give a number again. What is complete under it are other rows then: to say that these are here would
+/// acknowledge them (DUR-3).
+async fn has_otherwise(
+    shared: &Shared,
+    file: FileKey,
+    about: Option<&About>,
+    last: u64,
+) -> Result<Option<u64>, OperatorError> {
     let registry = Registry::of(&shared.settings())?;
     if file.producer == registry.own {
         let segments = shared.segments.lock();
@@ -201,7 +209,11 @@ async fn has_otherwise(shared: &Shared, file: FileKey, last: u64) -> Result<Opti
         return Err(DbmsError::NotConnected { name }.into());
     }
     let known = blocking(move || registry.get(file)).await?;
-    Ok(known.is_some_and(|known| is_complete(&known)).then_some(last))
+    let Some(known) = known.filter(is_complete) else { return Ok(None) };
+    match about.map(|about| about.time).filter(|time| *time != known.time.as_microsecond()) {
+        Some(_) => Err(bad(file, format!("another file of {} has this number", stored(known.time)))),
+        None => Ok(Some(last)),
+    }
 }
 
 /// Whether a registered file has all its rows here.

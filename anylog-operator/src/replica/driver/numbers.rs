@@ -16,9 +16,14 @@ const ASKING: Duration = Duration::from_secs(3);
 const DOUBT: Duration = Duration::from_secs(3);
 /// How often it is looked whether they did.
 const LOOK: Duration = Duration::from_millis(20);
-/// Where the numbers of a member begin whose mates cannot be asked: seconds since then. A member that gives less than a file a second
-/// has given none of them before.
+/// Where the numbers of a member begin whose mates cannot be asked: so many for each second since then. A member that gave fewer files
+/// a second in its former life has given none of them before. They fit the registry's 32 bits until the year 2033.
 const NUMBERS_SINCE: i64 = 1_735_689_600;
+const NUMBERS_A_SECOND: i64 = 8;
+
+fn first_number(now: i64) -> i64 {
+    now.saturating_sub(NUMBERS_SINCE).clamp(0, i64::from(i32::MAX) / NUMBERS_A_SECOND) * NUMBERS_A_SECOND
+}
 
 impl Driver {
     /// Settles where numbers begin in a registry that is empty: behind what mates know, or, when not all of them can be asked, where
@@ -36,7 +41,7 @@ impl Driver {
             }
             tokio::time::sleep(LOOK).await;
         }
-        let number = self.shared.node.clock.now().as_second().saturating_sub(NUMBERS_SINCE).max(0);
+        let number = first_number(self.shared.node.clock.now().as_second());
         tracing::warn!(
             number,
             "The registry of source files is empty, and not all members of the cluster can be asked for what they have of \
@@ -80,5 +85,14 @@ mod tests {
     fn numbers_count_from_2025() {
         let began = Timestamp::from_second(super::NUMBERS_SINCE).unwrap();
         assert_eq!(began.to_string(), "2025-01-01T00:00:00Z");
+    }
+
+    // DUR-3: a member that gave some files a second and lost its disk after a minute gives other numbers.
+    #[test]
+    fn numbers_run_ahead_of_the_files_that_were_given() {
+        let start = super::NUMBERS_SINCE + 59_774_320;
+        assert!(super::first_number(start + 60) > super::first_number(start) + 60 * 7);
+        assert!(super::first_number(i64::MAX) <= i64::from(i32::MAX));
+        assert_eq!(super::first_number(0), 0);
     }
 }
