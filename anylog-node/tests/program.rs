@@ -112,9 +112,13 @@ fn ctrl_c_ends_the_command_at_work_and_not_the_node() {
     let home = tempfile::tempdir().expect("a home");
     let script = home.path().join("start.al");
     std::fs::write(&script, "at_work = the-command-runs\nhere = the-node-runs\n").expect("a script");
-    // `script` gives the program a terminal.
-    let line =
-        format!("{} --home {} process {}", env!("CARGO_BIN_EXE_anylog-node"), home.path().display(), script.display());
+    // `script` gives the program a terminal. `exec`, since a shell in between would get the Ctrl-C too, and some end with it.
+    let line = format!(
+        "exec {} --home {} process {}",
+        env!("CARGO_BIN_EXE_anylog-node"),
+        home.path().display(),
+        script.display()
+    );
     let started = Command::new("script")
         .args(["-qfec", &line, "/dev/null"])
         .env("TERM", "xterm")
