@@ -42,7 +42,7 @@ pub async fn process(app: &NodeApp, script: &Path, after: &[String]) -> ExitCode
 
 async fn start(app: &NodeApp, script: &Path, after: &[String]) -> Result<(), CommandError> {
     // Devices are back before the script has said what is to be done with their messages.
-    let _starting = app.node.startup.begin();
+    let starting = app.node.startup.begin();
     let mut session = terminal_session(app);
     session.run_script(script).await?;
     for command in after {
@@ -50,6 +50,10 @@ async fn start(app: &NodeApp, script: &Path, after: &[String]) -> Result<(), Com
         if !reply.is_empty() {
             session.console.print(&reply);
         }
+    }
+    // A script that a signal cut short has not said all.
+    if !app.node.shutdown.is_cancelled() {
+        starting.succeeds();
     }
     Ok(())
 }

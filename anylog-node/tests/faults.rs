@@ -45,6 +45,7 @@ mod faults {
     mod memory;
     mod postgres;
     mod soak;
+    mod starts;
     mod tables;
     mod terminate;
     mod trace;

@@ -1,4 +1,4 @@
-//! Whether the node is still starting: its start script runs, and what is to be done with data may not be said yet.
+//! Whether the node has started: until its start script has come to a good end, what is to be done with data may not be said yet.
 
 use std::time::Duration;
 
@@ -8,19 +8,38 @@ use tokio::time::Instant;
 /// A script that runs longer than this is taken for one that serves, not for one that starts.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// The start of a node. A node without a start script is never starting.
+/// How far the start of a node has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The start script runs.
+    Begins,
+    /// The start script did not come to a good end, or has run for longer than a minute: parts of what it is to declare may be
+    /// there, others not.
+    Incomplete,
+    /// The start script has succeeded, or there is none.
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Over,
+    Runs { until: Instant },
+    Failed,
+}
+
+/// The start of a node. A node without a start script has started.
 #[derive(Debug)]
-pub struct Startup(watch::Sender<Option<Instant>>);
+pub struct Startup(watch::Sender<State>);
 
 impl Default for Startup {
     fn default() -> Self {
-        Self(watch::Sender::new(None))
+        Self(watch::Sender::new(State::Over))
     }
 }
 
 /// The start script runs for as long as this lives.
 #[derive(Debug)]
-#[must_use = "the start is over when this is dropped"]
+#[must_use = "a start that is dropped has failed"]
 pub struct Starting<'s>(&'s Startup);
 
 impl Startup {
@@ -30,27 +49,62 @@ impl Startup {
     }
 
     fn begin_for(&self, longest: Duration) -> Starting<'_> {
-        self.0.send_replace(Some(Instant::now() + longest));
+        self.0.send_replace(State::Runs { until: Instant::now() + longest });
         Starting(self)
     }
 
-    /// Whether the start script runs, and has not run for longer than a minute.
+    /// How far it has come.
     #[must_use]
-    pub fn runs(&self) -> bool {
-        self.0.borrow().is_some_and(|end| Instant::now() < end)
+    pub fn phase(&self) -> Phase {
+        match *self.0.borrow() {
+            State::Over => Phase::Over,
+            State::Runs { until } if Instant::now() < until => Phase::Begins,
+            State::Runs { .. } | State::Failed => Phase::Incomplete,
+        }
     }
 
-    /// Returns when the start script has come to its end, whether it succeeded or not, or has run for longer than a minute.
-    pub async fn over(&self) {
-        let Some(end) = *self.0.borrow() else { return };
+    /// Whether the start script failed, and nobody has mended it.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        *self.0.borrow() == State::Failed
+    }
+
+    /// Returns when the start does not begin any more: the script has come to an end, good or not, or has run for a minute.
+    pub async fn begun(&self) {
+        let State::Runs { until } = *self.0.borrow() else { return };
+        let ended = |state: &State| !matches!(state, State::Runs { .. });
         // The sender lives as long as this does, so the wait ends only with the start.
-        drop(tokio::time::timeout_at(end, self.0.subscribe().wait_for(Option::is_none)).await);
+        drop(tokio::time::timeout_at(until, self.0.subscribe().wait_for(ended)).await);
+    }
+
+    /// A script that somebody ran after the start script had failed has succeeded: what was missing is declared.
+    pub(crate) fn mend(&self) {
+        self.0.send_if_modified(|state| {
+            let failed = *state == State::Failed;
+            if failed {
+                *state = State::Over;
+            }
+            failed
+        });
+    }
+}
+
+impl Starting<'_> {
+    /// The start script has succeeded.
+    pub fn succeeds(self) {
+        self.0.0.send_replace(State::Over);
     }
 }
 
 impl Drop for Starting<'_> {
     fn drop(&mut self) {
-        self.0.0.send_replace(None);
+        self.0.0.send_if_modified(|state| {
+            let fails = matches!(state, State::Runs { .. });
+            if fails {
+                *state = State::Failed;
+            }
+            fails
+        });
     }
 }
 
@@ -61,22 +115,38 @@ mod tests {
     #[tokio::test]
     async fn who_waits_goes_on_when_the_script_is_over() {
         let startup = Startup::default();
-        startup.over().await;
+        startup.begun().await;
         let starting = startup.begin();
-        assert!(startup.runs());
-        let waiting = startup.over();
+        assert_eq!(startup.phase(), Phase::Begins);
+        let waiting = startup.begun();
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        drop(starting);
+        starting.succeeds();
         waiting.await;
-        assert!(!startup.runs());
+        assert_eq!(startup.phase(), Phase::Over);
+    }
+
+    #[tokio::test]
+    async fn a_script_that_fails_leaves_the_start_incomplete_until_it_is_mended() {
+        let startup = Startup::default();
+        let starting = startup.begin();
+        // A script inside the start script does not end the start.
+        startup.mend();
+        assert_eq!(startup.phase(), Phase::Begins);
+        drop(starting);
+        startup.begun().await;
+        assert_eq!((startup.phase(), startup.has_failed()), (Phase::Incomplete, true));
+        startup.mend();
+        assert_eq!((startup.phase(), startup.has_failed()), (Phase::Over, false));
     }
 
     #[tokio::test]
     async fn a_script_that_does_not_end_is_not_waited_for() {
         let startup = Startup::default();
-        let _starting = startup.begin_for(Duration::from_millis(5));
-        startup.over().await;
-        assert!(!startup.runs());
+        let starting = startup.begin_for(Duration::from_millis(5));
+        startup.begun().await;
+        assert_eq!((startup.phase(), startup.has_failed()), (Phase::Incomplete, false));
+        starting.succeeds();
+        assert_eq!(startup.phase(), Phase::Over);
     }
 }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anylog_core::node::startup::Phase;
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -65,6 +66,8 @@ pub(super) enum Ended {
     TakenOver,
     #[error("the broker stops")]
     Stopped,
+    #[error("nobody takes the topic '{0}', and the start script of the node did not come to its end")]
+    Early(String),
     #[error("{1}")]
     Violation(u8, &'static str),
     #[error(transparent)]
@@ -90,6 +93,8 @@ impl Ended {
             Ended::Codec(_) => Some(0x81),
             Ended::TakenOver => Some(0x8e),
             Ended::Stopped => Some(0x8b),
+            // Implementation specific error.
+            Ended::Early(_) => Some(0x83),
             Ended::Silent(_) => Some(0x8d),
             _ => None,
         }
@@ -97,7 +102,7 @@ impl Ended {
 
     /// Whether it is worth an entry in the error log.
     fn is_fault(&self) -> bool {
-        matches!(self, Ended::Violation(..) | Ended::Codec(_) | Ended::NoConnect | Ended::Stuck)
+        matches!(self, Ended::Violation(..) | Ended::Codec(_) | Ended::NoConnect | Ended::Stuck | Ended::Early(_))
     }
 }
 
@@ -323,7 +328,7 @@ impl<'b> Connection<'b> {
                     }
                     heard = Instant::now();
                 }
-                () = self.broker.node.startup.over(), if self.broker.node.startup.runs() => {}
+                () = self.broker.node.startup.begun(), if self.broker.node.startup.phase() == Phase::Begins => {}
                 () = &mut deadline => {
                     let now = Instant::now();
                     let (hears, takes) = (if reads { heard } else { now }, if sends { sent } else { now });
@@ -358,7 +363,16 @@ impl<'b> Connection<'b> {
     /// Whether a message waits for the end of the start script: a topic that is not mapped yet is not one that nobody wants,
     /// and the message would be acknowledged and stored nowhere (DUR-1).
     fn holds(&self) -> bool {
-        self.buffer.first().is_some_and(|first| first >> 4 == 3) && self.broker.node.startup.runs()
+        self.buffer.first().is_some_and(|first| first >> 4 == 3) && self.broker.node.startup.phase() == Phase::Begins
+    }
+
+    /// Whether nobody takes a message, and it is not known that nobody is to: the start script did not come to its end. The
+    /// client keeps the message when its connection ends without an acknowledgement (DUR-1).
+    fn is_early(&self, message: &Message) -> bool {
+        message.qos > 0
+            && !message.retain
+            && self.broker.node.startup.phase() != Phase::Over
+            && !self.broker.router.has_takers(&message.topic)
     }
 
     /// Room for the next read.
@@ -412,6 +426,9 @@ impl<'b> Connection<'b> {
             for action in actions.drain(..) {
                 match action {
                     Action::Send(packet) => self.send(&packet),
+                    Action::Accept(ticket, message) if self.is_early(&message) => {
+                        return Err(self.refuse(ticket, message));
+                    }
                     Action::Accept(ticket, message) => self.accept(ticket, message),
                     Action::Subscribe { filter, existed } => {
                         self.broker.router.subscribe(&self.client, &filter.path, filter.options);
@@ -462,6 +479,14 @@ impl<'b> Connection<'b> {
         if !codec::encode(self.version, packet, &mut self.out) {
             tracing::debug!(client = self.client.id(), ?packet, "Packet not sent: its version has none");
         }
+    }
+
+    /// Leaves a message with its client, which sends it again on its next connection.
+    fn refuse(&mut self, ticket: Option<u64>, message: Message) -> Ended {
+        if let Some(ticket) = ticket {
+            self.client.session.lock().settled(ticket, Outcome::Abandoned, &mut self.actions);
+        }
+        Ended::Early(message.topic)
     }
 
     /// Passes a message to whoever subscribed to it and puts it to those that are stored next.

@@ -80,6 +80,13 @@ impl Router {
         !self.clients.read().is_empty()
     }
 
+    /// Whether a message client or an MQTT client subscribed to a topic.
+    pub(super) fn has_takers(&self, topic: &str) -> bool {
+        let mut found = !self.mappings(topic).is_empty();
+        self.clients.read().visit(topic, |_, _| found = true);
+        found
+    }
+
     /// Adds or replaces a client's subscription.
     pub(super) fn subscribe(&self, client: &Arc<Client>, filter: &str, options: SubscribeOptions) {
         let mut clients = self.clients.write();

@@ -43,8 +43,8 @@ fn views() -> Vec<Arc<dyn Command>> {
                 .default_is("table")
                 .repeated("include", OptionKind::Text, "a reference whose value is shown as well")
                 .returns(
-                    "`name@ip:port running`, and what is overloaded; as JSON assigned_name, status, Status, profiling, the \
-                     included names, and overload when something is",
+                    "`name@ip:port running`, what is overloaded, and whether the start script failed; as JSON assigned_name, \
+                     status, Status, profiling, the included names, overload when something is, and start when it failed",
                 )
                 .example("get status where format = json and include = !cluster_id"),
             get_status,
@@ -152,6 +152,10 @@ fn get_version(session: &mut Session, call: &Invocation) -> CommandResult {
     Ok(version_text().into())
 }
 
+/// What `get status` says after a start script that failed.
+const FAILED_START: &str = "the start script failed: messages of MQTT clients that nobody takes are not acknowledged until \
+                            a script succeeds (process <file>)";
+
 fn get_status(session: &mut Session, call: &Invocation) -> CommandResult {
     let state = if session.node.shutdown.is_cancelled() { "ending" } else { "running" };
     let included = included(session, call)?;
@@ -160,6 +164,9 @@ fn get_status(session: &mut Session, call: &Invocation) -> CommandResult {
         let mut text = format!("{} {state}", assigned_name(session));
         for full in &overload {
             text.push_str(&format!("\r\noverloaded: {full}"));
+        }
+        if session.node.startup.has_failed() {
+            text.push_str(&format!("\r\n{FAILED_START}"));
         }
         for (name, value) in included {
             text.push_str(&format!("\r\n{name}: {}", crate::language::expand::json_text(&value)));
@@ -175,6 +182,9 @@ fn get_status(session: &mut Session, call: &Invocation) -> CommandResult {
     });
     if !overload.is_empty() {
         object["overload"] = overload.into();
+    }
+    if session.node.startup.has_failed() {
+        object["start"] = "failed".into();
     }
     for (name, value) in included {
         object[name] = value;

@@ -106,6 +106,9 @@ async fn process(session: &mut Session, call: Invocation) -> CommandResult {
     let (path, arguments) = path_and_arguments(session, call.rest())?;
     let path = session.permit_path(&path)?;
     run_file(session, &path, &arguments).await?;
+    if session.scripts.is_empty() {
+        session.node.startup.mend();
+    }
     Ok(Reply::Empty)
 }
 
