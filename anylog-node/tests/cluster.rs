@@ -24,9 +24,13 @@ mod cluster {
     #[path = "../faults/chance.rs"]
     #[allow(dead_code, reason = "the tests of failures use more of it")]
     pub(crate) mod chance;
+    #[path = "../faults/http.rs"]
+    pub(crate) mod http;
     #[path = "../faults/mqtt.rs"]
     #[allow(dead_code, reason = "the tests of failures use more of it")]
     pub(crate) mod mqtt;
+    #[path = "../e2e/process.rs"]
+    pub(crate) mod process;
     /// The PostgreSQL server of the database tests.
     #[path = "../../../anylog-dbms/tests/dbms/server.rs"]
     #[allow(dead_code, reason = "the database tests use more of it")]
@@ -36,7 +40,6 @@ mod cluster {
     pub(crate) mod small_disk;
 
     pub(crate) mod check;
-    pub(crate) mod http;
     pub(crate) mod links;
     pub(crate) mod load;
     pub(crate) mod network;

@@ -30,6 +30,7 @@ mod faults {
     pub(crate) mod chance;
     pub(crate) mod devices;
     pub(crate) mod files;
+    pub(crate) mod http;
     pub(crate) mod load;
     pub(crate) mod mqtt;
     pub(crate) mod node;

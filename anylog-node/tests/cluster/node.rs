@@ -5,15 +5,16 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::chance::setting;
 use super::http::{Answer, request};
+use super::process::{Process, binary, eventually_within, last_words};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -24,22 +25,13 @@ pub(crate) fn patience() -> Duration {
 }
 
 /// Waits until `probe` gives a value.
-pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    eventually_or(|| what.to_owned(), &mut probe)
+pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    eventually_or(|| what.to_owned(), probe)
 }
 
 /// The same, with more to say when it fails.
-pub(crate) fn eventually_or<T>(what: impl FnOnce() -> String, mut probe: impl FnMut() -> Option<T>) -> T {
-    let patience = patience();
-    let end = Instant::now() + patience;
-    loop {
-        if let Some(value) = probe() {
-            return value;
-        }
-        assert!(Instant::now() < end, "not within {patience:?}: {}", what());
-        // A condition is polled; the pause spares the processor.
-        std::thread::park_timeout(Duration::from_millis(40));
-    }
+pub(crate) fn eventually_or<T>(what: impl FnOnce() -> String, probe: impl FnMut() -> Option<T>) -> T {
+    eventually_within(patience(), what, probe)
 }
 
 /// Ports of loopback that nobody listens at, below those that the system gives to connections: a node that comes back later finds
@@ -83,8 +75,7 @@ pub(crate) struct Node {
     script: PathBuf,
     log: PathBuf,
     settings: Vec<(String, String)>,
-    // The process ends when its standard input does: with this program, however that ends.
-    child: Option<(Child, ChildStdin)>,
+    process: Option<Process>,
 }
 
 impl Node {
@@ -97,7 +88,7 @@ impl Node {
             script,
             log: directory.join(format!("{name}.log")),
             settings: settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
-            child: None,
+            process: None,
         }
     }
 
@@ -113,7 +104,7 @@ impl Node {
 
     /// Gives it other ports. It must not run.
     pub(crate) fn moves(&mut self) {
-        assert!(self.child.is_none(), "{} runs", self.name);
+        assert!(self.process.is_none(), "{} runs", self.name);
         *self.ports.lock() = Ports::new();
     }
 
@@ -125,11 +116,10 @@ impl Node {
 
     /// Starts the program, and does not wait. Returns the process.
     pub(crate) fn spawn(&mut self) -> u32 {
-        assert!(self.child.is_none(), "{} runs already", self.name);
+        assert!(self.process.is_none(), "{} runs already", self.name);
         fs::create_dir_all(&self.home).unwrap();
-        let log = fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let built = || PathBuf::from(env!("CARGO_BIN_EXE_anylog-node"));
-        let mut child = Command::new(std::env::var_os("ANYLOG_NODE_BINARY").map_or_else(built, PathBuf::from))
+        let mut command = Command::new(binary());
+        command
             .arg("--home")
             .arg(&self.home)
             .args(["process", "--until-eof"])
@@ -140,54 +130,42 @@ impl Node {
             .env("ANYLOG_REST_PORT", self.ports().rest.to_string())
             .envs(self.settings.iter().cloned())
             .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("the node starts");
-        let (input, process) = (child.stdin.take().expect("a pipe"), child.id());
-        self.child = Some((child, input));
-        process
+            // The process ends when its standard input does: with this program, however that ends.
+            .stdin(Stdio::piped());
+        self.process.insert(Process::start(&mut command, &self.log)).id()
     }
 
     /// Waits until its script came to its end.
     pub(crate) fn ready(&mut self) {
-        let end = Instant::now() + patience();
-        loop {
-            if let Some((child, _)) = &mut self.child {
-                let ended = child.try_wait().unwrap();
-                assert!(ended.is_none(), "{} ended with {ended:?}: {}", self.name, self.last_words());
-            }
-            if self.try_get("get !script_ended").is_ok_and(|answer| answer.body.trim() == "true") {
-                return;
-            }
-            assert!(Instant::now() < end, "{} does not get ready: {}", self.name, self.last_words());
-            std::thread::park_timeout(Duration::from_millis(40));
-        }
+        let (name, log) = (self.name.clone(), self.log.clone());
+        let what = || format!("{name} gets ready: {}", last_words(&log));
+        eventually_or(what, || {
+            let ended = self.process.as_mut().and_then(Process::ended);
+            assert!(ended.is_none(), "{} ended with {ended:?}: {}", self.name, self.last_words());
+            let answer = self.try_get("get !script_ended").ok()?;
+            (answer.body.trim() == "true").then_some(())
+        });
     }
 
     pub(crate) fn runs(&self) -> bool {
-        self.child.is_some()
+        self.process.is_some()
     }
 
     /// Ends the process as SIGKILL does.
     pub(crate) fn kill(&mut self) {
-        let (mut child, _input) = self.child.take().expect("a running node");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        self.process.take().expect("a running node").kill();
     }
 
     /// Asks the process to end, and waits until it did.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let (mut child, _input) = self.child.take().expect("a running node");
-        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
-        assert!(sent.success());
-        eventually_or(|| format!("{} ends: {}", self.name, self.last_words()), || child.try_wait().unwrap())
+        let process = self.process.take().expect("a running node");
+        process.signal("-TERM");
+        process.wait(patience(), &self.log)
     }
 
     /// Destroys its disk.
     pub(crate) fn wipe(&mut self) {
-        assert!(self.child.is_none(), "{} runs", self.name);
+        assert!(self.process.is_none(), "{} runs", self.name);
         fs::remove_dir_all(&self.home).unwrap();
     }
 
@@ -198,9 +176,7 @@ impl Node {
 
     /// The end of what it printed.
     pub(crate) fn last_words(&self) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        last_words(&self.log)
     }
 
     /// The directory of the node's data.
@@ -251,20 +227,13 @@ impl Node {
         let command = format!("sql {dbms} format=json and stat=false and timezone=utc \"{select}\"");
         let mut all = vec![("command", command.as_str())];
         all.extend(headers);
-        let answer = request(self.ports().rest, "GET", &all, "", ANSWER).map_err(|error| error.to_string())?;
-        if answer.status != 200 {
-            return Err(answer.body);
-        }
-        let value: Value = serde_json::from_str(&answer.body).map_err(|error| format!("{error}: {}", answer.body))?;
-        Ok(value["Query"].as_array().cloned().unwrap_or_default())
+        request(self.ports().rest, "GET", &all, "", ANSWER).map_err(|error| error.to_string())?.rows()
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if self.runs() {
-            self.kill();
-        }
+        self.process = None;
         if std::thread::panicking() {
             eprintln!("--- the end of the output of {}:\n{}", self.name, self.last_words());
         }

@@ -8,18 +8,22 @@
 #[allow(dead_code, reason = "the database tests use more of it")]
 pub(crate) mod server;
 
+#[path = "process.rs"]
+pub(crate) mod process;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use process::{Process, binary, eventually_within};
 use server::Server;
 
 /// How long a condition may take to come true before a test fails.
@@ -44,18 +48,8 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 /// Waits until `probe` gives a value.
-pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let patience = patience();
-    let end = Instant::now() + patience;
-    loop {
-        if let Some(value) = probe() {
-            return value;
-        }
-        assert!(Instant::now() < end, "not within {patience:?}: {what}");
-        std::thread::yield_now();
-        // A condition is polled; the pause only spares the processor.
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
+pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    eventually_within(patience(), || what.to_owned(), probe)
 }
 
 /// A node's answer over REST.
@@ -101,8 +95,8 @@ pub(crate) struct Operator {
     pub(crate) rest: u16,
     script: PathBuf,
     extra: Vec<(String, String)>,
-    child: Option<Child>,
-    // After the child, which is to end first.
+    process: Option<Process>,
+    // After the process, which is to end first.
     _server: Option<Server>,
 }
 
@@ -128,17 +122,15 @@ impl Operator {
             extra.extend(settings.map(|(k, v)| (k.to_owned(), v.to_owned())));
         }
         let home = tempfile::tempdir().expect("a temporary home");
-        let mut node = Self { home, tcp, rest, script: example(script), extra, child: None, _server: server };
+        let mut node = Self { home, tcp, rest, script: example(script), extra, process: None, _server: server };
         node.launch();
         node
     }
 
     /// Starts the program again in the same home, on the same ports.
     pub(crate) fn launch(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log file");
-        // An optimised program serves for long runs.
-        let program = std::env::var_os("ANYLOG_TEST_PROGRAM");
-        let child = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_anylog-node").into()))
+        let mut command = Command::new(binary());
+        command
             .arg("--home")
             .arg(self.home.path())
             .arg("process")
@@ -147,15 +139,10 @@ impl Operator {
             .env("ANYLOG_SERVER_PORT", self.tcp.to_string())
             .env("ANYLOG_REST_PORT", self.rest.to_string())
             .envs(self.extra.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
-            .spawn()
-            .expect("the node starts");
-        self.child = Some(child);
+            .stdin(Stdio::null());
+        self.process = Some(Process::start(&mut command, &self.log_file()));
         eventually("the script came to its end", || {
-            let child = self.child.as_mut().expect("started");
-            if let Some(status) = child.try_wait().expect("a child to ask") {
+            if let Some(status) = self.process.as_mut().expect("started").ended() {
                 panic!("the node ended with {status}: {}", self.log());
             }
             let answer = self.try_get("get !script_ended")?;
@@ -177,21 +164,17 @@ impl Operator {
 
     /// Sends a signal by name.
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.as_ref().expect("a running node").id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
-        assert!(sent.success());
+        self.process.as_ref().expect("a running node").signal(signal);
     }
 
     /// Waits until the program ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("a running node");
-        eventually("the node ends", || child.try_wait().expect("a child to ask"))
+        self.process.take().expect("a running node").wait(patience(), &self.log_file())
     }
 
     /// Ends the program at once, as a power failure of the process would.
     pub(crate) fn kill(&mut self) {
-        self.signal("-KILL");
-        self.wait();
+        self.process.take().expect("a running node").kill();
     }
 
     fn try_get(&self, command: &str) -> Option<Answer> {
@@ -287,10 +270,7 @@ impl Operator {
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().ok();
-            child.wait().ok();
-        }
+        self.process = None;
         if std::thread::panicking() {
             eprintln!("--- the node's output:\n{}", self.log());
         }

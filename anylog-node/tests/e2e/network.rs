@@ -1,12 +1,13 @@
 //! A network of real processes: a master, two operators in clusters, a query node.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::harness::process::{Process, binary};
 use super::harness::server::Server;
 use super::harness::{eventually, free_ports, server_for};
 
@@ -16,8 +17,8 @@ struct Node {
     tcp: u16,
     rest: u16,
     script: String,
-    child: Option<Child>,
-    // After the child, which is to end first.
+    process: Option<Process>,
+    // After the process, which is to end first.
     _server: Option<Server>,
 }
 
@@ -38,7 +39,7 @@ impl Node {
             }
             None => lines.to_owned(),
         };
-        let mut node = Self { home, tcp, rest, script: format!("{servers}{lines}\n"), child: None, _server: server };
+        let mut node = Self { home, tcp, rest, script: format!("{servers}{lines}\n"), process: None, _server: server };
         node.launch();
         node
     }
@@ -46,25 +47,14 @@ impl Node {
     fn launch(&mut self) {
         let script = self.home.path().join("node.al");
         fs::write(&script, format!("{}set ready = yes\n", self.script)).unwrap();
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.home.path().join("node.log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_anylog-node"))
-            .arg("--home")
-            .arg(self.home.path())
-            .arg("process")
-            .arg(script)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
+        let mut command = Command::new(binary());
+        command.arg("--home").arg(self.home.path()).arg("process").arg(script).stdin(Stdio::null());
+        self.process = Some(Process::start(&mut command, &self.home.path().join("node.log")));
         eventually("the script came to its end", || (self.get("get !ready").1.contains("yes")).then_some(()));
     }
 
     fn kill(&mut self) {
-        let mut child = self.child.take().expect("a running node");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        self.process.take().expect("a running node").kill();
     }
 
     fn address(&self) -> String {
@@ -100,15 +90,6 @@ impl Node {
         let (_, body) = self.get(&format!("blockchain get {kind}"));
         let policies: Vec<Value> = serde_json::from_str(&body).unwrap_or_default();
         policies.iter().map(|policy| policy[kind][attribute].as_str().unwrap_or_default().to_owned()).collect()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().ok();
-            child.wait().ok();
-        }
     }
 }
 

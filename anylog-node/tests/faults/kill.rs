@@ -15,7 +15,7 @@ use super::devices::Work;
 use super::files::{check_files, check_tables};
 use super::load::{Amount, Senders};
 use super::node::Node;
-use super::record::{Faults, Record, Way};
+use super::record::{Record, Way, none};
 
 /// Rounds that share a home.
 const ROUNDS_OF_A_HOME: u64 = 50;
@@ -166,10 +166,4 @@ impl Home {
         }
         senders
     }
-}
-
-/// Fails when there are faults, with the first of them.
-fn none(faults: Faults, when: &str) {
-    let shown: Vec<&String> = faults.iter().take(8).collect();
-    assert!(faults.is_empty(), "{when}: {} faults: {shown:#?}", faults.len());
 }

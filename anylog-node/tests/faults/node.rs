@@ -1,14 +1,15 @@
 //! A node as a process: started, asked, killed, started again at the same home.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::harness::{eventually, example, free_ports};
+use super::harness::process::{Process, binary, last_words};
+use super::harness::{eventually, example, free_ports, patience};
+use super::http::{self, Answer};
 
 /// The topic whose messages name their table.
 pub(crate) const TOPIC: &str = "faults";
@@ -22,18 +23,8 @@ const MAPPING: &str = r#"
 )>
 "#;
 
-/// An answer over REST.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: String,
-}
-
-/// The program under test.
-pub(crate) fn binary() -> PathBuf {
-    let built = || PathBuf::from(env!("CARGO_BIN_EXE_anylog-node"));
-    std::env::var_os("ANYLOG_NODE_BINARY").map_or_else(built, PathBuf::from)
-}
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A node at a home.
 pub(crate) struct Node {
@@ -43,7 +34,7 @@ pub(crate) struct Node {
     /// A program and its arguments in front of the node's own.
     pub(crate) wrapper: Vec<String>,
     environment: Vec<(String, String)>,
-    child: Option<Child>,
+    process: Option<Process>,
 }
 
 impl Node {
@@ -55,7 +46,7 @@ impl Node {
         std::fs::create_dir_all(home).unwrap();
         std::fs::write(home.join("operator.al"), format!("{before}{MAPPING}\n# ---- 11.{after}")).unwrap();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Self { home: home.to_owned(), tcp, rest, wrapper: Vec::new(), environment, child: None }
+        Self { home: home.to_owned(), tcp, rest, wrapper: Vec::new(), environment, process: None }
     }
 
     /// A node that runs.
@@ -67,10 +58,10 @@ impl Node {
 
     /// Starts the program, and does not wait.
     pub(crate) fn spawn(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut words = self.wrapper.clone();
         words.push(binary().to_str().unwrap().to_owned());
-        let child = Command::new(&words[0])
+        let mut command = Command::new(&words[0]);
+        command
             .args(&words[1..])
             .arg("--home")
             .arg(&self.home)
@@ -81,12 +72,8 @@ impl Node {
             // Rows from long ago are part of the tests; nothing may drop their partitions.
             .env("PARTITION_KEEP", "100000")
             .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("the node starts");
-        self.child = Some(child);
+            .stdin(Stdio::null());
+        self.process = Some(Process::start(&mut command, &self.log_file()));
     }
 
     /// Starts the program and waits until its operator runs.
@@ -98,14 +85,17 @@ impl Node {
     /// Waits until the operator runs.
     pub(crate) fn ready(&mut self) {
         eventually("the operator runs", || {
-            let child = self.child.as_mut().expect("started");
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = self.process.as_mut().expect("started").ended() {
                 panic!("the node ended with {status}: {}", self.log());
             }
-            let answer = self.try_get("get processes where format=json").ok()?;
-            let processes: Value = serde_json::from_str(&answer.body).ok()?;
-            (processes["Operator"]["Status"] == "Running").then_some(())
+            self.operator_runs().then_some(())
         });
+    }
+
+    fn operator_runs(&self) -> bool {
+        let answer = self.try_get("get processes where format=json").ok();
+        let processes: Option<Value> = answer.and_then(|answer| serde_json::from_str(&answer.body).ok());
+        processes.is_some_and(|processes| processes["Operator"]["Status"] == "Running")
     }
 
     /// Waits until the operator runs or the program has ended; says whether it runs.
@@ -114,9 +104,7 @@ impl Node {
             if self.ended() {
                 return Some(false);
             }
-            let answer = self.try_get("get processes where format=json").ok()?;
-            let processes: Value = serde_json::from_str(&answer.body).ok()?;
-            (processes["Operator"]["Status"] == "Running").then_some(true)
+            self.operator_runs().then_some(true)
         })
     }
 
@@ -126,17 +114,15 @@ impl Node {
             if self.ended() || self.log().contains("anylog-node: ") {
                 return Some(false);
             }
-            let answer = self.try_get("get processes where format=json").ok()?;
-            let processes: Value = serde_json::from_str(&answer.body).ok()?;
-            (processes["Operator"]["Status"] == "Running").then_some(true)
+            self.operator_runs().then_some(true)
         })
     }
 
     /// Whether the program has ended by itself.
     pub(crate) fn ended(&mut self) -> bool {
-        let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        let ended = self.process.as_mut().is_none_or(|process| process.ended().is_some());
         if ended {
-            self.child = None;
+            self.process = None;
         }
         ended
     }
@@ -150,26 +136,26 @@ impl Node {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
+    fn running_process(&self) -> &Process {
+        self.process.as_ref().expect("a running node")
+    }
+
     pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().expect("a running node").id()
+        self.running_process().id()
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.pid().to_string()]).status().expect("kill runs");
-        assert!(sent.success());
+        self.running_process().signal(signal);
     }
 
     /// Waits until the program ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("a running node");
-        eventually("the node ends", || child.try_wait().unwrap())
+        self.process.take().expect("a running node").wait(patience(), &self.log_file())
     }
 
     /// Ends the program as SIGKILL does.
     pub(crate) fn kill(&mut self) {
-        let mut child = self.child.take().expect("a running node");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        self.process.take().expect("a running node").kill();
     }
 
     /// The directory of the node's files.
@@ -199,56 +185,22 @@ impl Node {
 
     /// Rows of a SELECT.
     pub(crate) fn rows(&self, select: &str) -> Result<Vec<Value>, String> {
-        let answer = self.get(&format!("sql test format=json and stat=false \"{select}\""));
-        if answer.status != 200 {
-            return Err(answer.body);
-        }
-        let value: Value = serde_json::from_str(&answer.body).map_err(|error| format!("{error}: {}", answer.body))?;
-        Ok(value["Query"].as_array().cloned().unwrap_or_default())
+        self.get(&format!("sql test format=json and stat=false \"{select}\"")).rows()
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
+        self.process = None;
         if std::thread::panicking() {
-            let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().take(40).collect();
-            eprintln!("--- the end of the node's output:");
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            eprintln!("--- the end of the node's output:\n{}", last_words(&self.log_file()));
         }
     }
 }
 
 /// A request to a REST server on loopback; an error when there is no whole answer.
 pub(crate) fn request(port: u16, method: &str, headers: &[(&str, &str)], body: &str) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    stream.set_nodelay(true)?;
-    // Version 1.0: the answer ends where the connection ends.
-    let mut text = format!("{method} / HTTP/1.0\r\nHost: 127.0.0.1\r\nUser-Agent: anylog\r\n");
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-    stream.write_all(text.as_bytes())?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
-    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("an answer that is no text"))?;
-    let (head, body) =
-        text.split_once("\r\n\r\n").ok_or_else(|| io::Error::other(format!("half an answer: {text:?}")))?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| io::Error::other(format!("no status: {head:?}")))?;
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    if length.is_some_and(|length| length != body.len()) {
-        return Err(io::Error::other("the answer is cut off"));
-    }
-    Ok(Answer { status, body: body.to_owned() })
+    http::request(port, method, headers, body, ANSWER)
 }
 
 /// `PUT` of rows to a table of `test`.

@@ -15,7 +15,7 @@ use super::harness::server::Server;
 use super::harness::{DEADLINE, eventually};
 use super::load::{Amount, Senders};
 use super::node::Node;
-use super::record::{Faults, Record};
+use super::record::{Faults, Record, none};
 
 /// What happens to the server in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,10 +149,4 @@ fn acknowledged_rows_survive_whatever_happens_to_the_server() {
     none(check_files(&site.node, &tables), &format!("seed {seed}, source files"));
     site.node.signal("-TERM");
     assert_eq!(site.node.wait().code(), Some(0), "{}", site.node.log());
-}
-
-/// Fails when there are faults, with the first of them.
-fn none(faults: Faults, when: &str) {
-    let shown: Vec<&String> = faults.iter().take(8).collect();
-    assert!(faults.is_empty(), "{when}: {} faults: {shown:#?}", faults.len());
 }

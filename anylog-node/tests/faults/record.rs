@@ -56,6 +56,12 @@ pub(crate) struct Record(Arc<Mutex<Contents>>);
 /// What was found wrong.
 pub(crate) type Faults = Vec<String>;
 
+/// Fails when there are faults, with the first of them.
+pub(crate) fn none(faults: Faults, when: &str) {
+    let shown: Vec<&String> = faults.iter().take(8).collect();
+    assert!(faults.is_empty(), "{when}: {} faults: {shown:#?}", faults.len());
+}
+
 impl Record {
     /// Notes a message before it is sent; returns its number and the number of its first row.
     pub(crate) fn begin(&self, way: Way, table: &str, rows: u64, round: u64) -> (usize, u64) {

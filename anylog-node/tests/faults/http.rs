@@ -4,11 +4,24 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// An answer over REST.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
+}
+
+impl Answer {
+    /// The rows of a SELECT with `format=json`, or what was answered instead.
+    pub(crate) fn rows(self) -> Result<Vec<Value>, String> {
+        if self.status != 200 {
+            return Err(self.body);
+        }
+        let value: Value = serde_json::from_str(&self.body).map_err(|error| format!("{error}: {}", self.body))?;
+        Ok(value["Query"].as_array().cloned().unwrap_or_default())
+    }
 }
 
 /// One request on a connection of its own; an error when there is no whole answer in time.
