@@ -239,6 +239,22 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
         self.apply(target, columns, &rows, marks)
     }
 
+    /// As [`Self::apply_rows`], in the place of the rows of a source file: those with this `tsd_name` and `tsd_id` are deleted from the
+    /// target in the same transaction, and earlier marks of the segments are forgotten. Whoever reads sees the ones or the others, save
+    /// in a database in memory, and the call may be repeated.
+    fn replace_file(
+        &self,
+        target: &Target,
+        file: (&str, i64),
+        columns: &[String],
+        rows: &[RowRef<'_>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError> {
+        let _ = (target, file, columns, rows, marks);
+        let reason = "rows of a source file cannot be replaced".to_owned();
+        Err(DbmsError::Statement { engine: self.engine().word().to_owned(), reason })
+    }
+
     /// Deletes the rows of a source file - those with this `tsd_name` and `tsd_id` - from a target, and returns how many. What is
     /// done when it fails half-way stays done, and the call may be repeated. Durable after [`Self::sync`].
     fn delete_file(&self, target: &Target, member: &str, file_id: i64) -> Result<u64, DbmsError> {

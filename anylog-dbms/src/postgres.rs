@@ -321,7 +321,18 @@ impl Dbms for PostgresDbms {
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
-        self.writer.lock().store(&self.server, &at_server(target.physical()), columns, rows, marks)
+        self.writer.lock().store(&self.server, &at_server(target.physical()), None, columns, rows, marks)
+    }
+
+    fn replace_file(
+        &self,
+        target: &Target,
+        file: (&str, i64),
+        columns: &[String],
+        rows: &[RowRef<'_>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError> {
+        self.writer.lock().store(&self.server, &at_server(target.physical()), Some(file), columns, rows, marks)
     }
 
     fn delete_file(&self, target: &Target, member: &str, file_id: i64) -> Result<u64, DbmsError> {

@@ -107,6 +107,28 @@ impl SqliteDbms {
         self.readers.rows(&self.layout.main(), sql, params)
     }
 
+    /// Stores rows and marks, in the place of the rows of a source file, if one is named.
+    fn store(
+        &self,
+        target: &Target,
+        replaced: Option<(&str, i64)>,
+        columns: &[String],
+        rows: &[RowRef<'_>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError> {
+        let place = self.place(Some(target))?;
+        let mut writer = self.writer.lock();
+        let grown = writer.apply(&place, target.physical(), replaced, columns, rows, marks)?;
+        if let (true, Some(checkpointer)) = (grown, &self.checkpointer) {
+            checkpointer.ask(&place);
+        }
+        if writer.log_is_too_long(&place) {
+            self.readers.end(&place);
+            writer.empty_log(&place);
+        }
+        Ok(())
+    }
+
     fn place(&self, target: Option<&Target>) -> Result<Place, DbmsError> {
         match target {
             None => Ok(self.layout.main()),
@@ -278,17 +300,18 @@ impl Dbms for SqliteDbms {
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
-        let place = self.place(Some(target))?;
-        let mut writer = self.writer.lock();
-        let grown = writer.apply(&place, target.physical(), columns, rows, marks)?;
-        if let (true, Some(checkpointer)) = (grown, &self.checkpointer) {
-            checkpointer.ask(&place);
-        }
-        if writer.log_is_too_long(&place) {
-            self.readers.end(&place);
-            writer.empty_log(&place);
-        }
-        Ok(())
+        self.store(target, None, columns, rows, marks)
+    }
+
+    fn replace_file(
+        &self,
+        target: &Target,
+        file: (&str, i64),
+        columns: &[String],
+        rows: &[RowRef<'_>],
+        marks: &[(SegmentId, u64)],
+    ) -> Result<(), DbmsError> {
+        self.store(target, Some(file), columns, rows, marks)
     }
 
     fn delete_file(&self, target: &Target, member: &str, file_id: i64) -> Result<u64, DbmsError> {

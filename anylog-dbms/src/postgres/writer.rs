@@ -15,7 +15,7 @@ use super::describe::TYPES;
 use super::failure::{self, Failure};
 use super::link::{Link, Statement, wait};
 use super::names::{at_server, shortened};
-use crate::schema::ddl::quoted;
+use crate::schema::ddl::{of_file, quoted};
 use crate::{DbmsError, RowRef, SegmentId, SqlValue};
 
 /// Tables whose columns are remembered, with a prepared COPY each.
@@ -117,20 +117,25 @@ impl Writer {
     }
 
     /// Stores rows and raises marks in one transaction. When the marks stand there already, an earlier call whose commit
-    /// was not heard of did it, and nothing is stored again.
+    /// was not heard of did it, and nothing is stored again. Rows of a source file that are `replaced` go in the same transaction, with
+    /// the marks: it does the same however often it runs.
     pub(super) fn store(
         &mut self,
         server: &Server,
         physical: &str,
+        replaced: Option<(&str, i64)>,
         columns: &[String],
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
         let marks = Marks::of(marks);
+        let deleted = replaced.map(|(member, file_id)| marks.deleted_with(physical, &of_file(member, file_id)));
         for last in [false, true] {
             let session = self.session(server)?;
-            let Err(stopped) = session.store(physical, columns, rows, &marks) else { return Ok(()) };
-            let repeats_nothing = !stopped.begun || !marks.segments.is_empty();
+            let Err(stopped) = session.store(physical, deleted.as_deref(), columns, rows, &marks) else {
+                return Ok(());
+            };
+            let repeats_nothing = !stopped.begun || !marks.segments.is_empty() || deleted.is_some();
             match &stopped.failure {
                 Failure::Broken(_) if !last && repeats_nothing => drop(self.fail(server, stopped.failure)),
                 failure if !last && failure::is_about_types(failure) => {
@@ -165,6 +170,19 @@ impl Marks {
         let ordinals = highest.values().map(|ordinal| i64::try_from(*ordinal).unwrap_or(i64::MAX)).collect();
         Self { segments: highest.keys().map(SegmentId::to_string).collect(), ordinals }
     }
+
+    /// The statements that delete rows of a table and these marks of it.
+    fn deleted_with(&self, physical: &str, rows: &str) -> String {
+        let mut sql = format!("DELETE FROM {} WHERE {rows}", quoted(physical));
+        if !self.segments.is_empty() {
+            let segments: Vec<String> = self.segments.iter().map(|segment| format!("'{segment}'")).collect();
+            let (target, segments) = (physical.replace('\'', "''"), segments.join(","));
+            sql.push_str(&format!(
+                "; DELETE FROM anylog_applied WHERE target = '{target}' AND segment_id IN ({segments})"
+            ));
+        }
+        sql
+    }
 }
 
 impl Session {
@@ -176,13 +194,24 @@ impl Session {
         self.link.failure(error)
     }
 
-    fn store(&mut self, physical: &str, columns: &[String], rows: &[RowRef<'_>], marks: &Marks) -> Result<(), Stopped> {
+    fn store(
+        &mut self,
+        physical: &str,
+        deleted: Option<&str>,
+        columns: &[String],
+        rows: &[RowRef<'_>],
+        marks: &Marks,
+    ) -> Result<(), Stopped> {
         if self.raise.is_none() {
             let kinds = [Type::TEXT_ARRAY, Type::TEXT, Type::INT8_ARRAY];
             let prepared = wait(self.link.client.prepare_typed(RAISE, &kinds));
             self.raise = Some(prepared.map_err(|error| self.failure(&error))?);
         }
         if rows.is_empty() {
+            if let Some(deleted) = deleted {
+                // Several statements that are sent together are one transaction.
+                self.link.batch(deleted).map_err(|failure| Stopped { failure, begun: true })?;
+            }
             let raised = wait(raise(&self.link.client, self.raise.as_ref(), marks, physical));
             return raised.map(|_| ()).map_err(|error| Stopped { failure: self.failure(&error), begun: true });
         }
@@ -191,12 +220,12 @@ impl Session {
         let Some(plan) = plans.get(physical) else { return Ok(()) };
         // All three are sent at once; the server takes them in order.
         let client = &link.client;
-        let begin = client.batch_execute("BEGIN");
+        let begin = deleted.map_or_else(|| "BEGIN".to_owned(), |deleted| format!("BEGIN; {deleted}"));
+        let begin = client.batch_execute(&begin);
         let raised = raise(client, raising.as_ref(), marks, physical);
         let (begun, raised, copy) = wait(join3(begin, raised, client.copy_in::<_, Bytes>(&plan.copy)));
-        begun.map_err(|error| link.failure(&error))?;
         let stopped = |failure| Stopped { failure, begun: true };
-        let result = match (raised, copy) {
+        let result = match (begun.and(raised), copy) {
             (Err(error), _) | (_, Err(error)) => Err(link.failure(&error)),
             (Ok(0), Ok(copy)) if !marks.segments.is_empty() => {
                 // The server waits for rows until the sink is gone.

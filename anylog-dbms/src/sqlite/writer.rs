@@ -303,11 +303,13 @@ impl Writer {
         result.map_err(|error| failure::statement(&name, &error))
     }
 
-    /// Stores rows and marks; true when the log of the place should be moved into its file.
+    /// Stores rows and marks, in the place of the rows of a source file, if one is named; true when the log of the place should be moved
+    /// into its file.
     pub(super) fn apply(
         &mut self,
         place: &Place,
         physical: &str,
+        replaced: Option<(&str, i64)>,
         columns: &[String],
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
@@ -325,6 +327,11 @@ impl Writer {
         let prefix = format!("INSERT OR FAIL INTO {}({}) VALUES ", quoted(physical), names.join(","));
         handle.set_durable(false).map_err(|error| failure::statement(&name, &error))?;
         let stored = handle.transaction(|connection| {
+            if let Some((member, file_id)) = replaced {
+                let sql = format!("DELETE FROM {} WHERE {}", quoted(physical), of_file(member, file_id));
+                diesel::sql_query(sql).execute(connection)?;
+                marks.iter().try_for_each(|(segment, _)| unmark(connection, *segment, physical))?;
+            }
             for rows in chunks(rows, columns.len()) {
                 Insert { prefix: &prefix, binds: &binds, rows }.execute(connection)?;
             }
@@ -528,6 +535,13 @@ fn mark(connection: &mut SqliteConnection, segment: SegmentId, target: &str, ord
         SqlValue::Text(target.to_owned()),
         SqlValue::Int(i64::try_from(ordinal).unwrap_or(i64::MAX)),
     ];
+    Statement { sql, params: &params }.execute(connection)?;
+    Ok(())
+}
+
+fn unmark(connection: &mut SqliteConnection, segment: SegmentId, target: &str) -> QueryResult<()> {
+    let sql = "DELETE FROM anylog_applied WHERE segment_id = ? AND target = ?";
+    let params = [SqlValue::Text(segment.to_string()), SqlValue::Text(target.to_owned())];
     Statement { sql, params: &params }.execute(connection)?;
     Ok(())
 }

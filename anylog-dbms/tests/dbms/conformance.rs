@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anylog_dbms::schema::{Column, Index};
-use anylog_dbms::{Checked, ColumnType, Database, Dbms, DbmsError, SegmentId, SqlValue, TableSchema, Target};
+use anylog_dbms::{Checked, ColumnType, Database, Dbms, DbmsError, RowRef, SegmentId, SqlValue, TableSchema, Target};
 
 use crate::support::{batch, rows, table, text, value};
 
@@ -20,6 +20,7 @@ pub(crate) fn all(database: &Arc<Database>) {
     marks_go_with_the_rows(dbms);
     a_refused_row_is_named_and_nothing_is_stored(dbms);
     rows_of_a_source_file_are_deleted(dbms);
+    rows_of_a_source_file_are_replaced_at_once(database);
     integers_become_floats(dbms);
     a_reader_may_stop(dbms);
     readers_and_a_writer_do_not_disturb_each_other(database);
@@ -48,6 +49,59 @@ fn rows_of_a_source_file_are_deleted(dbms: &dyn Dbms) {
         dbms.sync().unwrap();
         assert_eq!(dbms.count(&target).unwrap(), 2);
     }
+}
+
+// DUR-6: whoever reads meanwhile sees the old rows or the new ones, and each time all of them.
+fn rows_of_a_source_file_are_replaced_at_once(database: &Arc<Database>) {
+    let dbms = database.dbms().as_ref();
+    let schema = table("replaced", &[r#"{"v":1}"#]);
+    dbms.create_table(&schema).unwrap();
+    let target = Target::table("replaced");
+    let of = |values: std::ops::Range<i64>| {
+        let json: Vec<String> = values.map(|number| format!("{{\"v\":{number}}}")).collect();
+        batch(&schema, &json.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let (columns, mut others) = of(0..2);
+    others[0][2] = SqlValue::Int(4);
+    others[1][1] = text("7");
+    dbms.apply(&target, &columns, &others, &[]).unwrap();
+    let segment = SegmentId(0x5e6);
+    let replace = |values: std::ops::Range<i64>, mark: u64| {
+        let (columns, rows) = of(values);
+        let rows: Vec<RowRef<'_>> = rows.iter().map(|row| RowRef { shared: &[], own: row }).collect();
+        dbms.replace_file(&target, ("17", 3), &columns, &rows, &[(segment, mark)])
+    };
+    replace(0..3000, 3000).unwrap();
+    let (done, in_memory) = (AtomicBool::new(false), dbms.info().storage == "MEMORY");
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut looks = 0;
+            while !done.load(Ordering::Relaxed) || looks == 0 {
+                let rows = dbms.count(&target).unwrap();
+                // In memory readers see what is not committed yet.
+                assert!(rows == 3002 || in_memory, "{rows} rows");
+                looks += 1;
+            }
+        });
+        for turn in 1..=10 {
+            // A mark that is lower than the one before is no reason to store nothing.
+            replace(turn * 3000..(turn + 1) * 3000, 3000 - turn as u64).unwrap();
+            assert_eq!(dbms.applied(&target, segment).unwrap(), Some(3000 - turn as u64));
+        }
+        done.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+    });
+    // Nothing at all, when one of the rows is refused.
+    let (columns, mut rows) = of(0..3);
+    rows[1][0] = SqlValue::Null;
+    let refused: Vec<RowRef<'_>> = rows.iter().map(|row| RowRef { shared: &[], own: row }).collect();
+    let error = dbms.replace_file(&target, ("17", 3), &columns, &refused, &[(segment, 9)]).unwrap_err();
+    assert!(matches!(error, DbmsError::RowRefused { index: 1, .. }), "{error}");
+    assert_eq!((dbms.count(&target).unwrap(), dbms.applied(&target, segment).unwrap()), (3002, Some(2990)));
+    // No rows take the place of rows, too.
+    dbms.replace_file(&target, ("17", 3), &columns, &[], &[(segment, 5)]).unwrap();
+    assert_eq!((dbms.count(&target).unwrap(), dbms.applied(&target, segment).unwrap()), (2, Some(5)));
+    dbms.forget(&[segment]).unwrap();
 }
 
 fn column(name: &str, kind: ColumnType) -> Column {
