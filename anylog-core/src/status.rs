@@ -129,6 +129,7 @@ statuses! {
     OVERLOADED = 240, 503, "Node is overloaded, try again";
     DISK_FULL = 241, 507, "Not enough space on disk";
     DBMS_UNAVAILABLE = 242, 503, "Database cannot be used at the moment, try again";
+    STARTING = 243, 503, "Node has not started, try again";
     DEBUG_REFUSED = 249, 400, "Interactive debugging is not possible on this thread";
     CONCATENATION = 302, 400, "Concatenating strings failed";
 }

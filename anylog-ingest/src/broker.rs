@@ -50,6 +50,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use anylog_core::node::startup::Phase;
 use anylog_core::{CommandError, Node, Status};
 use anylog_net::listener::ConnectionHandler;
 use async_trait::async_trait;
@@ -173,6 +174,11 @@ impl Broker {
             quarantined: self.intake.quarantined(),
             dropped: self.intake.dropped(),
         }
+    }
+
+    /// Whether nobody takes a topic, and it is not known that nobody is to: the start script did not come to its end.
+    pub(crate) fn is_early(&self, topic: &str) -> bool {
+        self.node.startup.phase() != Phase::Over && !self.router.has_takers(topic)
     }
 
     /// Publishes a message as a client would: it is passed on, mapped and stored. Returns when its rows are stored; with QoS 0 a

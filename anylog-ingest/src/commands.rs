@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anylog_core::language::lexer;
 use anylog_core::node::processes::ProcessState;
 use anylog_core::{
-    Command, CommandError, CommandResult, Declaration, Invocation, Method, OptionKind, Reply, Session, command,
+    Command, CommandError, CommandResult, Declaration, Invocation, Method, OptionKind, Reply, Session, Status, command,
 };
 use anylog_net::listener::{ConnectionHandler, Listeners, Protocol, ServerAddress, ServerKind, server_declaration};
 
@@ -59,7 +59,7 @@ pub fn commands(ingest: Arc<Ingest>, listeners: Arc<Listeners>) -> Vec<Arc<dyn C
         }),
         command(set_rule_declaration(), Arc::clone(&state), |_, _, _| Box::pin(async { Err(no_rules()) })),
         command(get_local_broker_declaration(), Arc::clone(&state), |s, _, call| Box::pin(get_local_broker(s, call))),
-        command(publish_declaration(), state, |s, _, call| Box::pin(publish(s, call))),
+        command(publish_declaration(), state, |s, session, call| Box::pin(publish(s, session, call))),
     ]
 }
 
@@ -397,7 +397,7 @@ fn publish_declaration() -> Declaration {
         .example("mqtt publish where broker=local and topic=anylog-demo and message={\"value\": 210}")
 }
 
-async fn publish(state: &Ingestion, call: Invocation) -> CommandResult {
+async fn publish(state: &Ingestion, session: &mut Session, call: Invocation) -> CommandResult {
     let options = &call.options;
     let (topic, message) = (options.expect_text("topic")?, options.expect_text("message")?);
     let retain = options.bool("retain").unwrap_or(false);
@@ -410,6 +410,11 @@ async fn publish(state: &Ingestion, call: Invocation) -> CommandResult {
         Some(_) => broker_address(state, options).await?,
     };
     match broker {
+        // Nothing is stored for somebody elsewhere who hears that the command succeeded (DUR-1). A script knows its own steps.
+        BrokerAddress::Local if session.caller.is_network() && !retain && state.ingest.broker().is_early(&topic) => {
+            let missing = CommandError::new(Status::NOT_SUBSCRIBED, format!("Nobody takes the topic '{topic}'"));
+            return Err(session.node.startup.explain(missing));
+        }
         BrokerAddress::Local => state.ingest.publish(&topic, message.as_bytes(), level, retain).await?,
         BrokerAddress::Rest { .. } => {
             return Err(CommandError::parameter("'rest' is not a broker to publish to").hint("use local or a host"));

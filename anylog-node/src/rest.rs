@@ -155,7 +155,10 @@ impl RestServer {
                 let outcome = match method {
                     Method::OPTIONS => return finished(answer::preflight(&parts.headers)),
                     Method::GET | Method::HEAD if is_probe(path) => return finished(self.probe(path)),
-                    Method::PUT => self.put(sender, &parts.headers, &asked, body).await,
+                    Method::PUT => self
+                        .put(sender, &parts.headers, &asked, body)
+                        .await
+                        .map_err(|failure| self.explain_missing(failure)),
                     // Commands may do anything, so their futures are large; rows come often.
                     Method::GET => Box::pin(self.get(caller, &asked)).await,
                     Method::POST => Box::pin(self.post(caller, &parts.headers, asked, body)).await,
@@ -179,7 +182,10 @@ impl RestServer {
     async fn post(&self, caller: Caller, headers: &HeaderMap, asked: Asked, body: Body) -> Result<Response, Failure> {
         let body = self.budget.read(headers, body).await?;
         match asked.command() {
-            Some("data") => self.post_data(&caller, &asked, &body).await,
+            Some("data") => {
+                let stored = self.post_data(&caller, &asked, &body).await;
+                stored.map_err(|failure| self.explain_missing(failure))
+            }
             Some("body") => {
                 let command = body.text()?.trim().to_owned();
                 if command.is_empty() {

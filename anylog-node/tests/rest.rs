@@ -427,6 +427,41 @@ async fn a_put_that_cannot_be_stored_has_the_right_status() {
     assert!(store.rows.lock().is_empty());
 }
 
+// DUR-1: what the start script has not declared yet is not what nobody declares.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_comes_before_the_start_script_is_over_is_to_come_again() {
+    let rest = Rest::start().await;
+    let store = rest.mount();
+    let (row, publish) = (r#"{"v": 1}"#, "mqtt publish where topic=plant/line and qos=1 and message={\"v\": 1}");
+    let policy = ["dbms: d", "table: t", "mode: streaming", "instructions: pumps"];
+    let requests: &[(&str, &[&str], &str, u16)] = &[
+        ("POST", &["command: data", "topic: plant/line", "User-Agent: AnyLog/1.23"], row, 400),
+        ("POST", &["command: data", "topic: plant/line", "User-Agent: plant/1"], row, 404),
+        ("POST", &[&format!("command: {publish}")], "", 200),
+        ("PUT", &policy, row, 400),
+        ("PUT", &["dbms: nodb", "table: t"], row, 404),
+    ];
+    let agent = "run msg client where broker=rest and user-agent=plant and topic=(name=other and dbms=d and table=t \
+                 and column.v.int=\"bring [v]\")";
+    rest.app.session(Caller::embedded()).execute(agent).await.unwrap();
+    let starting = rest.app.node.startup.begin();
+    for (method, headers, body, _) in requests {
+        let early = rest.request(&format!("{method} /"), headers, body).await;
+        assert_eq!(early.status, 503, "{method} {headers:?}: {}", early.body);
+        assert!(early.head.contains("retry-after: 1") && early.body.contains("start script"), "{}", early.body);
+    }
+    // What the script has declared is taken; a script knows the order of its own steps.
+    let known = ["command: data", "topic: other", "User-Agent: plant/1"];
+    assert_eq!(rest.request("POST /", &known, row).await.status, 200);
+    rest.app.session(Caller::terminal()).execute(publish).await.unwrap();
+    starting.succeeds();
+    for (method, headers, body, status) in requests {
+        let late = rest.request(&format!("{method} /"), headers, body).await;
+        assert_eq!(late.status, *status, "{method} {headers:?}: {}", late.body);
+    }
+    assert_eq!(store.rows.lock().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_kept_and_bounded() {
     let rest = Rest::start().await;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::{CommandError, Status};
+
 /// A script that runs longer than this is taken for one that serves, not for one that starts.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -67,6 +69,18 @@ impl Startup {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         *self.0.borrow() == State::Failed
+    }
+
+    /// What somebody is told who named something that is not there: until the start is over, it may yet be declared, so the same is
+    /// to come again.
+    #[must_use]
+    pub fn explain(&self, missing: CommandError) -> CommandError {
+        if self.phase() == Phase::Over {
+            return missing;
+        }
+        let message = format!("{}, and the start script of the node did not come to its end", missing.message);
+        CommandError::new(Status::STARTING, message)
+            .hint("send the same again later; see with 'get status' whether the script failed")
     }
 
     /// Returns when the start does not begin any more: the script has come to an end, good or not, or has run for a minute.
@@ -136,8 +150,11 @@ mod tests {
         drop(starting);
         startup.begun().await;
         assert_eq!((startup.phase(), startup.has_failed()), (Phase::Incomplete, true));
+        let missing = || CommandError::new(Status::NOT_SUBSCRIBED, "nobody takes it");
+        assert_eq!(startup.explain(missing()).status, Status::STARTING);
         startup.mend();
         assert_eq!((startup.phase(), startup.has_failed()), (Phase::Over, false));
+        assert_eq!(startup.explain(missing()), missing());
     }
 
     #[tokio::test]

@@ -366,13 +366,9 @@ impl<'b> Connection<'b> {
         self.buffer.first().is_some_and(|first| first >> 4 == 3) && self.broker.node.startup.phase() == Phase::Begins
     }
 
-    /// Whether nobody takes a message, and it is not known that nobody is to: the start script did not come to its end. The
-    /// client keeps the message when its connection ends without an acknowledgement (DUR-1).
+    /// Whether a message comes too early. The client keeps it when its connection ends without an acknowledgement (DUR-1).
     fn is_early(&self, message: &Message) -> bool {
-        message.qos > 0
-            && !message.retain
-            && self.broker.node.startup.phase() != Phase::Over
-            && !self.broker.router.has_takers(&message.topic)
+        message.qos > 0 && !message.retain && self.broker.is_early(&message.topic)
     }
 
     /// Room for the next read.

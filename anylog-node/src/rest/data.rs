@@ -65,7 +65,19 @@ impl MappedRows {
     }
 }
 
+/// Statuses of a request that names what the node does not have.
+const MISSING: [Status; 4] =
+    [Status::DBMS_NOT_CONNECTED, Status::MESSAGE_DECLARATION, Status::NOT_SUBSCRIBED, Status::UNKNOWN_AGENT];
+
 impl RestServer {
+    /// A sender gives up what is refused for good: what the start script may declare yet is to come again.
+    pub(super) fn explain_missing(&self, mut failure: Failure) -> Failure {
+        if MISSING.contains(&failure.error.status) {
+            failure.error = self.node.startup.explain(failure.error);
+        }
+        failure
+    }
+
     /// `PUT`: rows for one table.
     pub(super) async fn put(
         &self,
