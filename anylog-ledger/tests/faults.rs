@@ -118,17 +118,19 @@ struct Member {
     address: String,
     home: tempfile::TempDir,
     ledger: Arc<Ledger>,
+    /// Who holds the ledger when nothing of it is under way: this, and its commands.
+    held: usize,
     master: bool,
 }
 
 impl Member {
     async fn new(net: &Arc<Net>, address: String, master: bool) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Self::launch(net, &address, home.path(), master).await;
-        Self { address, home, ledger, master }
+        let (ledger, held) = Self::launch(net, &address, home.path(), master).await;
+        Self { address, home, ledger, held, master }
     }
 
-    async fn launch(net: &Arc<Net>, address: &str, home: &std::path::Path, master: bool) -> Arc<Ledger> {
+    async fn launch(net: &Arc<Net>, address: &str, home: &std::path::Path, master: bool) -> (Arc<Ledger>, usize) {
         let node = Node::builder().home(home).build();
         node.set_address(Some(address.to_owned()));
         let catalog = Catalog::new(Arc::clone(&node));
@@ -143,29 +145,37 @@ impl Member {
         let wire = Arc::new(Wire { net: Arc::clone(net), own: address.to_owned() });
         let ledger = Ledger::new(Arc::clone(&node), catalog, Arc::clone(&wire) as Arc<dyn Peers>);
         node.registry.register_all(commands::commands(&ledger)).unwrap();
+        let held = Arc::strong_count(&ledger);
         net.nodes.lock().insert(address.to_owned(), Arc::clone(&ledger));
         if !master {
             let (ledger, source) = (Arc::clone(&ledger), Arc::new(MasterSource::new(wire, MASTER)));
             // The period is long: what arrives was pushed, or asked for after a failure.
-            tokio::spawn(async move { ledger.start_sync(source, Duration::from_secs(3600), false).await });
+            // Nobody waits for the first exchange, nor does a node that ends.
+            let shutdown = node.shutdown.clone();
+            tokio::spawn(async move {
+                let starting = ledger.start_sync(source, Duration::from_secs(3600), false);
+                shutdown.run_until_cancelled(starting).await
+            });
         }
-        ledger
+        (ledger, held)
     }
 
     /// Ends the node at once and starts another one in its home.
     async fn restart(&mut self, net: &Arc<Net>) {
         net.nodes.lock().remove(&self.address);
         self.ledger.node().shutdown.cancel();
-        // A process that was killed writes nothing more; what this one has begun to write is waited for.
-        for _ in 0..3 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            self.ledger.reload().await.unwrap();
-        }
+        // A process that was killed writes nothing more; what this one has begun is waited for.
+        let at_rest = async {
+            while Arc::strong_count(&self.ledger) > self.held {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), at_rest).await.expect("what was begun comes to its end");
         if self.master {
             let catalog = Arc::clone(self.ledger.catalog());
             tokio::task::spawn_blocking(move || catalog.disconnect("blockchain").map(|_| ())).await.unwrap().ok();
         }
-        self.ledger = Self::launch(net, &self.address, self.home.path(), self.master).await;
+        (self.ledger, self.held) = Self::launch(net, &self.address, self.home.path(), self.master).await;
     }
 }
 

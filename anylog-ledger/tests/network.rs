@@ -86,12 +86,10 @@ async fn a_change_is_told_at_once_and_once() {
         nodes.iter().all(|node| node.ledger.sync_state().is_some_and(|state| state.stats.following))
     })
     .await;
-    let began = tokio::time::Instant::now();
     let written = nodes[0].ledger.insert(cluster("c"), &Destinations::with_master(MASTER)).await.unwrap();
     // What the master that is followed accepted is global at once.
     assert!(!written.is_local());
     until("it is everywhere", || nodes.iter().all(|node| node.ledger.policy(written.id()).is_some())).await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     // LED-4
     master.ledger.wake_sync();
     until("versions are equal", || nodes.iter().all(|node| node.ledger.version() == nodes[0].ledger.version())).await;

@@ -196,9 +196,12 @@ async fn a_connection_that_does_not_end_is_dropped_after_the_drain_deadline() {
     let bound = listeners.start(ServerKind::Rest, Protocol::Http, loopback(0), Arc::new(Stubborn)).await.unwrap();
     let mut stream = TcpStream::connect(bound).await.unwrap();
     stream.write_all(b"GET ").await.unwrap();
-    while listeners.address(ServerKind::Rest).unwrap().connections == 0 {
-        tokio::task::yield_now().await;
-    }
+    let connected = async {
+        while listeners.address(ServerKind::Rest).unwrap().connections == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, connected).await.unwrap();
     let start = tokio::time::Instant::now();
     assert!(listeners.stop(ServerKind::Rest).await);
     assert!(start.elapsed() >= anylog_net::listener::DRAIN_DEADLINE);

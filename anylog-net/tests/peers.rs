@@ -26,6 +26,8 @@ const CHUNK: usize = 200_000;
 /// A node with a ledger of two policies at version `v2`.
 #[derive(Default)]
 struct FakeNode {
+    /// Lets the slow command go on.
+    go_on: tokio::sync::Notify,
     finished: AtomicUsize,
     /// Streamed answers that are being made.
     at_work: Arc<AtomicUsize>,
@@ -47,7 +49,7 @@ impl PeerService for FakeNode {
                 "long" => Ok(PeerReply::Text("ä€x".repeat(100_000))),
                 "fail" => Err(CommandError::new(Status::UNAUTHORIZED, "not you").hint("ask nicely")),
                 "slow" => {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    self.go_on.notified().await;
                     self.finished.fetch_add(1, Ordering::SeqCst);
                     Ok(PeerReply::Text("late".into()))
                 }
@@ -152,7 +154,8 @@ async fn streams_conform(peers: Arc<dyn Peers>, address: &str, node: &FakeNode) 
     let mut taken = 0;
     for _ in 0..20 {
         taken += huge.next().await.unwrap().unwrap().len();
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // Answered over the same connection, so the maker had its turn as well.
+        assert_eq!(peers.call(address, run("x"), DEADLINE).await, Ok(PeerReply::Text("ran x".into())));
     }
     let under_way = node.made.load(Ordering::SeqCst) * CHUNK - taken;
     assert!(under_way < 16 * 1024 * 1024, "{under_way} bytes under way");
@@ -193,16 +196,12 @@ async fn conforms(peers: Arc<dyn Peers>, address: &str, node: &FakeNode) {
     assert!(many.iter().all(Result::is_ok));
 
     // A deadline is kept, and the command runs to its end all the same.
-    let short = Duration::from_millis(30);
+    let short = Duration::from_millis(300);
     let late = peers.call(address, run("slow"), short).await;
     assert_eq!(late, Err(PeerError::TimeOut { address: address.into(), after: short }));
-    tokio::time::timeout(DEADLINE, async {
-        while node.finished.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .expect("the command ran to its end");
+    assert_eq!(node.finished.load(Ordering::SeqCst), 0);
+    node.go_on.notify_one();
+    until("the command ran to its end", || node.finished.load(Ordering::SeqCst) == 1).await;
     assert_eq!(call(run("again")).await, Ok(PeerReply::Text("ran again".into())));
 
     // Nobody there.

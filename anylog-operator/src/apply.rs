@@ -14,7 +14,7 @@
 
 mod applier;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -76,6 +76,25 @@ pub(crate) fn apply(shared: &Shared, batches: Vec<Batch>) -> Vec<Result<Vec<Refu
 
 /// As [`apply`]; who is not `patient` does not wait for a database that fails.
 pub(crate) fn store(shared: &Shared, batches: Vec<Batch>, patient: bool) -> Vec<Result<Vec<Refusal>, DbmsError>> {
+    store_into(shared, batches, None, patient)
+}
+
+/// As [`apply`], in the place of the rows of a source file - its member and its number - that are in the batches' targets: of each
+/// target in the transaction that brings the first rows.
+pub(crate) fn replace(
+    shared: &Shared,
+    batches: Vec<Batch>,
+    file: (&str, i64),
+) -> Vec<Result<Vec<Refusal>, DbmsError>> {
+    store_into(shared, batches, Some(file), true)
+}
+
+fn store_into(
+    shared: &Shared,
+    batches: Vec<Batch>,
+    replaced: Option<(&str, i64)>,
+    patient: bool,
+) -> Vec<Result<Vec<Refusal>, DbmsError>> {
     let mut results: Vec<Result<Vec<Refusal>, DbmsError>> = batches.iter().map(|_| Ok(Vec::new())).collect();
     let mut groups: Vec<Group> = Vec::new();
     let mut known: HashMap<(usize, Option<String>), usize> = HashMap::new();
@@ -98,9 +117,11 @@ pub(crate) fn store(shared: &Shared, batches: Vec<Batch>, patient: bool) -> Vec<
     }
     // Groups of one target under two schemas follow each other: what could not be stored must not be passed over by a later mark.
     let mut failed: Option<DbmsError> = None;
+    let mut begun: HashSet<Target> = HashSet::new();
     for group in groups {
         let numbers: Vec<usize> = group.pieces.iter().map(|(number, _)| *number).collect();
-        let settled = failed.clone().map_or_else(|| group.settle(shared, patient, &mut results), Err);
+        let replaced = replaced.filter(|_| begun.insert(group.target.clone()));
+        let settled = failed.clone().map_or_else(|| group.settle(shared, replaced, patient, &mut results), Err);
         if let Err(error) = settled {
             for number in numbers {
                 results[number] = Err(error.clone());
@@ -186,6 +207,7 @@ impl Group {
     fn settle(
         self,
         shared: &Shared,
+        replaced: Option<(&str, i64)>,
         patient: bool,
         results: &mut [Result<Vec<Refusal>, DbmsError>],
     ) -> Result<(), DbmsError> {
@@ -198,8 +220,8 @@ impl Group {
             chunk.pieces.push(Piece { number, segment, shared, rows, values, origin });
         }
         let started = std::time::Instant::now();
-        let mut attempt =
-            Attempt { shared, table: &table, target: &target, patient, pause: FIRST_PAUSE, repaired: false };
+        let (table, target) = (&table, &target);
+        let mut attempt = Attempt { shared, table, target, replaced, patient, pause: FIRST_PAUSE, repaired: false };
         let mut chunks = VecDeque::from([chunk]);
         while let Some(chunk) = chunks.pop_front() {
             if let Some(rest) = attempt.store(chunk, results)? {
@@ -224,6 +246,8 @@ struct Attempt<'a> {
     shared: &'a Shared,
     table: &'a TableState,
     target: &'a Target,
+    /// The source file whose rows go with the next transaction.
+    replaced: Option<(&'a str, i64)>,
     patient: bool,
     pause: Duration,
     repaired: bool,
@@ -238,8 +262,15 @@ impl Attempt<'_> {
     ) -> Result<Option<[Chunk; 2]>, DbmsError> {
         let dbms: &dyn Dbms = self.table.database.dbms().as_ref();
         loop {
-            let error = match dbms.apply_rows(self.target, &self.table.columns, &chunk.rows(), &chunk.marks) {
+            let (columns, rows) = (&self.table.columns, chunk.rows());
+            let stored = match self.replaced {
+                Some(file) => dbms.replace_file(self.target, file, columns, &rows, &chunk.marks),
+                None => dbms.apply_rows(self.target, columns, &rows, &chunk.marks),
+            };
+            drop(rows);
+            let error = match stored {
                 Ok(()) => {
+                    self.replaced = None;
                     self.shared.stats.database_works(&self.table.dbms);
                     return Ok(None);
                 }

@@ -11,7 +11,7 @@ use super::{Entry, Shared, Task};
 use crate::{Caller, CommandError, Node, Session, Status};
 
 /// The longest sleep; a clock that was moved is noticed after it.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Runs tasks as they come due until `stop` is cancelled or the node is gone.
 pub(super) async fn drive(node: Weak<Node>, shared: Arc<Shared>, id: u32, stop: CancellationToken) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::driver::next_run;
+use super::driver::{LONGEST_SLEEP, next_run};
 use super::*;
 use crate::time::{Clock, ManualClock};
 use crate::{Declaration, Invocation, Reply, Session, command};
@@ -31,12 +31,21 @@ fn node(permits: usize) -> (Arc<Node>, Arc<ManualClock>, Arc<Probe>) {
     (node, clock, state)
 }
 
+/// Waits for a condition. The time of the tests passes when every task waits, so none is given up too early.
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(std::time::Instant::now() < deadline, "waited in vain for: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain for: {what}"));
+}
+
+/// Returns when every scheduler has looked at the clock.
+async fn looked() {
+    tokio::time::sleep(LONGEST_SLEEP * 2).await;
 }
 
 fn task(name: &str) -> Task {
@@ -47,7 +56,7 @@ fn runs(node: &Node) -> u64 {
     node.schedulers.views()[0].tasks[0].runs
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn runs_at_once_and_then_at_every_interval() {
     let (node, clock, probe) = node(100);
     node.schedulers.add(&node, 1, task("a")).unwrap();
@@ -55,7 +64,8 @@ async fn runs_at_once_and_then_at_every_interval() {
     node.schedulers.run(&node, 1).unwrap();
     until("first run", || runs(&node) == 1).await;
     clock.advance(Duration::from_secs(59));
-    node.schedulers.shared.changed.notify_waiters();
+    looked().await;
+    assert_eq!(runs(&node), 1, "before the interval is over");
     assert_eq!(node.schedulers.views()[0].tasks[0].next, "2026-01-01T00:01:00Z".parse().unwrap());
     clock.advance(Duration::from_secs(1));
     until("second run", || runs(&node) == 2).await;
@@ -67,7 +77,7 @@ async fn runs_at_once_and_then_at_every_interval() {
     node.shutdown.cancel();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn waits_for_its_start() {
     let (node, clock, probe) = node(100);
     node.schedulers.run(&node, 1).unwrap();
@@ -75,12 +85,13 @@ async fn waits_for_its_start() {
     node.schedulers.add(&node, 1, task("a").starting(Some(start))).unwrap();
     node.schedulers.add(&node, 1, task("b")).unwrap();
     until("the task without a start", || node.schedulers.views()[0].tasks[1].runs == 1).await;
+    looked().await;
     assert_eq!(probe.runs.load(Ordering::SeqCst), 1);
     clock.set(start);
     until("the task with a start", || runs(&node) == 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_start_that_has_passed_sets_the_times_only() {
     let (node, _, probe) = node(100);
     node.schedulers.run(&node, 1).unwrap();
@@ -92,7 +103,7 @@ async fn a_start_that_has_passed_sets_the_times_only() {
     assert_eq!(node.schedulers.views()[0].tasks[0].next, "2026-01-01T00:00:10Z".parse().unwrap());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_was_moved_back_does_not_stop_the_tasks() {
     let (node, clock, _) = node(100);
     node.schedulers.run(&node, 1).unwrap();
@@ -107,7 +118,7 @@ async fn a_clock_that_was_moved_back_does_not_stop_the_tasks() {
     until("second run", || runs(&node) == 2).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn never_overlaps_itself() {
     let (node, clock, probe) = node(0);
     node.schedulers.run(&node, 1).unwrap();
@@ -125,7 +136,7 @@ async fn never_overlaps_itself() {
     until("the next run", || runs(&node) == 2).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tasks_are_stopped_resumed_run_and_removed() {
     let (node, clock, probe) = node(100);
     let which = Which::Name("a".to_owned());
@@ -137,6 +148,7 @@ async fn tasks_are_stopped_resumed_run_and_removed() {
     clock.advance(Duration::from_secs(90));
     node.schedulers.change(&node, 1, &which, Change::Run).unwrap();
     until("a run by hand", || runs(&node) == 2).await;
+    looked().await;
     assert_eq!(probe.runs.load(Ordering::SeqCst), 2, "a stopped task does not run by time");
     node.schedulers.change(&node, 1, &which, Change::Resume).unwrap();
     clock.advance(Duration::from_secs(30));
@@ -149,7 +161,7 @@ async fn tasks_are_stopped_resumed_run_and_removed() {
     assert!(matches!(node.schedulers.change(&node, 9, &which, Change::Stop), Err(ScheduleError::NoTask { .. })));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_failing_task_says_so_and_goes_on() {
     let (node, _, _) = node(0);
     node.schedulers.add(&node, 1, Task::new("x", Duration::from_secs(1), "no such command", Access::Read)).unwrap();
@@ -158,7 +170,7 @@ async fn a_failing_task_says_so_and_goes_on() {
     assert!(matches!(node.schedulers.views()[0].tasks[0].outcome, Some(Err(_))));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_task_has_the_rights_of_who_scheduled_it() {
     let (node, _, probe) = node(100);
     node.schedulers.add(&node, 1, Task::new("x", Duration::from_secs(1), "probe", Access::Read)).unwrap();
@@ -169,7 +181,7 @@ async fn a_task_has_the_rights_of_who_scheduled_it() {
     assert_eq!(probe.runs.load(Ordering::SeqCst), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn names_and_schedulers_are_unique() {
     let (node, _, _) = node(100);
     node.schedulers.add(&node, 1, task("a")).unwrap();

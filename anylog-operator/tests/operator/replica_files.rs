@@ -1,6 +1,7 @@
 //! Complete files on their way from one member to another: two members in one process, and a hand that carries bytes between them.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anylog_dbms::{NewFile, SqlValue, TsdUpdate};
 use anylog_ingest::SourceFile;
@@ -339,7 +340,8 @@ async fn the_file_brings_what_the_rows_left_out() {
     assert_eq!(everything(&eight, "t"), everything(&seven, "t"), "the journal repeats nothing");
 }
 
-// R20: what was taken away comes again, as it was; its marks in the journal's keeping do not hold it up.
+// R20, DUR-6: what was taken away comes again, as it was; its marks in the journal's keeping do not hold it up. Until then its rows
+// stay, and whoever asks meanwhile sees the old ones or the new ones, and never neither.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_taken_away_and_comes_again() {
     let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -353,15 +355,25 @@ async fn a_file_is_taken_away_and_comes_again() {
     // A file of this member's own, and one of another.
     for (node, from) in [(&seven, &eight), (&eight, &seven)] {
         let archived = node.archived();
+        meddle(node, "t", "UPDATE {} SET n = n + 1000 WHERE n < 9");
         node.operator.take_file_away(FIRST).await.unwrap();
         node.operator.take_file_away(FIRST).await.unwrap();
-        assert_eq!(node.integers("t", "n"), [20, 21]);
-        assert_eq!(node.archived().len(), 1);
+        assert_eq!(node.count("t"), 11);
         assert!(matches!(node.operator.give_file(FIRST), Err(OperatorError::NotGiven { .. })));
         let held = node.operator.complete_files(None).unwrap();
         let files = &held.iter().find(|(member, _)| *member == 7).unwrap().1;
         assert_eq!(files.ranges().collect::<Vec<_>>(), [(2, 2)]);
-        copy(from, node, FIRST).await.unwrap();
+        let comes = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                while comes.load(Ordering::Relaxed) {
+                    assert_eq!(node.count("t"), 11);
+                }
+            });
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(copy(from, node, FIRST))).unwrap();
+            comes.store(false, Ordering::Relaxed);
+            looks.join().unwrap();
+        });
         assert_eq!(everything(node, "t"), before);
         assert_eq!(node.archived(), archived);
         assert!(node.operator.give_file(FIRST).is_ok());
@@ -370,6 +382,66 @@ async fn a_file_is_taken_away_and_comes_again() {
     seven.kill().await;
     let seven = member(home.path(), 7).await;
     assert_eq!(everything(&seven, "t"), before);
+}
+
+/// Does something to the rows of a table behind the node's back; `{}` stands for each place where they may lie.
+fn meddle(node: &TestNode, table: &str, sql: &str) {
+    let path = |target: &anylog_dbms::Target| match &target.partition {
+        None => node.directory("dbms_dir").join("d.dbms"),
+        Some(partition) => node.directory("dbms_dir").join("d.parts").join(table).join(format!("{partition}.dbms")),
+    };
+    for target in node.targets(table) {
+        let database = rusqlite::Connection::open(path(&target)).unwrap();
+        database.execute(&sql.replace("{}", target.physical()), []).unwrap();
+    }
+}
+
+// R21, DUR-6: rows that are to be replaced by those of a content that turns out to be bad stay, and the next content brings all rows,
+// whatever marks the ones before left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_content_between_two_attempts_costs_no_rows() {
+    let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (seven, eight) = (member(home.path(), 7).await, member(other.path(), 8).await);
+    sealed(&seven, "t", [numbered(0..5), numbered(5..9)]).await;
+    // The rows are in the tables by the time the registry refuses.
+    let registry = eight.catalog.tsd().unwrap();
+    let stray = NewFile {
+        dbms: "d".into(),
+        table: "t".into(),
+        source: "0".into(),
+        hash: seven.registered().remove(0).1,
+        instructions: "0".into(),
+        time: eight.node.clock.now(),
+    };
+    registry.register_complete("tsd_7", 99, &stray, 1).unwrap();
+    assert!(matches!(copy(&seven, &eight, FIRST).await, Err(OperatorError::Tsd(_))));
+    assert_eq!(eight.count("t"), 9);
+    // Made of rows, and with fewer of them than it says.
+    let archive = seven.directory("archive_dir");
+    let aside = archive.with_extension("aside");
+    std::fs::rename(&archive, &aside).unwrap();
+    let mut piece = pieces(&seven.operator.give_file(FIRST).unwrap(), FIRST, 0, 1 << 20).remove(0);
+    let runs = usize::try_from(piece.about.as_ref().unwrap().runs).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&piece.bytes[runs..]), &mut text).unwrap();
+    let fewer: String = text.lines().take(4).map(|line| format!("{line}\n")).collect();
+    let mut packed = flate2::write::GzEncoder::new(piece.bytes[..runs].to_vec(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, fewer.as_bytes()).unwrap();
+    piece.bytes = packed.finish().unwrap();
+    let mut name = blake3::Hasher::new();
+    name.update(&i32::from(Form::Rows).to_le_bytes()).update(&piece.bytes);
+    piece.content = u64::from_le_bytes(name.finalize().as_bytes()[..8].try_into().unwrap());
+    let mut receiving = eight.operator.receive_file(FIRST).unwrap();
+    assert!(receiving.take(piece).unwrap());
+    let error = eight.operator.store_file(receiving).await.unwrap_err();
+    assert!(error.to_string().contains("fewer rows"), "{error}");
+    assert_eq!(eight.integers("t", "n"), (0..9).collect::<Vec<_>>());
+    // The archived file after all.
+    std::fs::rename(&aside, &archive).unwrap();
+    let other_hash = TsdUpdate { hash: Some("another".into()), ..TsdUpdate::default() };
+    assert!(registry.update("tsd_7", 99, &other_hash).unwrap());
+    copy(&seven, &eight, FIRST).await.unwrap();
+    assert_eq!(everything(&eight, "t"), everything(&seven, "t"));
 }
 
 // R22: a member that lost its disk gets its own files back under their numbers, and counts on behind them.

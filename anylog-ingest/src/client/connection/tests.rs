@@ -132,10 +132,13 @@ impl Bench {
         assert_eq!(subscribe[0], 0x82);
         assert_eq!(bench.remote.state(), ConnectionState::Connecting, "connected before SUBACK");
         bench.send(&[0x90, 3, subscribe[2], subscribe[3], 1]).await;
-        while bench.remote.state() != ConnectionState::Connected {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        assert_eq!(bench.remote.first_state().await, ConnectionState::Connected);
         bench
+    }
+
+    /// Returns when every task waits for something else than this: simulated time passes only then.
+    async fn at_rest(&self) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -305,11 +308,11 @@ async fn a_client_that_is_stopped_acknowledges_what_is_stored_and_says_goodbye()
     let mut bench = Bench::ready(1 << 16).await;
     bench.store.open.send_replace(false);
     bench.send(&publish(7, 0)).await;
-    while bench.remote.load().messages == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    bench.at_rest().await;
+    assert_eq!(bench.remote.load().messages, 1);
     bench.remote.stop();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    bench.at_rest().await;
+    assert!(!bench.served.is_finished(), "a message is being stored");
     bench.store.open.send_replace(true);
     assert_eq!(bench.receive().await, [0x40, 2, 0, 7]);
     assert_eq!(bench.receive().await, [0xe0, 0]);
@@ -330,9 +333,9 @@ impl Bench {
         bench
     }
 
-    /// The acknowledgements that are due after everything had its time.
+    /// The acknowledgements that are due when nothing more happens.
     async fn due(&self) -> Vec<(packet::Ack, u16)> {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        self.at_rest().await;
         let mut due = Vec::new();
         self.remote.storer.acknowledge(|ack, id| due.push((ack, id)));
         due
