@@ -28,6 +28,7 @@ use crate::replica::{ConsumerStatus, Replication};
 use crate::stats::Stats;
 use crate::store::{Shared, Store};
 use crate::thresholds::{CurrentThresholds, ThresholdChange, Thresholds, TimeRule, TimeRules};
+
 struct Running {
     state: OperatorState,
     stop: CancellationToken,

@@ -32,6 +32,7 @@ use crate::quarantine::{KeptMessage, Problem, QuarantinedRow, key};
 use crate::segments::Key;
 use room::failing;
 use shipment::{Answer, Part};
+
 /// The rows of a message, ready to be sent, and those that do not fit.
 pub(crate) struct Prepared {
     pub(crate) parts: Vec<Part>,

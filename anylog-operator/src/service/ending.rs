@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::OperatorService;
 use crate::OperatorError;
 use crate::store::{MEMORY_LIMIT, Shared};
+
 /// How long `flush buffers` waits for the segments that it closed.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 /// How long `exit operator` waits for open segments; what is left is sealed by the next start.

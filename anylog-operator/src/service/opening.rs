@@ -11,6 +11,7 @@ use crate::journal::recovery::{Damage, Recovery};
 use crate::publish::Publisher;
 use crate::store::Shared;
 use crate::tables::Tables;
+
 impl OperatorService {
     /// Whether the node has a journal: one is open, or there are files of one.
     pub(crate) fn has_journal(&self) -> bool {

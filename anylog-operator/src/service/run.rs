@@ -15,6 +15,7 @@ use crate::replica::repair::background;
 use crate::store::{Settings, Shared, Store};
 use crate::tables::{TableRules, blocking};
 use crate::{orphans, seal, watch};
+
 impl OperatorService {
     /// Starts the operator: rows and files are taken from now on. Segments of the run before are finished.
     ///

@@ -10,6 +10,7 @@ use crate::OperatorError;
 use crate::config::{Load, OpenSegment, OperatorState};
 use crate::quarantine::{Quarantine, QuarantinedRow};
 use crate::store::MEMORY_LIMIT;
+
 impl OperatorService {
     pub(super) fn show_processes(self: &Arc<Self>) {
         let show = |name, state: fn(&Self) -> ProcessState| {

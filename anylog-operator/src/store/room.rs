@@ -9,6 +9,7 @@ use anylog_ingest::SinkError;
 
 use super::Shared;
 use crate::apply::KEPT_LIMIT;
+
 /// Bytes that rows on their way may take at one time; further senders wait.
 pub(crate) const MEMORY_LIMIT: usize = 8 << 20;
 /// What a row takes in memory beside its text: its values, and its copy for the journal.

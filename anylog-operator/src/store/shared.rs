@@ -29,6 +29,7 @@ use crate::segments::Segments;
 use crate::stats::Stats;
 use crate::tables::Tables;
 use crate::thresholds::CurrentThresholds;
+
 /// What a running operator was told.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {

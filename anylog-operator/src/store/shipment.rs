@@ -22,6 +22,7 @@ use crate::quarantine::Problem;
 use crate::replica::Followed;
 use crate::segments::{Key, Segment};
 use crate::tables::{TableState, zone_name};
+
 /// One part of a message on its way to its segment.
 pub(crate) struct Part {
     pub(super) index: usize,
