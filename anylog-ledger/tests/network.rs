@@ -467,3 +467,12 @@ async fn a_node_that_switches_network_leaves_the_old_one_behind() {
     .await;
     assert_eq!(at_master(&other).len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_never_asks_by_itself_can_be_waited_for() {
+    let (wires, _, nodes) = network(1).await;
+    nodes[0].ledger.stop_sync().unwrap();
+    nodes[0].ledger.start_sync(source(&wires), Duration::MAX, false).await.unwrap();
+    let written = nodes[0].ledger.insert(cluster("c"), &Destinations::with_master(MASTER)).await.unwrap();
+    nodes[0].run(&format!("blockchain wait where id = {}", written.id())).await.unwrap();
+}

@@ -77,7 +77,7 @@ impl Catalog {
                 Waiting::begin(self, request, since)
             });
             waiting.note(server, reason);
-            let until = (Instant::now() + pause).min(since + request.patience);
+            let until = Instant::now() + pause.min(request.patience.saturating_sub(since.elapsed()));
             while Instant::now() < until && !self.node.shutdown.is_cancelled() {
                 if !waiting.wanted() {
                     return Err(error);

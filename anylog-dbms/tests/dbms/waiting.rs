@@ -115,6 +115,19 @@ fn the_end_of_the_node_ends_the_waiting() {
 }
 
 #[test]
+fn who_disconnects_ends_a_wait_without_end() {
+    let server = Server::start();
+    server.stop();
+    let (_home, catalog) = catalog();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| catalog.connect(patient(server.request("never"), Duration::MAX)));
+        eventually("it is waited for", || catalog.awaited().pop());
+        catalog.disconnect("never").unwrap();
+        assert!(matches!(waits.join().unwrap(), Err(DbmsError::NotReached { .. })));
+    });
+}
+
+#[test]
 fn statements_that_read_have_a_time_limit() {
     let server = Server::shared();
     let (_home, catalog) = catalog();

@@ -34,7 +34,8 @@ impl QueryService {
         record: &Record,
         sink: &mut dyn Sink,
     ) -> Result<(), QueryError> {
-        let until = network.max_time.map(|limit| (tokio::time::Instant::now() + limit, limit));
+        let now = tokio::time::Instant::now();
+        let until = network.max_time.and_then(|limit| Some((now.checked_add(limit)?, limit)));
         let again = match &spread.divided {
             Divided::Merge(_) => Again::FromTheStart,
             Divided::Rows { part, .. } | Divided::Sorted { part, .. } => {

@@ -47,14 +47,10 @@ fn convert_kind(node: &Node, name: &str, kind: OptionKind, value: Value) -> Resu
             (_, "false") => typed(Value::Bool(false)),
             _ => Err(wrong()),
         },
-        OptionKind::Duration => duration(text).map(OptionValue::Duration).ok_or_else(|| {
-            let unit = text.split_whitespace().nth(1).unwrap_or_default();
-            let units = ["seconds", "minutes", "hours", "days", "weeks"];
-            match nearest(unit, units) {
-                Some(meant) => wrong().hint(format!("did you mean the unit '{meant}'?")),
-                None => wrong(),
-            }
-        }),
+        OptionKind::Duration => match duration(text) {
+            Some(time) if time <= LONGEST => Ok(OptionValue::Duration(time)),
+            found => Err(no_duration(wrong(), text, found.is_some())),
+        },
         OptionKind::Bytes => bytes(text).map(OptionValue::Bytes).ok_or_else(wrong),
         OptionKind::Frequency => typed(Value::Float(frequency(text).ok_or_else(wrong)?)),
         OptionKind::Address => match is_address(text) {
@@ -84,6 +80,27 @@ fn convert_kind(node: &Node, name: &str, kind: OptionKind, value: Value) -> Resu
 
 fn finite(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+const DAY: u64 = 86_400;
+
+/// About ten thousand years: what is added to a time, or a part of it, can still be counted.
+const LONGEST: Duration = Duration::from_secs(3_650_000 * DAY);
+
+/// Says more of a text that is no duration, or one that is too long.
+fn no_duration(wrong: CommandError, text: &str, too_long: bool) -> CommandError {
+    let units = ["seconds", "minutes", "hours", "days", "weeks"];
+    let (count, unit) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let unit = unit.trim().to_lowercase();
+    let known = units.iter().any(|known| known.trim_end_matches('s') == unit.trim_end_matches('s'));
+    let counts = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+    if too_long || (counts && (known || unit.is_empty())) {
+        return wrong.hint(format!("the longest time is {} days", LONGEST.as_secs() / DAY));
+    }
+    match nearest(&unit, units) {
+        Some(meant) if !known => wrong.hint(format!("did you mean the unit '{meant}'?")),
+        _ => wrong,
+    }
 }
 
 /// `N unit`; a number alone counts seconds.

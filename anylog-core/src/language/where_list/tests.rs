@@ -64,6 +64,18 @@ fn every_kind_of_value() {
 }
 
 #[test]
+fn times_that_no_clock_can_count_are_refused() {
+    assert_eq!(read("time = 3650000 days").unwrap().duration("time"), Some(Duration::from_secs(3_650_000 * 86_400)));
+    for text in ["18446744073709551615", "99999999999999999999999", "3700000 days", "99999999999999999 weeks"] {
+        let error = read(&format!("time = {text}")).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("the longest time is 3650000 days"), "{text}: {error}");
+    }
+    let hint = |text: &str| read(&format!("time = {text}")).unwrap_err().hint.unwrap();
+    assert_eq!(hint("5 sconds"), "did you mean the unit 'seconds'?");
+    assert!(hint("some seconds").starts_with("expected N seconds|"), "{}", hint("some seconds"));
+}
+
+#[test]
 fn references_in_keys_and_values() {
     let options = read("!key = !topic and count = !port.int and time = !sync").unwrap();
     assert_eq!(options.text("name").as_deref(), Some("anylog-demo"));

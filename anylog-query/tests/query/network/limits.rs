@@ -80,6 +80,18 @@ fn an_answer_may_lack_what_the_query_mode_allows() {
 }
 
 #[test]
+fn a_query_may_take_for_ever() {
+    let (net, _) = three_clusters();
+    let network = Network { max_time: Some(Duration::MAX), timeout: Some(Duration::MAX), ..Network::default() };
+    let request = Request { network: Some(network), ..Request::new("d", "select count(*) from t") };
+    let asked = runtime().block_on(async {
+        let mut answer = net.service.select(request).await?;
+        answer.next().await.transpose()
+    });
+    assert!(asked.unwrap().is_some());
+}
+
+#[test]
 fn the_answer_of_nobody_is_an_error() {
     // QRY-2
     let (net, _) = three_clusters();
