@@ -143,8 +143,10 @@ impl QueryService {
         let dbms = Arc::clone(database.dbms());
         let engine = dbms.engine();
         let schema = dbms.schema(&request.table)?;
-        // What all members have is here too. A table is described by whoever has it.
-        let needs_all = !request.committed && (schema.is_none() || !request.sql.is_empty());
+        // What all members have is here too, but another one that says which files these are may not know what this one lost since.
+        // A table is described by whoever has it.
+        let may_lack = !request.committed || request.upto.is_some();
+        let needs_all = may_lack && (schema.is_none() || !request.sql.is_empty());
         if needs_all && !request.although_behind {
             self.refuse_behind()?;
         }
@@ -159,7 +161,7 @@ impl QueryService {
             return Ok(());
         }
         let upto = match &request.upto {
-            // All members have these files, so this one does.
+            // All members have these files, so this one does, as it lacks none.
             Some(upto) if request.committed => Some(upto.clone()),
             _ if request.committed => self.committed_files()?,
             _ => None,

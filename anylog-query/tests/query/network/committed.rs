@@ -12,13 +12,20 @@ use crate::world::store_of;
 /// A row, and the file that it came with: the member that produced it and its number there.
 type Filed = (Reading, (i64, i64));
 
-/// What a member knows of the others.
+/// What a member knows of the others, and how many files it lacks itself.
 #[derive(Debug, Default)]
-struct Known(Mutex<Option<Vec<(i64, i64)>>>);
+struct Known {
+    upto: Mutex<Option<Vec<(i64, i64)>>>,
+    behind: Mutex<Option<u64>>,
+}
 
 impl Committed for Known {
     fn upto(&self) -> Option<Vec<(i64, i64)>> {
-        self.0.lock().clone()
+        self.upto.lock().clone()
+    }
+
+    fn behind(&self) -> Option<u64> {
+        *self.behind.lock()
     }
 }
 
@@ -50,7 +57,7 @@ impl Cluster {
     }
 
     fn tell(&self, operator: usize, upto: &[(i64, i64)]) {
-        *self.known[operator].0.lock() = Some(upto.to_vec());
+        *self.known[operator].upto.lock() = Some(upto.to_vec());
     }
 
     fn ask(&self, sql: &str) -> Result<Vec<Vec<Cell>>, QueryError> {
@@ -168,6 +175,24 @@ fn a_member_that_takes_over_answers_for_the_same_files() {
             let expected = world.ask("plain", sql).unwrap();
             assert!(sorted(&found, ordered) == sorted(&expected, ordered), "{sql} after {bytes}");
         }
+    }
+}
+
+#[test]
+fn a_member_that_lost_files_since_does_not_take_over_for_them() {
+    // QRY-3: the first one has not heard yet that the second one came back with an empty disk.
+    let (all, left) = (equal_rows(1..=3), equal_rows(1..=1));
+    let (stream, sorted, merged) =
+        ("select value from t", "select value from t order by value", "select count(*) from t");
+    for (bytes, sql) in [(30, stream), (30, sorted), (30, merged), (3_000, stream), (3_000, sorted)] {
+        let cluster = Cluster::new(&[vec![all.clone(), left.clone()]]);
+        cluster.tell(0, &[(1, 3)]);
+        cluster.tell(1, &[(1, 1)]);
+        *cluster.known[1].behind.lock() = Some(2);
+        cluster.net.operators[0].1.breaks_after.store(bytes, Ordering::Relaxed);
+        let found = cluster.ask(sql).map(|rows| rows.len());
+        let error = found.expect_err(sql).to_string();
+        assert!(error.contains("lacks 2 files"), "{sql} after {bytes}: {error}");
     }
 }
 
