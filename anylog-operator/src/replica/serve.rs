@@ -1,28 +1,31 @@
 //! A complete file as it is given to another member: its run list, and behind it the source file, compressed.
 //!
-//! Where the archived file or its run list is gone, the content is made of the rows in the tables ([`rows`]). Either way it is a file
+//! Where the archived file or its run list is gone or damaged, the content is made of the rows in the tables ([`rows`]). Either way it is a file
 //! on this disk before its first byte is given, so that any part of it can be read again.
 
 mod rows;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anylog_dbms::{NewFile, SegmentId, TsdFile};
 use anylog_replica::FileKey;
 use anylog_replica::message::{About, Form};
 use flate2::write::GzEncoder;
+use jiff::Timestamp;
 
 use super::copies::is_complete;
 use super::holdings::Registry;
-use super::runs::RunList;
+use super::runs::{Line, RunList};
 use super::work::{Namer, nameless};
 use crate::OperatorError;
-use crate::archive::{self, LEVEL};
+use crate::archive::{self, LARGEST_CONTENT, LEVEL};
 use crate::error::file_error;
-use crate::source_file::{SourceKind, SourceName, registered};
+use crate::incoming::rows::read_packed;
+use crate::source_file::{ContentHash, SourceKind, SourceName, registered};
 use crate::store::{Settings, Shared};
 pub(super) use rows::{condition, quoted, targets};
 
@@ -86,14 +89,20 @@ pub(crate) fn open_content(shared: &Shared, file: FileKey) -> Result<Content, Op
     let known = known.ok_or_else(|| not_given(file, "it is not complete here"))?;
     let mut about = about(&known);
     about.create = shared.tables.create_text(&known.dbms, &known.table).unwrap_or_default();
-    match archived(&settings, file, &known) {
+    match checked(&settings, file, &known) {
         Ok(Some((list, content, path))) => {
             about.segment = list.segment().0.to_le_bytes().to_vec();
             return Content::new(about, list.into_bytes(), Form::Archive, content, path);
         }
         Ok(None) => {}
         Err(error) => {
-            tracing::warn!(producer = file.producer, file = file.file, %error, "An archived file cannot be used: its rows are given");
+            let text = format!(
+                "The archived file of file {} of member {} is damaged, and its rows in the tables are given to other members instead: \
+                 {error}",
+                file.file, file.producer
+            );
+            tracing::error!("{text}");
+            shared.node.errors.add(shared.node.clock.now(), "replica", "Damaged archive", text);
         }
     }
     let (runs, content) = rows::make(shared, &settings, file, &known)?;
@@ -176,6 +185,56 @@ pub(super) fn archived(
     let content = File::open(&path).map_err(file_error(&path))?;
     let content = if packed { content } else { pack(settings, content, &path)? };
     Ok(Some((list, content, path)))
+}
+
+/// As [`archived`], when the file is what the registry says: who gets one that is not could not use it, and would ask again.
+fn checked(
+    settings: &Settings,
+    file: FileKey,
+    known: &TsdFile,
+) -> Result<Option<(RunList, File, PathBuf)>, OperatorError> {
+    let Some((list, content, path)) = archived(settings, file, known)? else { return Ok(None) };
+    each_archived(&list, &content, &path, file, known, |_, _, _| {})?;
+    Ok(Some((list, content, path)))
+}
+
+/// Reads the rows of an archived file, with the time at which each came and its zone, and sees whether it is what the registry says.
+///
+/// # Errors
+/// [`OperatorError::Compressed`], [`OperatorError::Content`] when it is another one: rows were handed over by then.
+pub(super) fn each_archived(
+    list: &RunList,
+    mut packed: &File,
+    path: &Path,
+    file: FileKey,
+    known: &TsdFile,
+    mut row: impl FnMut(&str, Timestamp, &Arc<str>),
+) -> Result<(), OperatorError> {
+    packed.seek(SeekFrom::Start(0)).map_err(file_error(path))?;
+    let name = path.display().to_string();
+    let wrong = |reason: &str| OperatorError::Content { name: name.clone(), reason: reason.to_owned() };
+    let mut hash = ContentHash::new(&known.dbms, &known.table);
+    let bytes = |bytes: &[u8]| {
+        hash.update(bytes);
+        Ok(())
+    };
+    let mut lines = list.of_lines();
+    read_packed(packed, &name, LARGEST_CONTENT, bytes, |text| match lines.next() {
+        Line::Row(_, received, zone) => {
+            row(text, received, &zone);
+            Ok(())
+        }
+        Line::Refused => Ok(()),
+        Line::Beyond => Err(wrong("it has more rows than its run list")),
+    })?;
+    if !lines.is_done() {
+        return Err(wrong("it has fewer rows than its run list"));
+    }
+    let of_stream = hash.clone().of_stream(&file.producer.to_string(), &file.file.to_string());
+    if known.hash != of_stream && known.hash != hash.of_file() {
+        return Err(wrong("its content is not that of its hash in the registry"));
+    }
+    Ok(())
 }
 
 /// A file compressed. The same bytes make the same.

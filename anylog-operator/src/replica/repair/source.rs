@@ -13,14 +13,10 @@ use anylog_replica::FileKey;
 use super::Member;
 use super::ask::{By, Question, Row, Told};
 use crate::OperatorError;
-use crate::archive::LARGEST_CONTENT;
-use crate::incoming::rows::read_packed;
 use crate::replica::copies::is_complete;
 use crate::replica::digest::{Digest, RowHasher};
 use crate::replica::holdings::Registry;
-use crate::replica::runs::Line;
-use crate::replica::serve::archived;
-use crate::source_file::ContentHash;
+use crate::replica::serve::{archived, each_archived};
 use crate::store::Shared;
 use crate::tables::{TableState, blocking};
 
@@ -78,29 +74,7 @@ fn of_archive(shared: &Shared, table: &TableState, key: FileKey) -> Result<Optio
     let Some(known) = registry.get(key)?.filter(is_complete) else { return Ok(None) };
     let Some((list, packed, path)) = archived(&settings, key, &known)? else { return Ok(None) };
     let mut rows = Converting::new(table, key);
-    let mut hash = ContentHash::new(&known.dbms, &known.table);
-    let mut lines = list.of_lines();
-    let name = path.display().to_string();
-    let wrong = |reason: &str| OperatorError::Content { name: name.clone(), reason: reason.to_owned() };
-    let bytes = |bytes: &[u8]| {
-        hash.update(bytes);
-        Ok(())
-    };
-    read_packed(packed, &name, LARGEST_CONTENT, bytes, |row| match lines.next() {
-        Line::Row(_, received, zone) => {
-            rows.add(row, received, &zone);
-            Ok(())
-        }
-        Line::Refused => Ok(()),
-        Line::Beyond => Err(wrong("it has more rows than its run list")),
-    })?;
-    if !lines.is_done() {
-        return Err(wrong("it has fewer rows than its run list"));
-    }
-    let of_stream = hash.clone().of_stream(&key.producer.to_string(), &key.file.to_string());
-    if known.hash != of_stream && known.hash != hash.of_file() {
-        return Err(wrong("its content is not that of its hash in the registry"));
-    }
+    each_archived(&list, &packed, &path, key, &known, |row, received, zone| rows.add(row, received, zone))?;
     Ok(Some(rows.digest))
 }
 
