@@ -81,11 +81,7 @@ pub(crate) fn store(shared: &Shared, batches: Vec<Batch>, patient: bool) -> Vec<
 
 /// As [`apply`], in the place of the rows of a source file - its member and its number - that are in the batches' targets: of each
 /// target in the transaction that brings the first rows.
-pub(crate) fn replace(
-    shared: &Shared,
-    batches: Vec<Batch>,
-    file: (&str, i64),
-) -> Vec<Result<Vec<Refusal>, DbmsError>> {
+pub(crate) fn replace(shared: &Shared, batches: Vec<Batch>, file: (&str, i64)) -> Vec<Result<Vec<Refusal>, DbmsError>> {
     store_into(shared, batches, Some(file), true)
 }
 

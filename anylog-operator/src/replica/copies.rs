@@ -6,13 +6,13 @@
 //! Whoever does something to a file of another member has its [`Turn`] meanwhile. Rows of one file go into the journal one frame
 //! after the other, each when the one before it is on stable storage: a copy has no gap that its producer has not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anylog_core::time::stored;
-use anylog_dbms::{DbmsError, SegmentId, SqlValue};
+use anylog_dbms::{DbmsError, SegmentId, SqlValue, tsd};
 use anylog_ingest::SinkError;
 use anylog_replica::FileKey;
 use anylog_replica::message::{About, Rows, RowsHeld, Run};
@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 
 use super::holdings::Registry;
+use super::receive::delete_rows;
 use crate::OperatorError;
 use crate::apply::{Batch, BatchRow, Refusal};
 use crate::fit::Came;
@@ -37,6 +38,8 @@ use crate::tables::{TableState, blocking};
 
 /// How long a file of this member waits for what others may have of it while nobody exchanges files with them.
 const ALONE: Duration = Duration::from_secs(30);
+/// How long rows of a mate wait for memory and their table. The mate is told nothing of this member's files meanwhile.
+const PREPARING: Duration = Duration::from_secs(30);
 
 /// A copy of an open file that another node sends; or a file of this member that others may have more of.
 #[derive(Debug)]
@@ -127,9 +130,11 @@ pub(super) async fn take(shared: &Arc<Shared>, rows: Rows) -> Result<RowsHeld, O
     let last = check(&rows)?;
     let _turn = shared.file_turns.take(file).await;
     let known = shared.segments.lock().copies.get(&file).cloned();
-    if known.is_none()
-        && let Some(ordinal) = has_otherwise(shared, file, rows.about.as_ref(), last).await?
-    {
+    let found = match known {
+        Some(_) => Found::Nothing,
+        None => found_otherwise(shared, file, rows.about.as_ref(), last).await?,
+    };
+    if let Found::Rows(ordinal) = found {
         return Ok(held(ordinal));
     }
     let before = known.as_ref().map_or(0, |copy| copy.segment.written_ordinal());
@@ -145,7 +150,13 @@ pub(super) async fn take(shared: &Arc<Shared>, rows: Rows) -> Result<RowsHeld, O
             }
             copy
         }
-        None => begin(file, &about)?,
+        None => {
+            let copy = begin(file, &about)?;
+            if found == Found::Remains {
+                remove_remains(shared, file, &copy).await?;
+            }
+            copy
+        }
     };
     append(shared, file, &copy, rows.runs, before, &about.create).await?;
     Ok(held(last))
@@ -179,22 +190,33 @@ fn check(rows: &Rows) -> Result<u64, OperatorError> {
     Ok(last)
 }
 
-/// Up to which ordinal a file is here without a copy: an own one that is open, or one that is complete. None: a copy may begin.
+/// What is here of a file without a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// All rows up to an ordinal: it is an own one that is open, or complete.
+    Rows(u64),
+    /// Rows that are to be replaced: the file was taken away.
+    Remains,
+    /// Nothing.
+    Nothing,
+}
+
+/// Looks for a file that has no copy.
 ///
 /// A member that lost its disk may give a number again. What is complete under it are other rows then: to say that these are here would
 /// acknowledge them (DUR-3).
-async fn has_otherwise(
+async fn found_otherwise(
     shared: &Shared,
     file: FileKey,
     about: Option<&About>,
     last: u64,
-) -> Result<Option<u64>, OperatorError> {
+) -> Result<Found, OperatorError> {
     let registry = Registry::of(&shared.settings())?;
     if file.producer == registry.own {
         let segments = shared.segments.lock();
         let mut own = segments.open.values().chain(&segments.closing);
         if let Some(segment) = own.find(|segment| segment.file() == Some(file)) {
-            return Ok(Some(segment.written_ordinal()));
+            return Ok(Found::Rows(segment.written_ordinal()));
         }
     }
     let waits = |shared: &Shared| {
@@ -209,16 +231,29 @@ async fn has_otherwise(
         return Err(DbmsError::NotConnected { name }.into());
     }
     let known = blocking(move || registry.get(file)).await?;
-    let Some(known) = known.filter(is_complete) else { return Ok(None) };
+    if known.as_ref().is_some_and(|known| known.status1 == tsd::TAKEN_AWAY) {
+        return Ok(Found::Remains);
+    }
+    let Some(known) = known.filter(is_complete) else { return Ok(Found::Nothing) };
     match about.map(|about| about.time).filter(|time| *time != known.time.as_microsecond()) {
         Some(_) => Err(bad(file, format!("another file of {} has this number", stored(known.time)))),
-        None => Ok(Some(last)),
+        None => Ok(Found::Rows(last)),
     }
+}
+
+/// Deletes the rows of a file that was taken away, and the marks of its segment: the copy that begins brings these rows.
+async fn remove_remains(shared: &Arc<Shared>, file: FileKey, copy: &Arc<OpenCopy>) -> Result<(), OperatorError> {
+    let (shared, header) = (Arc::clone(shared), Arc::clone(&copy.segment.header));
+    blocking(move || {
+        delete_rows(&shared, &header.dbms, &header.table, file, &HashSet::new())?;
+        Ok::<_, OperatorError>(shared.catalog.get(&header.dbms)?.dbms().forget(&[header.id])?)
+    })
+    .await
 }
 
 /// Whether a registered file has all its rows here.
 pub(crate) fn is_complete(file: &anylog_dbms::TsdFile) -> bool {
-    let missing = [anylog_dbms::tsd::VOID, anylog_dbms::tsd::TAKEN_AWAY].contains(&file.status1.as_str());
+    let missing = [tsd::VOID, tsd::TAKEN_AWAY].contains(&file.status1.as_str());
     !unfinished(file) && file.rows > 0 && !missing && !file.hash.starts_with("open:")
 }
 
@@ -287,16 +322,9 @@ async fn append(
     create: &str,
 ) -> Result<(), OperatorError> {
     let header = &copy.segment.header;
-    shared.room().await?;
-    shared.databases_work(std::iter::once(header.dbms.as_str())).await?;
-    let bytes: usize = runs.iter().flat_map(|run| &run.rows).map(|row| row.len() + ROW_BYTES).sum();
-    let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
-    let permit = Arc::clone(&shared.memory).acquire_many_owned(wanted).await.map_err(|_| OperatorError::NotRunning)?;
-    let mut pieces = Vec::new();
-    for run in runs {
-        place(shared, header, run, behind, create, &mut pieces).await?;
-    }
-    pieces.sort_by_key(|piece| piece.first);
+    // Nothing is written yet: who sent the rows sends them again.
+    let prepared = tokio::time::timeout(PREPARING, prepare(shared, header, runs, behind, create)).await;
+    let (permit, pieces) = prepared.map_err(|_| late(header))??;
     let mut entries = Entries::default();
     entries.copy(header.id);
     for piece in &pieces {
@@ -323,6 +351,38 @@ async fn append(
         store(shared, copy, piece, &written, &permit, aside.is_ok());
     }
     aside
+}
+
+fn late(header: &SegmentHeader) -> OperatorError {
+    let reason = format!(
+        "rows of {} for {}.{} found neither memory nor their table within {} seconds",
+        origin(header),
+        header.dbms,
+        header.table,
+        PREPARING.as_secs()
+    );
+    SinkError::Failed { reason }.into()
+}
+
+/// Waits for room, and converts the rows behind an ordinal.
+async fn prepare(
+    shared: &Shared,
+    header: &SegmentHeader,
+    runs: Vec<Run>,
+    behind: u64,
+    create: &str,
+) -> Result<(OwnedSemaphorePermit, Vec<Piece>), OperatorError> {
+    shared.room().await?;
+    shared.databases_work(std::iter::once(header.dbms.as_str())).await?;
+    let bytes: usize = runs.iter().flat_map(|run| &run.rows).map(|row| row.len() + ROW_BYTES).sum();
+    let wanted = u32::try_from(bytes.min(MEMORY_LIMIT)).unwrap_or(u32::MAX);
+    let permit = Arc::clone(&shared.memory).acquire_many_owned(wanted).await.map_err(|_| OperatorError::NotRunning)?;
+    let mut pieces = Vec::new();
+    for run in runs {
+        place(shared, header, run, behind, create, &mut pieces).await?;
+    }
+    pieces.sort_by_key(|piece| piece.first);
+    Ok((permit, pieces))
 }
 
 /// Converts the rows of a run behind an ordinal, and finds their places.

@@ -60,11 +60,11 @@ impl OperatorService {
         receiving.store(&self.open_store()?).await
     }
 
-    /// Takes a file away, of whichever producer, in order to fetch it from another member: its rows, its archived file, and its
-    /// completeness. What a crash leaves of that is finished when the file is stored or taken away again.
+    /// Takes a file away, of whichever producer, in order to fetch it from another member: it is not complete here, and given to nobody.
+    /// Its rows stay in the tables until those of the file that is stored take their place.
     ///
     /// # Errors
-    /// Of the registry, the database and the file system.
+    /// Of the registry and the journal.
     pub async fn take_file_away(&self, file: FileKey) -> Result<(), OperatorError> {
         take_away(&self.open_store()?, file).await
     }

@@ -1,6 +1,6 @@
 //! Files that are open: their rows as they are handed to mates, and the copies that mates' rows make here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -246,7 +246,7 @@ async fn give_up(shared: &Arc<Shared>, file: FileKey, copy: Arc<OpenCopy>) -> Re
     let shared = Arc::clone(shared);
     blocking(move || {
         let header = &copy.segment.header;
-        delete_rows(&shared, &header.dbms, &header.table, file, None)?;
+        delete_rows(&shared, &header.dbms, &header.table, file, &HashSet::new())?;
         shared.catalog.get(&header.dbms)?.dbms().sync()?;
         copies::end(&shared, file, &copy.segment)
     })

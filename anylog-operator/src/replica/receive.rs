@@ -10,6 +10,7 @@
 //! ```
 
 mod away;
+mod rows;
 mod store;
 
 use std::collections::BTreeSet;

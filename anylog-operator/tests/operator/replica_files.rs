@@ -277,15 +277,53 @@ async fn without_its_run_list_a_file_is_made_of_its_rows() {
     assert!(shown.contains("d.t.0.") && !shown.contains(".runs"), "{shown}");
 }
 
+// R8, R19: an archived file that is damaged is named, and its rows are given instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_archive_is_made_good_by_the_rows() {
+    let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (seven, eight) = (member(home.path(), 7).await, member(other.path(), 8).await);
+    sealed(&seven, "t", [numbered(0..50)]).await;
+    let archive = find(&seven.directory("archive_dir"), ".gz");
+    let whole = std::fs::read(&archive).unwrap();
+    let pack = |text: &str| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, text.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    };
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 0x55;
+    let rows: String = numbered(0..50).iter().map(|row| format!("{row}\n")).collect();
+    let harms = [
+        ("unpacked", flipped),
+        ("unpacked", whole[..whole.len() - 9].to_vec()),
+        ("fewer rows", pack("{\"n\": 1}\n")),
+        ("hash", pack(&rows.replace("1", "2"))),
+        ("more rows", pack(&format!("{rows}{rows}"))),
+    ];
+    for (reason, damaged) in harms {
+        std::fs::write(&archive, damaged).unwrap();
+        assert_eq!(seven.operator.give_file(FIRST).unwrap().about.form, i32::from(Form::Rows), "{reason}");
+        let errors = seven.node.errors.messages();
+        let last = errors.iter().rfind(|error| error.kind == "Damaged archive").expect("it is named");
+        assert!(last.text.contains("file 1 of member 7") && last.text.contains(reason), "{reason}: {}", last.text);
+    }
+    copy(&seven, &eight, FIRST).await.unwrap();
+    assert_eq!(everything(&eight, "t"), everything(&seven, "t"));
+    std::fs::write(&archive, whole).unwrap();
+    assert_eq!(seven.operator.give_file(FIRST).unwrap().about.form, i32::from(Form::Archive));
+}
+
 /// The one file below a directory whose name ends so.
 fn find(directory: &Path, end: &str) -> std::path::PathBuf {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            return find(&path, end);
-        }
-        if path.to_string_lossy().ends_with(end) {
-            return path;
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.to_string_lossy().ends_with(end) {
+                return path;
+            }
         }
     }
     panic!("no file below {} ends with {end}", directory.display());
@@ -370,7 +408,8 @@ async fn a_file_is_taken_away_and_comes_again() {
                     assert_eq!(node.count("t"), 11);
                 }
             });
-            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(copy(from, node, FIRST))).unwrap();
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(copy(from, node, FIRST)))
+                .unwrap();
             comes.store(false, Ordering::Relaxed);
             looks.join().unwrap();
         });

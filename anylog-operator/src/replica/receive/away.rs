@@ -1,28 +1,26 @@
 //! A file that is taken away, in order to be fetched from another member.
 //!
-//! First the registry says so, durably: from then on nobody is given the file, and who stores it again begins with removing what is
-//! left of its rows. So a crash between any two steps costs nothing.
+//! The registry says so, durably: from then on nobody is given the file, and whoever stores it again replaces its rows. Until then they
+//! stay in the tables: a query is better served with a file that differs in some row than with none of its rows. So does its archived
+//! file, which may be the last that is right.
 
 use std::sync::Arc;
 
-use anylog_dbms::{NewFile, tsd};
+use anylog_dbms::tsd;
 use anylog_replica::FileKey;
 
-use super::store::delete_rows;
 use crate::OperatorError;
-use crate::archive;
-use crate::replica::copies::bad;
+use crate::replica::copies::{bad, is_complete};
 use crate::replica::holdings::Registry;
 use crate::replica::open::{HeldCopy, end_copy, hold_copy, whole};
 use crate::replica::serve;
 use crate::store::Shared;
 use crate::tables::blocking;
 
-/// Takes a file away, of whichever producer: its rows, its archived file, its copy when it is open. Its registry row says so until it
-/// is stored again.
+/// Takes a file away, of whichever producer: it is not complete here until it is stored again.
 ///
 /// # Errors
-/// Of the registry, the database and the file system; it may be called again.
+/// Of the registry and the journal; it may be called again.
 pub(crate) async fn take_away(shared: &Arc<Shared>, file: FileKey) -> Result<(), OperatorError> {
     let shared = Arc::clone(shared);
     whole(async move {
@@ -33,35 +31,13 @@ pub(crate) async fn take_away(shared: &Arc<Shared>, file: FileKey) -> Result<(),
 }
 
 fn take(shared: &Arc<Shared>, file: FileKey, held: &HeldCopy) -> Result<(), OperatorError> {
-    let settings = shared.settings();
-    let registry = Registry::of(&settings)?;
-    let known = registry.get(file)?;
-    if let Some(known) = &known {
-        if known.status1 == tsd::VOID {
-            return Ok(());
-        }
-        if file.producer == registry.own && known.hash.starts_with("open:") {
-            return Err(bad(file, "it is open here"));
-        }
+    let registry = Registry::of(&shared.settings())?;
+    let Some(known) = registry.get(file)?.filter(|known| known.status1 != tsd::VOID) else { return Ok(()) };
+    if !is_complete(&known) && known.status1 != tsd::TAKEN_AWAY {
+        return Err(bad(file, "it is not complete here"));
     }
-    let what = match (&known, held.header()) {
-        (Some(known), _) => serve::registered_as(known),
-        (None, Some(header)) => NewFile {
-            dbms: header.dbms.clone(),
-            table: header.table.clone(),
-            source: header.source.clone(),
-            hash: format!("away:{}", header.id),
-            instructions: header.instructions.clone(),
-            time: header.opened,
-        },
-        // Nothing is known of it.
-        (None, None) => return Ok(()),
-    };
+    let what = serve::registered_as(&known);
     registry.store.take_away(&registry.table(file.producer), file.file, &what)?;
-    // Its rows go: they must not come back out of the journal.
-    end_copy(shared, held)?;
-    delete_rows(shared, &what.dbms, &what.table, file, None)?;
-    shared.catalog.get(&what.dbms)?.dbms().sync()?;
-    let (directory, plain) = serve::place(&settings, file, &what);
-    archive::remove(&directory, &plain)
+    // What the journal has of it must not come back over the rows that take their place.
+    end_copy(shared, held)
 }

@@ -1,54 +1,41 @@
 //! A file of another member into the tables, the archive and the registry of this one.
 //!
-//! 1. Its rows are stored in chunks, with applied marks: while one is stored, the next is read. A pause follows each: a member that
-//!    catches up does not take the processors and the disk from acknowledgements.
+//! 1. Its rows are stored ([`rows`]), with applied marks. A pause follows each chunk: a member that catches up does not take the
+//!    processors and the disk from acknowledgements.
 //!    The marks are those of its open segment, so rows that came while it was open are not stored again.
 //! 2. The databases are synced, and the file is archived under its name, with its run list.
 //! 3. The registry says that it is complete.
 //! 4. A copy of the open file is let go, or the marks are forgotten.
 //!
-//! Each step can be repeated. What is made of rows, and what replaces a file that was taken away, has marks of its own: ordinals are
-//! others there, or the open segment's marks stand for rows that were deleted. Rows of the file that are there go first, from
-//! every target that has no such mark yet.
+//! Each step can be repeated. What is made of rows, and what replaces a file that was taken away, comes *anew*: ordinals are others
+//! there, or the open segment's marks stand for rows that are to go. The registry says first that the file is taken away, so each
+//! later attempt is one of this kind too; each begins from the first row, and goes by no marks of the attempts before. The rows that
+//! are here stay until others take their place, partition by partition.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
-use anylog_core::time::stored;
-use anylog_dbms::{Database, DbmsError, NewFile, SegmentId, SqlRef, Target, TsdFile, tsd};
+use anylog_dbms::{Database, DbmsError, NewFile, SqlRef, Target, TsdFile, tsd};
 use anylog_replica::FileKey;
 use anylog_replica::message::{About, Form};
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
 
-use super::LARGEST;
+use super::rows::apply_rows;
 use crate::OperatorError;
-use crate::apply::{Batch, apply};
-use crate::archive::ArchiveFile;
+use crate::archive::{self, ArchiveFile};
 use crate::disk::sync_directory;
 use crate::error::file_error;
-use crate::fit::{FittedTogether, Together};
-use crate::incoming::{CHUNK_BYTES, ended, rows};
 use crate::journal::record::SegmentHeader;
-use crate::origin::Origin;
-use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::replica::copies::{bad, header_of, is_complete};
 use crate::replica::holdings::Registry;
 use crate::replica::open::{HeldCopy, end_copy, hold_copy};
-use crate::replica::runs::{Line, RunList};
+use crate::replica::runs::RunList;
 use crate::replica::serve;
 use crate::store::{Settings, Shared};
-use crate::tables::{TableState, blocking};
-
-/// Rows that are stored by one transaction: fewer than of an own file, so that others wait less behind them.
-const CHUNK_ROWS: usize = 2_000;
-/// The pause behind a chunk is this part of the time that it took.
-const PAUSE_SHARE: u32 = 4;
+use crate::tables::blocking;
 
 /// A file whose bytes are all here.
 pub(super) struct Arrived {
@@ -77,19 +64,20 @@ pub(super) async fn store(shared: &Arc<Shared>, arrived: Arrived) -> Result<(), 
     }
     let anew = arrived.about.form == Form::Rows as i32
         || held.differs()
-        || known.is_some_and(|known| known.status1 == tsd::TAKEN_AWAY);
+        || known.as_ref().is_some_and(|known| known.status1 == tsd::TAKEN_AWAY);
     let header = Arc::new(header(&arrived, anew)?);
     // Everything from here on needs the database.
     shared.catalog.get(&header.dbms)?;
     let arrived = Arc::new(arrived);
     if anew {
-        let (shared, header, held, arrived) =
-            (Arc::clone(shared), Arc::clone(&header), Arc::clone(&held), Arc::clone(&arrived));
-        blocking(move || clear(&shared, &header, &held, &arrived)).await?;
+        let (shared, header, held, arrived, known) =
+            (Arc::clone(shared), Arc::clone(&header), Arc::clone(&held), Arc::clone(&arrived), known.clone());
+        blocking(move || begin_anew(&shared, &header, &held, &arrived, known.as_ref())).await?;
     }
-    apply_rows(shared, &header, &arrived).await?;
+    let replaced = apply_rows(shared, &header, &arrived, anew).await?;
     let own = Arc::clone(shared);
-    blocking(move || finish(&own, &settings, &header, &held, &arrived, anew)).await
+    let finishing = Finishing { settings, header, held, arrived, known, replaced: anew.then_some(replaced) };
+    blocking(move || finishing.finish(&own)).await
 }
 
 /// The file is complete already: what was left to do is done.
@@ -128,50 +116,62 @@ fn header(arrived: &Arrived, anew: bool) -> Result<SegmentHeader, OperatorError>
     header_of(*file, &About { segment, ..about.clone() })
 }
 
-/// Lets go of all rows of the file that are here, save those that an earlier attempt brought with the same content. Blocks.
-fn clear(
+/// Says durably that the rows that are here of the file are to go, and lets go of its copy. Blocks.
+fn begin_anew(
     shared: &Arc<Shared>,
     header: &SegmentHeader,
     held: &HeldCopy,
     arrived: &Arrived,
+    known: Option<&TsdFile>,
 ) -> Result<(), OperatorError> {
+    let Arrived { file, about, part, state, .. } = arrived;
+    if known.is_none_or(|known| known.status1 != tsd::TAKEN_AWAY) {
+        let registry = Registry::of(&shared.settings())?;
+        // Its hash may be another number's until the file is complete.
+        let what = NewFile { hash: format!("away:{}", header.id), ..what(header, about) };
+        registry.store.take_away(&registry.table(file.producer), file.file, &what)?;
+    }
     if held.header().is_some() {
         // Rows that this member told others to have are on stable storage before those of the copy go.
-        let Arrived { part, state, .. } = arrived;
         let synced = [part, state].into_iter().try_for_each(|path| File::open(path)?.sync_all());
         synced.and_then(|()| sync_directory(part.parent().unwrap_or(part))).map_err(file_error(part))?;
         end_copy(shared, held)?;
     }
-    delete_rows(shared, &header.dbms, &header.table, arrived.file, Some(header.id)).map(|_| ())
+    Ok(())
 }
 
-/// Deletes the rows of a file, save from targets that have a mark of `unless`. Blocks.
+/// What registers the file.
+fn what(header: &SegmentHeader, about: &About) -> NewFile {
+    NewFile {
+        dbms: header.dbms.clone(),
+        table: header.table.clone(),
+        source: header.source.clone(),
+        hash: about.hash.clone(),
+        instructions: header.instructions.clone(),
+        time: header.opened,
+    }
+}
+
+/// Deletes the rows of a file, save from the partitions that are `kept`; none is the table itself. Blocks.
 pub(in crate::replica) fn delete_rows(
     shared: &Shared,
     dbms: &str,
     table: &str,
     file: FileKey,
-    unless: Option<SegmentId>,
-) -> Result<u64, OperatorError> {
+    kept: &HashSet<Option<String>>,
+) -> Result<(), OperatorError> {
     let database = shared.catalog.get(dbms)?;
     if database.dbms().schema(table)?.is_none() {
-        return Ok(0);
+        return Ok(());
     }
-    let (member, mut deleted) = (file.producer.to_string(), 0);
-    for target in serve::targets(&database, table)? {
+    let member = file.producer.to_string();
+    for target in serve::targets(&database, table)?.iter().filter(|target| !kept.contains(&target.partition)) {
         // Most have none: looking there costs little, and disturbs nobody.
-        if !has_rows(&database, &target, file)? {
-            continue;
-        }
-        let kept = match unless {
-            Some(segment) => database.dbms().applied(&target, segment)?.is_some(),
-            None => false,
-        };
-        if !kept {
-            deleted += database.dbms().delete_file(&target, &member, file.file)?;
+        if has_rows(&database, target, file)? {
+            database.dbms().delete_file(target, &member, file.file)?;
         }
     }
-    Ok(deleted)
+    Ok(())
 }
 
 fn has_rows(database: &Database, target: &Target, file: FileKey) -> Result<bool, OperatorError> {
@@ -188,37 +188,49 @@ fn has_rows(database: &Database, target: &Target, file: FileKey) -> Result<bool,
     }
 }
 
-/// Steps 2 to 4. Blocks.
-fn finish(
-    shared: &Arc<Shared>,
-    settings: &Settings,
-    header: &SegmentHeader,
-    held: &HeldCopy,
-    arrived: &Arrived,
-    anew: bool,
-) -> Result<(), OperatorError> {
-    let Arrived { file, about, .. } = arrived;
-    let database = shared.catalog.get(&header.dbms)?;
-    database.dbms().sync()?;
-    let new = NewFile {
-        dbms: header.dbms.clone(),
-        table: header.table.clone(),
-        source: header.source.clone(),
-        hash: about.hash.clone(),
-        instructions: header.instructions.clone(),
-        time: header.opened,
-    };
-    if settings.archive && about.form == Form::Archive as i32 {
-        put_into_archive(settings, header, &new, arrived)?;
+/// A file whose rows are in the tables.
+struct Finishing {
+    settings: Arc<Settings>,
+    header: Arc<SegmentHeader>,
+    held: Arc<HeldCopy>,
+    arrived: Arc<Arrived>,
+    known: Option<TsdFile>,
+    /// Where its rows took the place of others, when it came anew.
+    replaced: Option<HashSet<Option<String>>>,
+}
+
+impl Finishing {
+    /// Steps 2 to 4. Blocks.
+    fn finish(&self, shared: &Arc<Shared>) -> Result<(), OperatorError> {
+        let Self { settings, header, held, arrived, known, replaced } = self;
+        let Arrived { file, about, .. } = &**arrived;
+        if let Some(replaced) = replaced {
+            // What was here where none of the new rows lies.
+            delete_rows(shared, &header.dbms, &header.table, *file, replaced)?;
+        }
+        let database = shared.catalog.get(&header.dbms)?;
+        database.dbms().sync()?;
+        let new = what(header, about);
+        if settings.archive && about.form == Form::Archive as i32 {
+            put_into_archive(settings, header, &new, arrived)?;
+        } else if replaced.is_some() {
+            // What was archived was of the rows that went.
+            let (directory, plain) = serve::place(settings, *file, &new);
+            archive::remove(&directory, &plain)?;
+        }
+        if let Some(known) = known.as_ref().filter(|known| known.hash != new.hash && replaced.is_some()) {
+            let (directory, plain) = serve::place(settings, *file, &serve::registered_as(known));
+            archive::remove(&directory, &plain)?;
+        }
+        let registry = Registry::of(settings)?;
+        registry.store.register_complete(&registry.table(file.producer), file.file, &new, about.rows)?;
+        shared.quarantine.sealed(header.id);
+        if held.header().is_some() && replaced.is_none() {
+            // The marks go with the copy's place in the journal.
+            return end_copy(shared, held);
+        }
+        Ok(database.dbms().forget(&[header.id])?)
     }
-    let registry = Registry::of(settings)?;
-    registry.store.register_complete(&registry.table(file.producer), file.file, &new, about.rows)?;
-    shared.quarantine.sealed(header.id);
-    if held.header().is_some() && !anew {
-        // The marks go with the copy's place in the journal.
-        return end_copy(shared, held);
-    }
-    Ok(database.dbms().forget(&[header.id])?)
 }
 
 /// Copies the compressed rows, under the file's name.

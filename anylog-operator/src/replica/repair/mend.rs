@@ -1,4 +1,4 @@
-//! Wrong copies are taken away and fetched anew.
+//! Wrong copies are fetched anew, and stay until those take their place.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -75,8 +75,8 @@ impl Member {
             let digest = now.as_ref().map(|now| now.get(&key(&difference)).copied().unwrap_or_default());
             difference.mended = arrived && digest == Ok(right);
             difference.done = match digest {
-                _ if !arrived => "taken away here, and still to be fetched".to_owned(),
-                Ok(digest) if digest == right => "taken away here and fetched anew".to_owned(),
+                _ if !arrived => "its rows stay here until it is fetched anew".to_owned(),
+                Ok(digest) if digest == right => "fetched anew, in the place of what was here".to_owned(),
                 Ok(digest) => format!("fetched anew with {} rows, which still differ", digest.rows),
                 Err(error) => format!("fetched anew, but cannot be read: {error}"),
             };
