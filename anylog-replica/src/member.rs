@@ -110,19 +110,27 @@ pub enum Event {
         /// What is there now.
         held: RowsHeld,
     },
-    /// All pieces of a wanted file are here and it is being stored; it need not be sent again.
+    /// All pieces of a wanted file are here and it is being stored; it need not be sent again. Comes before [`Event::Down`] of the link
+    /// over which they came.
     Arrived(FileKey),
     /// The file is stored completely: [`Action::Fetch`], [`Action::Seal`] or [`Action::Adopt`] is done.
     Stored(FileKey),
-    /// An action about a file failed. Not said of a fetch whose link broke: [`Event::Down`] says that.
+    /// An action about a file failed. Not said of a fetch whose link broke, [`Event::Down`] says that; nor of one whose place another one
+    /// took.
     Failed {
         /// The file.
         file: FileKey,
-        /// Whose file or rows could not be had or stored, for [`Action::Fetch`] and [`Action::StoreRows`]; nobody for
-        /// [`Action::Seal`] and [`Action::Adopt`].
+        /// Whose file could not be had or stored, for [`Action::Fetch`]; nobody for [`Action::Seal`] and [`Action::Adopt`].
         from: Option<i64>,
         /// Why.
         reason: String,
+    },
+    /// [`Action::StoreRows`] failed. It says nothing of the whole file, which may be on its way from the same mate.
+    RowsFailed {
+        /// Who sent them.
+        from: i64,
+        /// Of which file they are.
+        file: FileKey,
     },
     /// [`Action::SendRows`] is done: rows up to this ordinal are under way to a mate.
     RowsSent {
@@ -142,7 +150,7 @@ pub enum Event {
     },
     /// The message that waited under this token waits no longer: its time is over.
     Withdraw(u64),
-    /// A complete file is to be fetched anew: it differs from its mates', and was taken away here.
+    /// A complete file is to be fetched anew: it differs from its mates', and counts as incomplete here from now on.
     Lost(FileKey),
     /// Time passed. Comes at least once a second: whatever is tried again later is tried then.
     Tick,
@@ -180,7 +188,7 @@ pub enum Action {
         after: RowsHeld,
     },
     /// Store rows of an open file that came from a mate: journal, tables. [`Event::RowsStored`] when they are on stable storage, or
-    /// when they do not follow what is here; [`Event::Failed`] when they cannot be stored. One of both always comes, also when the
+    /// when they do not follow what is here; [`Event::RowsFailed`] when they cannot be stored. One of both always comes, also when the
     /// link is down meanwhile: the mate is not told what is here before. Those of one file are stored in the order in which they
     /// come. Rows of an own file are what mates had of it: it is no own open file until [`Action::Adopt`], and nothing
     /// else is added to it and nothing else seals it, also after a restart.
@@ -319,6 +327,7 @@ impl Member {
             Event::Arrived(file) => self.arrived(file),
             Event::Stored(file) => self.stored(file),
             Event::Failed { file, from, reason } => self.failed(file, from, &reason),
+            Event::RowsFailed { from, file } => self.cannot_store_rows(file, from),
             Event::RowsSent { to, sent } => self.rows_sent(to, sent),
             Event::CannotSend { to, file, reason } => self.cannot_send(to, file, reason),
             Event::Lost(file) => self.lost(file),

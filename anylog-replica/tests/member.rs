@@ -312,9 +312,39 @@ fn a_mate_is_told_what_is_here_when_what_was_under_way_failed_and_new_work_does_
     test.hear(3, Body::Rows(rows(2)));
     test.hear(3, Body::Rows(rows(1)));
     let failed = |number, from| Event::Failed { file: file(2, number), from: Some(from), reason: "full".to_owned() };
-    assert_eq!(told(&test.tell(failed(1, 2))), []);
+    assert_eq!(told(&test.tell(Event::RowsFailed { from: 2, file: file(2, 1) })), []);
     assert_eq!(told(&test.tell(Event::RowsStored { from: 3, held: file(2, 2).held(4) })), [], "file 7 is being stored");
     assert_eq!(told(&test.tell(failed(7, 2))), [(2, vec![], vec![file(2, 2).held(4)])]);
+}
+
+// R19: rows that cannot be stored are no failure of the whole file, which comes from the same mate.
+#[test]
+fn rows_that_fail_do_not_end_the_fetch_of_their_file() {
+    let mut test = Test::new();
+    test.comes(3, vec![HoldingsOf { open: vec![file(2, 1).held(5)], ..of(2, &[]) }]);
+    test.hear(3, Body::Rows(Rows { producer: 2, file: 1, ..Rows::default() }));
+    assert_eq!(fetched(&test.hear(3, Body::Holds(file(2, 1).into()))), [(3, file(2, 1))]);
+    assert_eq!(test.tell(Event::RowsFailed { from: 3, file: file(2, 1) }), []);
+    assert_eq!(test.member.mates()[1].fetching, [file(2, 1)]);
+    let failed = Event::Failed { file: file(2, 1), from: Some(3), reason: "full".to_owned() };
+    assert!(matches!(sent(&test.tell(failed))[..], [(3, Body::Missing(_))]));
+    assert_eq!(test.member.mates()[1].fetching, []);
+}
+
+#[test]
+fn open_files_whose_producer_is_away_are_named() {
+    let mut test = Test::new();
+    test.have(&[], vec![file(2, 1).held(5), file(1, 4).held(1)], 4);
+    test.after(1_000);
+    test.after(6_000);
+    assert_eq!(test.member.orphans(), [(file(2, 1).held(5), 7_000)]);
+    test.comes(2, vec![HoldingsOf { open: vec![file(2, 1).held(5)], ..of(2, &[]) }]);
+    assert_eq!(test.member.orphans(), []);
+    test.tell(Event::Down(2));
+    test.after(2_000);
+    assert_eq!(test.member.orphans(), [(file(2, 1).held(5), 2_000)]);
+    test.tell(Event::Stored(file(2, 1)));
+    assert_eq!(test.member.orphans(), []);
 }
 
 #[test]

@@ -129,6 +129,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => key().prop_map(Event::Arrived),
         2 => key().prop_map(Event::Stored),
         2 => (key(), proptest::option::of(mate())).prop_map(|(file, from)| Event::Failed { file, from, reason: "no".to_owned() }),
+        2 => (mate(), key()).prop_map(|(from, file)| Event::RowsFailed { from, file }),
         2 => (mate(), held()).prop_map(|(to, sent)| Event::RowsSent { to, sent }),
         1 => (mate(), key()).prop_map(|(to, file)| Event::CannotSend { to, file, reason: "no".to_owned() }),
         1 => key().prop_map(Event::Lost),

@@ -178,6 +178,7 @@ impl Driver {
                     self.look_at_ledger();
                     self.handle(Event::Tick);
                     self.look_what_is_lacking();
+                    self.look_at_orphans();
                     self.note_traffic();
                 }
             }
@@ -204,12 +205,15 @@ impl Driver {
     }
 
     /// Runs until the driver ends.
-    fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    fn spawn<T: Default + Send + 'static>(
+        self: &Arc<Self>,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = task => {}
-                () = stop.cancelled() => {}
+                done = task => done,
+                () = stop.cancelled() => T::default(),
             }
         })
     }

@@ -153,10 +153,10 @@ impl Member {
         }
     }
 
-    /// Rows of a mate could not be stored: it is asked for them again after a pause. Answers whether there were some.
-    pub(super) fn cannot_store_rows(&mut self, file: FileKey, from: i64) -> bool {
+    /// Rows of a mate could not be stored: it is asked for them again after a pause.
+    pub(super) fn cannot_store_rows(&mut self, file: FileKey, from: i64) {
         if !self.copies.done(file, from) {
-            return false;
+            return;
         }
         self.settle_rows(file, from);
         let stalled = self.copies.stalled.entry(file).or_insert(Stalled { from, at: None, pause: PAUSE });
@@ -166,7 +166,6 @@ impl Member {
             stalled.pause = (stalled.pause * 2).min(LONGEST_PAUSE);
         }
         self.seal_copy(file);
-        true
     }
 
     /// Says to mates whose rows could not be stored where to go on.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::files::FileKey;
-use crate::message::Body;
+use crate::message::{Body, RowsHeld};
 
 use super::mate::Mate;
 use super::{Action, Member, Millis};
@@ -20,6 +20,8 @@ const LONGEST_PATIENCE: Millis = 300_000;
 pub(super) struct Orphans {
     asked: BTreeMap<FileKey, Asked>,
     adopting: BTreeMap<FileKey, Adopting>,
+    // Open files of mates that are away, and since when nobody adds to them.
+    since: BTreeMap<FileKey, Millis>,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl Orphans {
     pub(super) fn forget(&mut self, file: FileKey) {
         self.asked.remove(&file);
         self.adopting.remove(&file);
+        self.since.remove(&file);
     }
 
     pub(super) fn forget_mate(&mut self, mate: i64) {
@@ -61,6 +64,16 @@ impl Member {
         }
     }
 
+    /// Open files of mates that are away, up to which ordinal they are here, and for how long nobody added to them.
+    ///
+    /// Such a file stays open: its producer may come back with rows that nobody else has, and seals it then. A file that others sealed
+    /// before would be another one than its.
+    #[must_use]
+    pub fn orphans(&self) -> Vec<(RowsHeld, Millis)> {
+        let orphan = |(file, since): (&FileKey, &Millis)| (file.held(self.ordinal(*file)), self.now - since);
+        self.orphans.since.iter().map(orphan).collect()
+    }
+
     /// Brings together what is left of files whose producer is away; adopts those of this member.
     pub(super) fn care_for_orphans(&mut self) {
         let mut files: BTreeSet<FileKey> = self.open.keys().copied().collect();
@@ -68,6 +81,10 @@ impl Member {
             files.extend(mate.open.iter().filter(|(_, ordinal)| **ordinal > 0).map(|(file, _)| *file));
         }
         files.retain(|file| self.may_be_orphan(*file) && !self.has(*file));
+        let now = self.now;
+        let others = |file: &&FileKey| file.producer != self.config.member && self.open.contains_key(file);
+        let since = |file: &FileKey| (*file, self.orphans.since.get(file).copied().unwrap_or(now));
+        self.orphans.since = files.iter().filter(others).map(since).collect();
         self.orphans.asked.retain(|file, _| files.contains(file));
         self.orphans.adopting.retain(|file, adopting| adopting.busy || files.contains(file));
         for file in files {

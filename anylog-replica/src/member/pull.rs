@@ -376,22 +376,15 @@ impl Member {
 
     pub(super) fn failed(&mut self, file: FileKey, from: Option<i64>, reason: &str) {
         let fetching = self.pull.fetching.get(&file).map(|fetching| fetching.from);
-        if let Some(server) = fetching.filter(|server| from.is_none_or(|from| from == *server)) {
+        if let Some(server) = fetching.filter(|server| from == Some(*server)) {
             // The mate sends no more of it.
             if self.mates.get(&server).is_some_and(super::mate::Mate::speaks) {
                 self.say_missing(server, file, reason);
             }
             self.fetch_failed(file, server, reason);
         }
-        match from {
-            Some(from) => {
-                self.cannot_store_rows(file, from);
-            }
-            None => {
-                if !self.seal_failed(file) {
-                    self.adoption_failed(file);
-                }
-            }
+        if from.is_none() && !self.seal_failed(file) {
+            self.adoption_failed(file);
         }
     }
 

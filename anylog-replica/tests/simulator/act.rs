@@ -104,7 +104,7 @@ impl World {
             Action::SendRows { to, after } => self.soon(node, Work::CannotSend { to: *to, file: (*after).into() }),
             Action::StoreRows { from, rows } => {
                 let file = FileKey { producer: rows.producer, file: rows.file };
-                self.soon(node, Work::Failed { file, from: Some(*from) });
+                self.soon(node, Work::Tell(Event::RowsFailed { from: *from, file }));
             }
             Action::Seal(sealed) => {
                 self.soon(
@@ -151,7 +151,7 @@ impl World {
         let file = FileKey { producer: message.producer, file: message.file };
         let disk = &mut self.disks[node];
         if disk.full {
-            return self.tell_failed(node, file, Some(from), "the disk is full");
+            return self.tell(node, Event::RowsFailed { from, file });
         }
         let last = |open: &OpenFile| open.rows.keys().next_back().copied().unwrap_or(0);
         let here = disk.open.get(&file).map_or(0, last);

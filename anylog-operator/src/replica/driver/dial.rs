@@ -243,8 +243,10 @@ impl Driver {
     }
 
     /// What was under way over a link is over.
-    fn let_go(&self, session: &Session) {
-        self.fetches.lost(session.mate);
+    fn let_go(self: &Arc<Self>, session: &Session) {
+        for file in self.fetches.lost(session.mate) {
+            self.handle(Event::Arrived(file));
+        }
         self.sends.lost(session.mate);
         let traffic = (session.sent.load(Ordering::Relaxed), session.received.load(Ordering::Relaxed));
         self.notes.lock().traffic_of_ended(session.mate, traffic);

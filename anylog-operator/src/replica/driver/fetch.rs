@@ -37,7 +37,10 @@ struct Fetch {
     from: i64,
     /// None when no more pieces come: the task ends, and whoever fetches the file next waits for that.
     pieces: Option<mpsc::Sender<Piece>>,
-    task: Option<JoinHandle<()>>,
+    /// The last piece came.
+    whole: bool,
+    /// Tells whether the file was stored.
+    task: Option<JoinHandle<bool>>,
 }
 
 impl Default for Fetches {
@@ -52,9 +55,15 @@ impl Fetches {
         let file = FileKey { producer: piece.producer, file: piece.file };
         let pieces =
             self.files.lock().get(&file).filter(|fetch| fetch.from == from).and_then(|fetch| fetch.pieces.clone());
-        if let Some(pieces) = pieces {
-            // What nobody waits for any more is passed over.
-            drop(pieces.send(piece).await);
+        let Some(pieces) = pieces else { return };
+        let last = piece.last;
+        // What nobody waits for any more is passed over.
+        if pieces.send(piece).await.is_ok() && last {
+            let mut files = self.files.lock();
+            let same = |fetch: &&mut Fetch| fetch.pieces.as_ref().is_some_and(|known| known.same_channel(&pieces));
+            if let Some(fetch) = files.get_mut(&file).filter(same) {
+                fetch.whole = true;
+            }
         }
     }
 
@@ -65,9 +74,22 @@ impl Fetches {
         }
     }
 
-    /// A mate's link is at its end: no more pieces come from it.
-    pub(super) fn lost(&self, mate: i64) {
-        self.files.lock().values_mut().filter(|fetch| fetch.from == mate).for_each(|fetch| fetch.pieces = None);
+    /// A mate's link is at its end: no more pieces come from it. Returns the files of which it sent all.
+    pub(super) fn lost(&self, mate: i64) -> Vec<FileKey> {
+        let mut files = self.files.lock();
+        files.values_mut().filter(|fetch| fetch.from == mate).for_each(|fetch| fetch.pieces = None);
+        let whole = |(file, fetch): (&FileKey, &Fetch)| (fetch.from == mate && fetch.whole).then_some(*file);
+        files.iter().filter_map(whole).collect()
+    }
+
+    /// Forgets a fetch; false when another one took its place.
+    fn end(&self, file: FileKey, id: u64) -> bool {
+        let mut files = self.files.lock();
+        let current = files.get(&file).is_some_and(|fetch| fetch.id == id);
+        if current {
+            files.remove(&file);
+        }
+        current
     }
 }
 
@@ -79,26 +101,32 @@ impl Driver {
         let (pieces, coming) = mpsc::channel(PIECES);
         let id = self.fetches.begun.fetch_add(1, Ordering::Relaxed);
         // The task has no sender of its own: it is to see when nobody sends any more.
-        let earlier = self.fetches.files.lock().insert(file, Fetch { id, from, pieces: Some(pieces), task: None });
+        let fetch = Fetch { id, from, pieces: Some(pieces), whole: false, task: None };
+        let earlier = self.fetches.files.lock().insert(file, fetch);
         let driver = Arc::clone(self);
         let task = self.spawn(async move {
             // One at a time: both would write to one temporary file.
-            if let Some(task) = earlier.and_then(|earlier| earlier.task) {
-                drop(task.await);
+            let earlier = earlier.and_then(|earlier| earlier.task);
+            if let Some(task) = earlier
+                && task.await.unwrap_or(false)
+            {
+                // It was stored after all, and that was told.
+                driver.fetches.end(file, id);
+                return true;
             }
             let outcome = driver.receive(&session, file, coming).await;
-            {
-                let mut files = driver.fetches.files.lock();
-                if files.get(&file).is_some_and(|fetch| fetch.id == id) {
-                    files.remove(&file);
-                }
-            }
+            let current = driver.fetches.end(file, id);
             match outcome {
-                Ok(true) => driver.tell(Event::Stored(file)).await,
+                Ok(true) => {
+                    driver.tell(Event::Stored(file)).await;
+                    return true;
+                }
                 // The link broke, or the mate does not give it: that is told by itself.
                 Ok(false) => {}
-                Err(error) => driver.failed(file, Some(from), error).await,
+                Err(error) if current => driver.failed(file, Some(from), error).await,
+                Err(error) => tracing::debug!(%file, mate = from, %error, "A file is fetched from another mate by now"),
             }
+            false
         });
         if let Some(fetch) = self.fetches.files.lock().get_mut(&file).filter(|fetch| fetch.id == id) {
             fetch.task = Some(task);
@@ -147,5 +175,35 @@ impl Driver {
         receiving.store(&self.shared).await?;
         self.notes.lock().stored(file, Some(session.mate), rows);
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // R6: what a mate sent before its link ended is on its way to the disk, and said to be so before the end of the link is.
+    #[tokio::test]
+    async fn a_file_that_came_before_its_link_ended_is_known() {
+        let fetches = Fetches::default();
+        let of = |file| FileKey { producer: 3, file };
+        let mut coming = Vec::new();
+        for (file, from) in [(1, 2), (2, 2), (3, 4)] {
+            let (pieces, come) = mpsc::channel(PIECES);
+            coming.push(come);
+            let fetch = Fetch { id: file as u64, from, pieces: Some(pieces), whole: false, task: None };
+            fetches.files.lock().insert(of(file), fetch);
+        }
+        let piece = |file, last| Piece { producer: 3, file, last, ..Piece::default() };
+        fetches.piece(2, piece(1, true)).await;
+        fetches.piece(2, piece(2, false)).await;
+        fetches.piece(4, piece(3, true)).await;
+        // From somebody who was not asked.
+        fetches.piece(4, piece(2, true)).await;
+        assert_eq!(fetches.lost(2), [of(1)]);
+        assert!(coming[0].recv().await.is_some_and(|piece| piece.last));
+        assert!(coming[0].recv().await.is_none());
+        assert!(!fetches.end(of(1), 9) && fetches.end(of(1), 1));
+        assert_eq!(fetches.lost(2), []);
     }
 }

@@ -1,8 +1,9 @@
 //! Whether this member lacks more than comes late in everyday work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use anylog_replica::FileKey;
 use anylog_replica::member::ProducerView;
 
 use super::Driver;
@@ -11,6 +12,8 @@ use super::Driver;
 const MANY: u64 = 16;
 /// How long a file may be under way.
 const LATE: Duration = Duration::from_secs(30);
+/// How long a file of a mate may be open without its producer before that is reported.
+const ORPHANED: Duration = Duration::from_secs(600);
 
 /// What is known of the files that are missing.
 #[derive(Debug, Default)]
@@ -49,6 +52,32 @@ impl Driver {
         };
         let heard = mates == 0 || unheard < mates;
         self.notes.lock().lacking.look(Instant::now(), &producers, heard);
+    }
+
+    /// Reports files that stay open because their producers are away for long, each once.
+    pub(super) fn look_at_orphans(&self) {
+        let orphans = self.member.lock().orphans();
+        let late: BTreeMap<FileKey, u64> = orphans
+            .into_iter()
+            .filter(|(_, millis)| u128::from(*millis) >= ORPHANED.as_millis())
+            .map(|(held, _)| (FileKey::from(held), held.ordinal))
+            .collect();
+        let known = {
+            let files: BTreeSet<FileKey> = late.keys().copied().collect();
+            std::mem::replace(&mut self.notes.lock().orphans, files)
+        };
+        for (file, ordinal) in late.into_iter().filter(|(file, _)| !known.contains(file)) {
+            let FileKey { producer, file } = file;
+            self.report(
+                "Open file",
+                format!(
+                    "File {file} of member {producer} is open for more than {} minutes without its producer: its rows, up to number \
+                     {ordinal}, are in the tables and stay there. It is complete when member {producer} is back, also on an \
+                     empty disk",
+                    ORPHANED.as_secs() / 60
+                ),
+            );
+        }
     }
 
     /// As `Replication::behind` tells.

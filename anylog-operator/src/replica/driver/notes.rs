@@ -1,6 +1,6 @@
 //! What is counted and remembered for those who look.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use anylog_replica::FileKey;
@@ -79,6 +79,8 @@ pub(super) struct Notes {
     pub(super) rows: Rate,
     pub(super) done: (u64, u64),
     pub(super) lacking: Lacking,
+    /// Files that were reported to be open without their producers.
+    pub(super) orphans: BTreeSet<FileKey>,
 }
 
 impl Notes {

@@ -97,7 +97,10 @@ impl Driver {
                         driver.notes.lock().rows_stored(from, count);
                         driver.tell(Event::RowsStored { from, held }).await;
                     }
-                    Err(error) => driver.failed(file, Some(from), error).await,
+                    Err(error) => {
+                        tracing::debug!(%file, mate = from, %error, "Rows of a mate were not stored");
+                        driver.tell(Event::RowsFailed { from, file }).await;
+                    }
                 }
             }
         });

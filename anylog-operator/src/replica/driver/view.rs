@@ -97,7 +97,9 @@ impl Driver {
     /// Counts what failed.
     pub(super) fn note_event(&self, event: &Event) {
         match event {
-            Event::Failed { from: Some(mate), .. } | Event::CannotSend { to: mate, .. } => {
+            Event::Failed { from: Some(mate), .. }
+            | Event::RowsFailed { from: mate, .. }
+            | Event::CannotSend { to: mate, .. } => {
                 self.notes.lock().failed(*mate);
             }
             _ => {}
