@@ -30,7 +30,7 @@ impl Patience {
     pub const ASKING: Self =
         Self { open: Duration::from_secs(5), silence: Duration::from_secs(10), answer: Duration::from_secs(5) };
 
-    /// Of the side that answers: together less than [`crate::links::SILENCE`], as links are served too.
+    /// Of the side that answers: together no more than [`crate::links::SILENCE`], as links are served too.
     pub const ANSWERING: Self =
         Self { open: Duration::from_secs(10), silence: Duration::from_secs(4), answer: Duration::from_secs(5) };
 

@@ -162,15 +162,11 @@ impl Peers for LocalPeers {
         let from = SocketAddr::from(([127, 0, 0, 1], 0));
         let to = address.to_owned();
         let refused = move |error| PeerError::Refused { address: to.clone(), error };
-        let beginning = async {
+        let asking = async {
             let pieces = service.stream(from, request).await.map_err(&refused)?;
-            let pieces = pieces.map(move |piece| piece.map_err(&refused)).boxed();
-            begun(address, pieces, deadlines).await
+            Ok(pieces.map(move |piece| piece.map_err(&refused)).boxed())
         };
-        match tokio::time::timeout(deadlines.first, beginning).await {
-            Ok(begun) => begun,
-            Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadlines.first }),
-        }
+        begun(address, asking, deadlines).await
     }
 
     async fn link(&self, address: &str, purpose: &str, _: Duration) -> Result<Link, PeerError> {

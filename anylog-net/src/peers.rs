@@ -233,23 +233,36 @@ pub(crate) fn not_text(address: &str) -> PeerError {
     PeerError::Refused { address: address.to_owned(), error: CommandError::process("It answered another question") }
 }
 
-/// Takes the first piece, then gives all of them, each within its deadline. Empty pieces are left out.
+/// What another node is asked for, unless it takes longer than `deadline`.
+///
+/// # Errors
+/// Of the question; [`PeerError::TimeOut`].
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    address: &str,
+    asking: impl Future<Output = Result<T, PeerError>>,
+) -> Result<T, PeerError> {
+    let late = |_| PeerError::TimeOut { address: address.to_owned(), after: deadline };
+    tokio::time::timeout(deadline, asking).await.map_err(late)?
+}
+
+/// Asks for pieces and takes the first one, then gives all of them, each within its deadline. Empty pieces are left out.
 ///
 /// # Errors
 /// The first error when it comes before the first piece.
 pub(crate) async fn begun(
     address: &str,
-    pieces: PeerStream,
+    asking: impl Future<Output = Result<PeerStream, PeerError>>,
     deadlines: StreamDeadlines,
 ) -> Result<PeerStream, PeerError> {
-    let mut pieces = pieces.filter(|piece| std::future::ready(!matches!(piece, Ok(piece) if piece.is_empty()))).boxed();
-    let late = |after: Duration| PeerError::TimeOut { address: address.to_owned(), after };
-    let first = match tokio::time::timeout(deadlines.first, pieces.next()).await {
-        Err(_) => return Err(late(deadlines.first)),
-        Ok(None) => return Ok(stream::empty().boxed()),
-        Ok(Some(first)) => first?,
+    let beginning = async {
+        let is_full = |piece: &Result<Bytes, PeerError>| !matches!(piece, Ok(piece) if piece.is_empty());
+        let mut pieces = asking.await?.filter(move |piece| std::future::ready(is_full(piece))).boxed();
+        Ok((pieces.next().await.transpose()?, pieces))
     };
-    let late = late(deadlines.next);
+    let (first, pieces) = within(deadlines.first, address, beginning).await?;
+    let Some(first) = first else { return Ok(stream::empty().boxed()) };
+    let late = PeerError::TimeOut { address: address.to_owned(), after: deadlines.next };
     let rest = stream::unfold(Some(pieces), move |pieces| {
         let late = late.clone();
         async move {

@@ -20,7 +20,7 @@ use super::proto::{
 };
 use super::{ANSWER_BYTES, MESSAGE_BYTES, Patience};
 use crate::links::Link;
-use crate::peers::{PeerError, PeerReply, PeerRequest, PeerStream, Peers, StreamDeadlines, begun};
+use crate::peers::{PeerError, PeerReply, PeerRequest, PeerStream, Peers, StreamDeadlines, begun, within};
 
 /// Peers whose connections are kept; the one unused for longest leaves first.
 const POOL_SIZE: usize = 256;
@@ -137,14 +137,11 @@ async fn pause(until: Option<Instant>, deadline: Duration) {
 impl Peers for GrpcPeers {
     async fn call(&self, address: &str, request: PeerRequest, deadline: Duration) -> Result<PeerReply, PeerError> {
         let (client, pause_until) = self.pool.client(address)?;
-        let asked = tokio::time::timeout(deadline, async {
+        let asking = async {
             pause(pause_until, deadline).await;
-            ask(client, request).await
-        });
-        let outcome = match asked.await {
-            Ok(outcome) => outcome.map_err(|failure| failure.at(address, deadline)),
-            Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadline }),
+            ask(client, request).await.map_err(|failure| failure.at(address, deadline))
         };
+        let outcome = within(deadline, address, asking).await;
         self.pool.note(address, &outcome);
         outcome
     }
@@ -156,15 +153,11 @@ impl Peers for GrpcPeers {
         deadlines: StreamDeadlines,
     ) -> Result<PeerStream, PeerError> {
         let (client, pause_until) = self.pool.client(address)?;
-        let beginning = async {
+        let asking = async {
             pause(pause_until, deadlines.first).await;
-            let pieces = pieces(client, request, address, deadlines).await?;
-            begun(address, pieces, deadlines).await
+            pieces(client, request, address, deadlines).await
         };
-        let outcome = match tokio::time::timeout(deadlines.first, beginning).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(PeerError::TimeOut { address: address.to_owned(), after: deadlines.first }),
-        };
+        let outcome = begun(address, asking, deadlines).await;
         self.pool.note(address, &outcome);
         let (pool, address) = (Arc::clone(&self.pool), address.to_owned());
         let noted = move |piece: &Result<Bytes, PeerError>| {

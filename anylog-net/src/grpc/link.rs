@@ -13,7 +13,7 @@ use super::client::{Failure, client, endpoint};
 use super::proto::LinkFrame;
 use super::{MESSAGE_BYTES, Patience};
 use crate::links::{FRAMES_AHEAD, Link, LinkHandler, LinkReceiver, LinkSender};
-use crate::peers::{PeerError, not_text};
+use crate::peers::{PeerError, not_text, within};
 
 /// Asks for a link. It has a connection of its own: long frames hold no questions up, and its keep-alive is quicker than theirs.
 pub(super) async fn dial(
@@ -40,10 +40,7 @@ pub(super) async fn dial(
             _ => Err(not_text(address)),
         }
     };
-    let replies = match tokio::time::timeout(deadline, begin).await {
-        Ok(begun) => begun?,
-        Err(_) => return Err(PeerError::TimeOut { address: address.to_owned(), after: deadline }),
-    };
+    let replies = within(deadline, address, begin).await?;
     let address = address.to_owned();
     let received = received(replies, move |status| Failure::Transport(status).at(&address, deadline));
     // Kept by the half that receives: without it nobody hears of the other side any more.
