@@ -56,4 +56,5 @@ mod cluster {
     mod fills;
     mod moves;
     mod queries;
+    mod twins;
 }

@@ -66,6 +66,20 @@ impl Ports {
     }
 }
 
+/// Copies a directory while somebody works in it: what goes meanwhile is passed over.
+fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    let Ok(entries) = fs::read_dir(from) else { return };
+    for entry in entries.map(Result::unwrap) {
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_directory(&path, &copy);
+        } else if let Err(error) = fs::copy(&path, &copy) {
+            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{}: {error}", path.display());
+        }
+    }
+}
+
 /// A node at a home.
 pub(crate) struct Node {
     pub(crate) name: String,
@@ -88,6 +102,21 @@ impl Node {
             script,
             log: directory.join(format!("{name}.log")),
             settings: settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+            process: None,
+        }
+    }
+
+    /// A node of the same name and settings, at other ports, with what this one's disk holds now. It lies in another directory.
+    pub(crate) fn copied(&self, directory: &Path) -> Self {
+        let home = directory.join(&self.name);
+        copy_directory(&self.home, &home);
+        Self {
+            name: self.name.clone(),
+            home,
+            ports: Arc::new(Mutex::new(Ports::new())),
+            script: self.script.clone(),
+            log: directory.join(format!("{}.log", self.name)),
+            settings: self.settings.clone(),
             process: None,
         }
     }
