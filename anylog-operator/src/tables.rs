@@ -230,7 +230,7 @@ impl Tables {
         self.windows.read().of(dbms, table)
     }
 
-    /// Every table that was used, for a dropped partition.
+    /// Forgets a dropped partition: rows that come later make it anew.
     pub(crate) fn forget_partition(&self, dbms: &str, table: &str, partition: &str) {
         if let Some(state) = self.known.read().get(&(dbms.to_owned(), table.to_owned())) {
             state.forget_partition(partition);
@@ -274,10 +274,6 @@ impl Tables {
         if let Some(state) = self.cached(dbms, table)? {
             return Ok(state);
         }
-        let _one_at_a_time = self.making.lock().await;
-        if let Some(state) = self.cached(dbms, table)? {
-            return Ok(state);
-        }
         let database = self.catalog.get(dbms).map_err(|_| SinkError::UnknownDbms { dbms: dbms.to_owned() })?;
         let rules = self.rules.read().clone();
         let refused = |status: Status, reason: &str| SinkError::Table {
@@ -289,10 +285,15 @@ impl Tables {
         if rules.only.as_ref().is_some_and(|only| !only.contains(&(dbms.to_owned(), table.to_owned()))) {
             return Err(refused(Status::TABLE_EXCLUDED, "limit_tables of the operator excludes it"));
         }
-        let local = self.local_schema(&database, table).await?;
-        if create.is_some_and(str::is_empty) && local.is_none() {
+        // Before the lock: nobody else's table waits for this policy.
+        if create.is_some_and(str::is_empty) && self.local_schema(&database, table).await?.is_none() {
             self.publisher.await_table(dbms, table).await;
         }
+        let _one_at_a_time = self.making.lock().await;
+        if let Some(state) = self.cached(dbms, table)? {
+            return Ok(state);
+        }
+        let local = self.local_schema(&database, table).await?;
         let published = self.publisher.create_text(dbms, table).map(|text| parse_create(&text));
         let published =
             published.transpose().map_err(|error| refused(Status::INCONSISTENT_DECLARATION, &error.to_string()))?;
@@ -459,17 +460,4 @@ pub(crate) async fn blocking<T: Send + 'static, E: Into<OperatorError> + Send + 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_zone_comes_back_by_its_name() {
-        for zone in [TimeZone::UTC, TimeZone::fixed(jiff::tz::offset(2)), TimeZone::fixed(jiff::tz::offset(-5))] {
-            let at = Timestamp::UNIX_EPOCH;
-            assert_eq!(zone_from(&zone_name(&zone)).to_offset(at), zone.to_offset(at));
-        }
-        if let Ok(berlin) = TimeZone::get("Europe/Berlin") {
-            assert_eq!(zone_from(&zone_name(&berlin)), berlin);
-        }
-    }
-}
+mod tests;
