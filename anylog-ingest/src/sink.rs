@@ -5,11 +5,15 @@
 //! [`Issuer`] that it takes is handed out in one place, when the store is mounted ([`SinkSlot::mount`]).
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use anylog_core::{CommandError, Status};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
+
+/// How often a store that cannot say yet where the rows of stored packets are is asked again.
+const CONFIRM_PERIOD: Duration = Duration::from_secs(1);
 
 /// Rows for one table, each a JSON object on one line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -353,6 +357,15 @@ pub trait RowSink: Send + Sync {
         false
     }
 
+    /// Returns when the rows of packets that it holds are wherever an acknowledgement says that they are: on other members of the
+    /// cluster they may not be yet. Packets that it does not hold need nothing.
+    ///
+    /// # Errors
+    /// Those of [`Self::append`]; the same may be asked again.
+    async fn confirm(&self, _deliveries: &[Delivery]) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// All QoS 2 packets that were stored and not released, by client and packet id.
     fn deliveries(&self) -> Vec<Delivery> {
         Vec::new()
@@ -412,6 +425,27 @@ impl SinkSlot {
                 return sink;
             }
             changed.await;
+        }
+    }
+
+    /// Which of these QoS 2 packets are not to be stored, because the store holds them. Returns when there is a store, and when those
+    /// that it holds may be acknowledged.
+    pub async fn held(&self, deliveries: &[Delivery]) -> Vec<bool> {
+        loop {
+            let sink = self.mounted().await;
+            let held: Vec<bool> = deliveries.iter().map(|delivery| sink.holds(delivery)).collect();
+            let known = deliveries.iter().zip(&held).filter(|(_, held)| **held);
+            let known: Vec<Delivery> = known.map(|(delivery, _)| delivery.clone()).collect();
+            if known.is_empty() {
+                return held;
+            }
+            match sink.confirm(&known).await {
+                Ok(()) => return held,
+                Err(error) => {
+                    tracing::warn!(%error, "Stored packets that came again are not acknowledged yet");
+                    tokio::time::sleep(CONFIRM_PERIOD).await;
+                }
+            }
         }
     }
 

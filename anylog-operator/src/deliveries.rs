@@ -4,6 +4,8 @@
 //! It leaves by a *released* or *forgotten* entry behind it. Journal files go oldest first, so such an entry lives at least as
 //! long as the ids that it concerns; an id that is not released when its file goes is written again into the current file first.
 //!
+//! A packet whose rows were promised to be on several members says so: when it comes again, it is acknowledged once they are there.
+//!
 //! The order of entries in the journal is the order of the changes here: both happen under one lock.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,37 +13,70 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anylog_ingest::Delivery;
+use anylog_replica::FileKey;
 use parking_lot::Mutex;
 
 use crate::journal::record::Entries;
 use crate::journal::{Journal, JournalError, Position, Written};
 
-/// Packet ids by client, each with the number of the journal file that it is in.
+/// Rows of one message in one file that other members are to have before the message is acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Promised {
+    pub(crate) dbms: String,
+    pub(crate) table: String,
+    pub(crate) file: FileKey,
+    /// The ordinal of the last of them.
+    pub(crate) ordinal: u64,
+}
+
+/// The files of one message of which other members are to have rows; none when there is none.
+pub(crate) type Promises = Option<Arc<[Promised]>>;
+
+/// Where a packet is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    /// The number of the journal file.
+    file: u32,
+    promises: Promises,
+}
+
+/// Packet ids by client.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Held(HashMap<Arc<str>, BTreeMap<u16, u32>>);
+pub struct Held(HashMap<Arc<str>, BTreeMap<u16, Known>>);
 
 impl Held {
-    /// A packet is in a file.
-    pub(crate) fn add(&mut self, client: &Arc<str>, packet: u16, file: u32) {
-        match self.0.get_mut(client) {
-            Some(packets) => drop(packets.insert(packet, file)),
-            None => drop(self.0.entry(Arc::clone(client)).or_default().insert(packet, file)),
+    /// A packet is in a file. What is promised of its rows stays so when it is written again.
+    pub(crate) fn add(&mut self, client: &Arc<str>, packet: u16, file: u32, promises: &Promises) {
+        if !self.0.contains_key(client) {
+            self.0.insert(Arc::clone(client), BTreeMap::new());
+        }
+        let Some(packets) = self.0.get_mut(client) else { return };
+        let known = packets.entry(packet).or_insert(Known { file, promises: None });
+        known.file = file;
+        if promises.is_some() {
+            known.promises.clone_from(promises);
         }
     }
 
     /// A packet was released; returns the file that it was in.
     pub(crate) fn remove(&mut self, client: &str, packet: u16) -> Option<u32> {
         let packets = self.0.get_mut(client)?;
-        let file = packets.remove(&packet);
+        let known = packets.remove(&packet);
         if packets.is_empty() {
             self.0.remove(client);
         }
-        file
+        known.map(|known| known.file)
     }
 
-    /// A session ended; returns what it held.
-    pub(crate) fn forget(&mut self, client: &str) -> Option<(Arc<str>, BTreeMap<u16, u32>)> {
-        self.0.remove_entry(client)
+    /// A session ended; returns its packets, each with the file that it was in.
+    pub(crate) fn forget(&mut self, client: &str) -> Option<(Arc<str>, Vec<(u16, u32)>)> {
+        let (client, packets) = self.0.remove_entry(client)?;
+        Some((client, packets.into_iter().map(|(packet, known)| (packet, known.file)).collect()))
+    }
+
+    /// What is promised of the rows of a packet.
+    fn promises(&self, delivery: &Delivery) -> Promises {
+        self.0.get(&delivery.client)?.get(&delivery.packet)?.promises.clone()
     }
 
     /// Whether a packet is held.
@@ -60,8 +95,8 @@ impl Held {
 
     /// The packets in files up to this one.
     fn up_to(&self, file: u32) -> Vec<Delivery> {
-        let old = |packets: &BTreeMap<u16, u32>| -> Vec<u16> {
-            packets.iter().filter(|(_, known)| **known <= file).map(|(packet, _)| *packet).collect()
+        let old = |packets: &BTreeMap<u16, Known>| -> Vec<u16> {
+            packets.iter().filter(|(_, known)| known.file <= file).map(|(packet, _)| *packet).collect()
         };
         self.0.iter().flat_map(|(client, packets)| of(client, old(packets).iter()).collect::<Vec<_>>()).collect()
     }
@@ -95,14 +130,27 @@ impl Deliveries {
         self.held.lock().all()
     }
 
+    /// What is promised of the rows of these packets, each file once.
+    pub(crate) fn promises(&self, deliveries: &[Delivery]) -> Vec<Promised> {
+        let held = self.held.lock();
+        let mut all: Vec<Promised> = Vec::new();
+        for promised in deliveries.iter().filter_map(|delivery| held.promises(delivery)).flat_map(|all| all.to_vec()) {
+            match all.iter_mut().find(|known| known.file == promised.file) {
+                Some(known) => known.ordinal = known.ordinal.max(promised.ordinal),
+                None => all.push(promised),
+            }
+        }
+        all
+    }
+
     /// The frame with these packets is written.
-    pub(crate) fn written(&self, deliveries: &[Delivery], position: Position) {
+    pub(crate) fn written(&self, deliveries: &[Delivery], position: Position, promises: &Promises) {
         if deliveries.is_empty() {
             return;
         }
         let mut held = self.held.lock();
         for delivery in deliveries {
-            held.add(&delivery.client, delivery.packet, position.file());
+            held.add(&delivery.client, delivery.packet, position.file(), promises);
         }
     }
 
@@ -118,7 +166,7 @@ impl Deliveries {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let done = move |result: Result<Written, JournalError>| {
             if let Ok(written) = &result {
-                me.written(&deliveries, written.position);
+                me.written(&deliveries, written.position, &None);
             }
             // A waiter that went away does not mind.
             drop(sender.send(result.map(|_| ())));
@@ -180,7 +228,7 @@ impl Deliveries {
             if result.is_err() {
                 let mut held = me.held.lock();
                 for (delivery, file) in &known {
-                    held.add(&delivery.client, delivery.packet, *file);
+                    held.add(&delivery.client, delivery.packet, *file, &None);
                 }
             }
             me.leaving.fetch_sub(1, Ordering::SeqCst);
@@ -206,7 +254,7 @@ impl Deliveries {
         let written = written.blocking_recv().unwrap_or(Err(JournalError::Closed))?;
         let mut held = self.held.lock();
         for delivery in old.iter().filter(|old| held.contains(&old.client, old.packet)).collect::<Vec<_>>() {
-            held.add(&delivery.client, delivery.packet, written.position.file());
+            held.add(&delivery.client, delivery.packet, written.position.file(), &None);
         }
         Ok(())
     }

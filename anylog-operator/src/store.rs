@@ -242,6 +242,13 @@ impl RowSink for Store {
         self.shared.deliveries.contains(delivery)
     }
 
+    async fn confirm(&self, deliveries: &[Delivery]) -> Result<(), SinkError> {
+        for promised in self.shared.deliveries.promises(deliveries) {
+            self.shared.is_kept(promised).await?;
+        }
+        Ok(())
+    }
+
     fn deliveries(&self) -> Vec<Delivery> {
         self.shared.deliveries.all()
     }

@@ -286,14 +286,17 @@ impl Storer {
 
     /// Which messages of QoS 2 an earlier run of this node stored. None: stopped before there was a store to ask.
     async fn known(&self, jobs: &[Job], stop: &CancellationToken) -> Option<Vec<bool>> {
-        if jobs.iter().all(|job| job.delivery.is_none()) {
+        let asked = |job: &Job| job.delivery.clone().filter(|_| job.ask);
+        let deliveries: Vec<Delivery> = jobs.iter().filter_map(asked).collect();
+        if deliveries.is_empty() {
             return Some(vec![false; jobs.len()]);
         }
-        let sink = tokio::select! {
-            sink = self.slot.mounted() => sink,
+        let held = tokio::select! {
+            held = self.slot.held(&deliveries) => held,
             () = stop.cancelled() => return None,
         };
-        let holds = |job: &Job| job.ask && job.delivery.as_ref().is_some_and(|delivery| sink.holds(delivery));
+        let mut held = held.into_iter();
+        let holds = |job: &Job| asked(job).is_some() && held.next().unwrap_or(false);
         Some(jobs.iter().map(holds).collect())
     }
 

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anylog_dbms::SegmentId;
+use anylog_replica::FileKey;
 
 use super::record::{Entry, FORM, Frame, FrameError, RowsEntry, SegmentHeader, read_frame};
 use super::{FileUse, Position, file_name, file_number};
-use crate::deliveries::Held;
+use crate::deliveries::{Held, Promised, Promises};
 use crate::disk::Disk;
 
 /// A place in a journal file that holds no frame.
@@ -143,6 +144,18 @@ impl Part {
     }
 }
 
+/// What is promised of the rows of a frame; packet ids come behind them.
+fn promises(parts: &[Part], followed: &[SegmentId]) -> Promises {
+    let promised = |part: &Part| {
+        let header = &part.header;
+        let file = FileKey { producer: header.member.parse().ok()?, file: header.file_id? };
+        Some(Promised { dbms: header.dbms.clone(), table: header.table.clone(), file, ordinal: part.last })
+    };
+    let promised: Vec<Promised> =
+        parts.iter().filter(|part| followed.contains(&part.header.id)).filter_map(promised).collect();
+    (!promised.is_empty()).then(|| promised.into())
+}
+
 impl RecoveredSegment {
     /// Adds a frame. Rows may be there more than once: a frame that failed to be synced was found after all, and its rows, of which
     /// nobody was told, came again; or the rows of a copy were carried on. The later frame counts.
@@ -245,7 +258,7 @@ impl Scan {
 
     fn frame(&mut self, frame: Frame, position: Position, file: &mut FileUse) {
         self.recovery.next_sequence = self.recovery.next_sequence.max(frame.sequence + 1);
-        let mut parts: Vec<Part> = Vec::new();
+        let (mut parts, mut followed): (Vec<Part>, Vec<SegmentId>) = (Vec::new(), Vec::new());
         for entry in frame.entries {
             match entry {
                 Entry::Sealed(id) => {
@@ -255,7 +268,8 @@ impl Scan {
                     self.recovery.tombstones.add(&dbms, &table, &partition, frame.sequence, &position);
                 }
                 Entry::Delivered(client, packets) => {
-                    packets.iter().for_each(|packet| self.recovery.deliveries.add(&client, *packet, position.file));
+                    let (promises, held) = (promises(&parts, &followed), &mut self.recovery.deliveries);
+                    packets.iter().for_each(|packet| held.add(&client, *packet, position.file, &promises));
                 }
                 Entry::Released(client, packets) => packets.iter().for_each(|packet| {
                     self.recovery.deliveries.remove(&client, *packet);
@@ -271,6 +285,7 @@ impl Scan {
                     self.copies.insert(id);
                 }
                 Entry::Followed(id) => {
+                    followed.push(id);
                     self.followed.insert(id);
                 }
                 Entry::Rows(rows) if rows.rows.is_empty() => {}

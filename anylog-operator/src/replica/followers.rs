@@ -13,6 +13,7 @@ use anylog_replica::FileKey;
 use anylog_replica::message::{RowsHeld, Sealed};
 use async_trait::async_trait;
 
+use crate::deliveries::Promised;
 use crate::segments::Segment;
 use crate::store::{FAILING_PERIOD, PATIENCE, Shared};
 use crate::thresholds::{Few, Threshold};
@@ -61,6 +62,12 @@ pub(crate) struct Followed {
 impl Followed {
     pub(crate) fn segment(&self) -> SegmentId {
         self.segment.header.id
+    }
+
+    /// The same, for when the message comes again.
+    pub(crate) fn promised(&self) -> Option<Promised> {
+        let (header, file) = (&self.segment.header, self.segment.file()?);
+        Some(Promised { dbms: header.dbms.clone(), table: header.table.clone(), file, ordinal: self.ordinal })
     }
 
     /// Adds rows of a message, up to an ordinal.
@@ -167,6 +174,23 @@ impl Shared {
             })?;
         }
         Ok(())
+    }
+
+    /// Returns when as many members as its table asks for now have rows that are here from before.
+    pub(crate) async fn is_kept(&self, promised: Promised) -> Result<(), SinkError> {
+        let Promised { dbms, table, file, ordinal } = promised;
+        let wanted = self.thresholds.read().of(&dbms, &table).copies;
+        if wanted <= 1 {
+            return Ok(());
+        }
+        let Some(followers) = self.followers() else {
+            let reason = "this node exchanges no files with others at the moment; it has the rows".to_owned();
+            return Err(SinkError::TooFewCopies { dbms, table, wanted, reachable: 1, reason });
+        };
+        tokio::select! {
+            copied = followers.copies(file, ordinal, wanted, None) => copied,
+            () = self.ends() => Err(SinkError::NotRunning),
+        }
     }
 
     /// Returns when the node ends.

@@ -13,6 +13,7 @@ use super::Shared;
 use super::room::ROW_BYTES;
 use crate::OperatorError;
 use crate::apply::{Applier, Batch, Refusal};
+use crate::deliveries::{Promised, Promises};
 use crate::fit::{Fitted, Run};
 use crate::journal::record::{Entries, Place};
 use crate::journal::{JournalError, Written};
@@ -62,6 +63,7 @@ struct Travelling {
 struct Completion {
     /// The QoS 2 packets in the frame.
     deliveries: Vec<Delivery>,
+    promises: Promises,
     remaining: AtomicUsize,
     refused: Mutex<Vec<RefusedRow>>,
     error: Mutex<Option<OperatorError>>,
@@ -211,8 +213,10 @@ impl Shared {
             followed.iter().for_each(|followed| entries.followed(followed.segment()));
             entries.delivered(&deliveries);
             let (sender, receiver) = oneshot::channel();
+            let promised: Vec<Promised> = followed.iter().filter_map(Followed::promised).collect();
             let completion = Arc::new(Completion {
                 deliveries,
+                promises: (!promised.is_empty()).then(|| promised.into()),
                 remaining: AtomicUsize::new(travelling.len()),
                 refused: Mutex::default(),
                 error: Mutex::default(),
@@ -279,7 +283,7 @@ fn arrived(
             return completion.finish(travelling.len());
         }
     };
-    shared.deliveries.written(&completion.deliveries, written.position);
+    shared.deliveries.written(&completion.deliveries, written.position, &completion.promises);
     for run in &travelling {
         run.segment.written(written.position, run.last, run.rows, run.bytes);
     }

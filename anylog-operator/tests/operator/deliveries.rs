@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use anylog_ingest::{Delivery, RowGroup};
 use anylog_operator::disk::{Disk, MemoryDisk};
+use anylog_operator::replica::Followers;
+use anylog_operator::thresholds::ThresholdChange;
+use anylog_replica::message::RowsHeld;
 
 use crate::harness::{TestNode, eventually, numbered, rows};
+use crate::replica_open::Mates;
 
 fn delivery(client: &str, packet: u16) -> Delivery {
     Delivery { client: Arc::from(client), packet }
@@ -56,6 +60,55 @@ async fn packets_are_held_from_their_rows_to_their_release() {
     let node = again(node, home.path(), &disk).await;
     assert_eq!(node.slot.get().unwrap().deliveries(), [delivery("b", 1), delivery("b", 7)]);
     assert_eq!(node.integers("t", "n"), [0, 1, 2]);
+}
+
+/// Has rows acknowledged when one of two members says that it has them.
+fn followed(node: &TestNode) -> Arc<Mates> {
+    let mates = Mates::reachable(2);
+    let change = ThresholdChange { copies: Some(2), ..ThresholdChange::default() };
+    node.operator.change_threshold(None, None, change).unwrap();
+    node.operator.follow(Some(Arc::clone(&mates) as Arc<dyn Followers>)).unwrap();
+    mates
+}
+
+// DUR-3: a packet whose rows are here alone is not acknowledged because it comes again, in the same run or after a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_that_comes_again_waits_for_other_members() {
+    let (home, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
+    let node = TestNode::on_disk(home.path(), Arc::new(disk.clone()));
+    node.connect();
+    node.run().await;
+    let mut mates = followed(&node);
+    let sending = tokio::spawn({
+        let (slot, group) = (Arc::clone(&node.slot), delivered(rows("t", numbered(0..2)), "a", [1]));
+        async move { slot.append(group).await }
+    });
+    let packets = [delivery("a", 1), delivery("a", 2)];
+    eventually("the packet is stored", || node.slot.get().is_some_and(|sink| sink.holds(&packets[0]))).await;
+    // Its sender has gone.
+    sending.abort();
+    assert!(sending.await.unwrap_err().is_cancelled());
+    let file = node.registered()[0].0;
+    let mut node = node;
+    for crashes in [false, true] {
+        if crashes {
+            node = again(node, home.path(), &disk).await;
+            mates = followed(&node);
+        }
+        let slot = Arc::clone(&node.slot);
+        let held = slot.held(&packets);
+        tokio::pin!(held);
+        assert!(futures_util::poll!(held.as_mut()).is_pending(), "after a crash: {crashes}");
+        assert_eq!(slot.held(&packets[1..]).await, [false], "what is not held needs nobody");
+        mates.has(RowsHeld { producer: 7, file, ordinal: 2 });
+        assert_eq!(held.await, [true, false]);
+    }
+    // Who asks for less gets it.
+    let mates = followed(&node);
+    let local = ThresholdChange { copies: Some(1), ..ThresholdChange::default() };
+    node.operator.change_threshold(None, None, local).unwrap();
+    assert_eq!(node.slot.held(&packets).await, [true, false]);
+    drop(mates);
 }
 
 // A packet that is not released outlives the journal file that it was written to, as often as files go.

@@ -101,19 +101,19 @@ async fn store_rows(broker: &Broker, run: &Run, gone: &CancellationToken) -> Vec
 }
 
 /// Messages whose rows the store has from before a restart: their packets come again. None when the connection has gone before
-/// a store could be asked.
+/// the store said so.
 async fn held(broker: &Broker, run: &Run, gone: &CancellationToken) -> Option<Vec<usize>> {
     let again = run.packets.iter().enumerate().filter_map(|(at, packet)| match packet {
-        Some((delivery, true)) => Some((at, delivery)),
+        Some((delivery, true)) => Some((at, delivery.clone())),
         _ => None,
     });
-    let again: Vec<(usize, &Delivery)> = again.collect();
+    let (places, again): (Vec<usize>, Vec<Delivery>) = again.unzip();
     if again.is_empty() {
         return Some(Vec::new());
     }
-    let sink = tokio::select! {
-        sink = broker.intake.slot().mounted() => sink,
+    let held = tokio::select! {
+        held = broker.intake.slot().held(&again) => held,
         () = gone.cancelled() => return None,
     };
-    Some(again.into_iter().filter(|(_, delivery)| sink.holds(delivery)).map(|(at, _)| at).collect())
+    Some(places.into_iter().zip(held).filter_map(|(at, held)| held.then_some(at)).collect())
 }
