@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anylog_operator::disk::{Disk, DiskFile, MemoryDisk};
 use anylog_operator::journal::record::{Entry, read_frame};
@@ -144,8 +143,6 @@ impl DiskFile for TapeFile {
     fn sync(&mut self) -> io::Result<()> {
         self.disk.keep(format!("sync {}", self.name));
         let result = self.file.sync();
-        // A moment for what the sync allows, so that it comes before the next operation.
-        std::thread::sleep(Duration::from_millis(1));
         self.disk.keep(format!("after the sync of {}", self.name));
         result
     }
