@@ -132,7 +132,7 @@ impl Segment {
         Some(FileKey { producer: self.header.member.parse().ok()?, file: self.header.file_id? })
     }
 
-    /// Whether its rows are followed by other members while it is open, and how many are to have them.
+    /// Whether other members are to have its rows before they are acknowledged.
     pub(crate) fn is_followed(&self) -> bool {
         self.threshold.is_replicated()
     }
