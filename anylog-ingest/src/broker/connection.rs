@@ -5,6 +5,7 @@
 
 mod answers;
 mod begin;
+mod ended;
 mod run;
 
 use std::net::SocketAddr;
@@ -23,12 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 use answers::{Answer, Answers, MAX_ANSWERS};
 use begin::{accept, first_packet, refusal};
+pub(super) use ended::Ended;
 use run::{Run, Stored, store};
 
 use super::Broker;
 use super::book::Record;
 use super::client::{Attached, Client};
-use super::codec::{self, CodecError, Filter, MAX_PACKET_BYTES, Outgoing, Version};
+use super::codec::{self, Filter, MAX_PACKET_BYTES, Outgoing, Version};
 use super::message::Message;
 use super::routing::{Routing, Target};
 use super::session::{Action, Close, Outcome, Packet, Session, wants_retained};
@@ -50,61 +52,6 @@ const READ_BYTES: (usize, usize) = (4 * 1024, 64 * 1024);
 
 /// Bytes that wait to be sent before the connection reads no more.
 const MAX_UNSENT: usize = 1024 * 1024;
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
-    #[error("the client disconnected")]
-    Goodbye { will: bool },
-    #[error("the connection was closed without DISCONNECT")]
-    Closed,
-    #[error("the client sent nothing for 1.5 times its keep-alive of {0} s")]
-    Silent(u16),
-    #[error("the client took nothing for {} s", WRITE_DEADLINE.as_secs())]
-    Stuck,
-    #[error("another connection took over its client id")]
-    TakenOver,
-    #[error("the broker stops")]
-    Stopped,
-    #[error("nobody takes the topic '{0}', and the start script of the node did not come to its end")]
-    Early(String),
-    #[error("{1}")]
-    Violation(u8, &'static str),
-    #[error(transparent)]
-    Codec(#[from] CodecError),
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error("no CONNECT within {} s", CONNECT_DEADLINE.as_secs())]
-    NoConnect,
-}
-
-impl Ended {
-    /// Whether the will of the client is published (MQTT-3.1.2-8): not after a DISCONNECT without that wish, and not because the
-    /// broker itself stops.
-    fn publishes_will(&self) -> bool {
-        !matches!(self, Ended::Goodbye { will: false } | Ended::Stopped)
-    }
-
-    /// The reason that a version 5 client is told.
-    fn reason(&self) -> Option<u8> {
-        match self {
-            Ended::Violation(reason, _) => Some(*reason),
-            Ended::Codec(CodecError::TooLarge(_)) => Some(0x95),
-            Ended::Codec(_) => Some(0x81),
-            Ended::TakenOver => Some(0x8e),
-            Ended::Stopped => Some(0x8b),
-            // Implementation specific error.
-            Ended::Early(_) => Some(0x83),
-            Ended::Silent(_) => Some(0x8d),
-            _ => None,
-        }
-    }
-
-    /// Whether it is worth an entry in the error log.
-    fn is_fault(&self) -> bool {
-        matches!(self, Ended::Violation(..) | Ended::Codec(_) | Ended::NoConnect | Ended::Stuck | Ended::Early(_))
-    }
-}
 
 /// Serves a connection to its end.
 pub(super) async fn serve(broker: &Broker, mut stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
