@@ -21,7 +21,7 @@ use support::{DEADLINE, TestNode, until};
 struct Disk {
     rows: usize,
     held: BTreeSet<Delivery>,
-    /// How often a release fails before it succeeds.
+    /// How often a release, or the word that packets may be acknowledged, fails before it succeeds.
     failures: usize,
 }
 
@@ -58,6 +58,16 @@ impl RowSink for Store {
 
     fn holds(&self, delivery: &Delivery) -> bool {
         self.remembers && self.disk.lock().held.contains(delivery)
+    }
+
+    async fn confirm(&self, deliveries: &[Delivery]) -> Result<(), SinkError> {
+        let mut disk = self.disk.lock();
+        assert!(deliveries.iter().all(|delivery| disk.held.contains(delivery)), "{deliveries:?}");
+        if disk.failures > 0 {
+            disk.failures -= 1;
+            return Err(SinkError::Overloaded);
+        }
+        Ok(())
     }
 
     fn deliveries(&self) -> Vec<Delivery> {
@@ -126,7 +136,10 @@ async fn a_packet_that_the_store_holds_is_not_stored_again() {
         assert_eq!(disk.lock().counts(), (1, 1, 0));
         drop(node);
         let node = start(directory.path(), &disk, remembers).await;
+        // DUR-3: PUBREC waits until the store says that the rows are where they are promised.
+        disk.lock().failures = usize::from(remembers);
         assert_eq!(exchange(&node, &[&publish(true, 7)]), (true, vec![(5, 7)]));
+        assert_eq!(disk.lock().failures, 0);
         // The control: a store without memory has the row twice.
         assert_eq!(disk.lock().rows, rows, "remembers: {remembers}");
         // PUBCOMP waits until the release is written.
