@@ -208,106 +208,92 @@ fn link(mate: &MateStatus) -> (&'static str, String, String) {
     }
 }
 
+/// What is shown of a mate under a heading.
+type Column = (&'static str, fn(&MateStatus) -> String);
+
+/// A table with a row for each mate: who and where it is, whether it is linked, and more.
+fn by_mate(title: &str, mates: &[MateStatus], more: &[Column]) -> Table {
+    let first: [Column; 4] = [
+        ("Member", |mate| mate.member.to_string()),
+        ("Name", |mate| mate.name.clone()),
+        ("Address", |mate| mate.address.clone()),
+        ("Linked", |mate| link(mate).0.to_owned()),
+    ];
+    let columns = || first.iter().chain(more);
+    let mut shown = Table::new(columns().map(|(heading, _)| *heading)).title(title);
+    for mate in mates {
+        shown.push(columns().map(|(_, cell)| cell(mate)));
+    }
+    shown
+}
+
 pub(super) async fn distributor(service: &OperatorService, session: &mut Session, call: Invocation) -> CommandResult {
     let status = service.replication().status();
-    let headings = [
-        "Member",
-        "Name",
-        "Address",
-        "Linked",
-        "Files Offered",
-        "Files Sent",
-        "Rows Sent",
-        "Bytes Sent",
-        "Bytes/Second",
-    ];
-    let mut shown = Table::new(headings).title("Distributor");
-    let mut values = Vec::new();
-    for mate in &status.mates {
-        let counts = &mate.counts;
-        let (linked, ..) = link(mate);
-        values.push(json!({
-            "member": mate.member, "name": mate.name, "address": mate.address, "linked": mate.link.is_up(),
-            "files_offered": counts.offered, "files_sent": counts.sent, "rows_sent": counts.rows_sent,
-            "bytes_sent": counts.bytes_sent, "bytes_per_second": mate.rate.0,
-        }));
-        shown.push([
-            mate.member.to_string(),
-            mate.name.clone(),
-            mate.address.clone(),
-            linked.to_owned(),
-            thousands(counts.offered),
-            thousands(counts.sent),
-            thousands(counts.rows_sent),
-            thousands(counts.bytes_sent),
-            format!("{:.0}", mate.rate.0),
-        ]);
-    }
     if call.options.wants_json() {
-        return Ok(Reply::Json(json!({"running": status.distributor, "members": values})));
+        let member = |mate: &MateStatus| {
+            let counts = &mate.counts;
+            json!({
+                "member": mate.member, "name": mate.name, "address": mate.address, "linked": mate.link.is_up(),
+                "files_offered": counts.offered, "files_sent": counts.sent, "rows_sent": counts.rows_sent,
+                "bytes_sent": counts.bytes_sent, "bytes_per_second": mate.rate.0,
+            })
+        };
+        let members: Vec<Value> = status.mates.iter().map(member).collect();
+        return Ok(Reply::Json(json!({"running": status.distributor, "members": members})));
     }
     if !status.distributor {
         return Ok(Reply::Text(NO_DISTRIBUTOR.to_owned()));
     }
+    let columns: [Column; 5] = [
+        ("Files Offered", |mate| thousands(mate.counts.offered)),
+        ("Files Sent", |mate| thousands(mate.counts.sent)),
+        ("Rows Sent", |mate| thousands(mate.counts.rows_sent)),
+        ("Bytes Sent", |mate| thousands(mate.counts.bytes_sent)),
+        ("Bytes/Second", |mate| format!("{:.0}", mate.rate.0)),
+    ];
+    let shown = by_mate("Distributor", &status.mates, &columns);
     Ok(Reply::Table(shown.max_width(session.node.output_width())))
 }
 
 pub(super) async fn peers(service: &OperatorService, session: &mut Session, call: Invocation) -> CommandResult {
     let status = service.replication().status();
-    let headings = [
-        "Member",
-        "Name",
-        "Address",
-        "Linked",
-        "Since",
-        "Version",
-        "Files Sent",
-        "Files Fetched",
-        "Rows Sent",
-        "Rows Stored",
-        "Links",
-        "Failed",
-        "Last Error",
-    ];
-    let mut shown = Table::new(headings).title("Members of the cluster");
-    let mut values = Vec::new();
-    for mate in &status.mates {
-        let counts = &mate.counts;
-        let (linked, since, error) = link(mate);
-        values.push(json!({
-            "member": mate.member, "name": mate.name, "address": mate.address, "policy": mate.policy,
-            "linked": mate.link.is_up(), "since": since, "version": mate.version, "files_offered": counts.offered,
-            "files_sent": counts.sent, "files_fetched": counts.fetched, "rows_sent": counts.rows_sent,
-            "rows_stored": counts.rows_stored, "bytes_sent": counts.bytes_sent, "bytes_received": counts.bytes_received,
-            "bytes_per_second": [mate.rate.0, mate.rate.1], "links": counts.links, "failed": counts.failed, "error": error,
-        }));
-        shown.push([
-            mate.member.to_string(),
-            mate.name.clone(),
-            mate.address.clone(),
-            linked.to_owned(),
-            since,
-            mate.version.map(|version| version.to_string()).unwrap_or_default(),
-            thousands(counts.sent),
-            thousands(counts.fetched),
-            thousands(counts.rows_sent),
-            thousands(counts.rows_stored),
-            counts.links.to_string(),
-            counts.failed.to_string(),
-            error,
-        ]);
-    }
     if call.options.wants_json() {
-        return Ok(Reply::Json(json!({"running": status.running, "conflict": status.conflict, "members": values})));
+        let member = |mate: &MateStatus| {
+            let counts = &mate.counts;
+            let (_, since, error) = link(mate);
+            json!({
+                "member": mate.member, "name": mate.name, "address": mate.address, "policy": mate.policy,
+                "linked": mate.link.is_up(), "since": since, "version": mate.version, "files_offered": counts.offered,
+                "files_sent": counts.sent, "files_fetched": counts.fetched, "rows_sent": counts.rows_sent,
+                "rows_stored": counts.rows_stored, "bytes_sent": counts.bytes_sent,
+                "bytes_received": counts.bytes_received, "bytes_per_second": [mate.rate.0, mate.rate.1],
+                "links": counts.links, "failed": counts.failed, "error": error,
+            })
+        };
+        let members: Vec<Value> = status.mates.iter().map(member).collect();
+        return Ok(Reply::Json(json!({"running": status.running, "conflict": status.conflict, "members": members})));
     }
     if !status.running {
         return Ok(Reply::Text(
             "No operator runs: there are no links. Start one with: run operator where policy = <id>".into(),
         ));
     }
-    if let Some(conflict) = &status.conflict {
-        shown = shown.title(format!("Members of the cluster. Conflict: {conflict}"));
-    }
+    let columns: [Column; 9] = [
+        ("Since", |mate| link(mate).1),
+        ("Version", |mate| mate.version.map(|version| version.to_string()).unwrap_or_default()),
+        ("Files Sent", |mate| thousands(mate.counts.sent)),
+        ("Files Fetched", |mate| thousands(mate.counts.fetched)),
+        ("Rows Sent", |mate| thousands(mate.counts.rows_sent)),
+        ("Rows Stored", |mate| thousands(mate.counts.rows_stored)),
+        ("Links", |mate| mate.counts.links.to_string()),
+        ("Failed", |mate| mate.counts.failed.to_string()),
+        ("Last Error", |mate| link(mate).2),
+    ];
+    let title = match &status.conflict {
+        Some(conflict) => format!("Members of the cluster. Conflict: {conflict}"),
+        None => "Members of the cluster".to_owned(),
+    };
+    let shown = by_mate(&title, &status.mates, &columns);
     Ok(Reply::Table(shown.max_width(session.node.output_width())))
 }
 
