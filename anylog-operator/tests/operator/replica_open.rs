@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anylog_dbms::SqlValue;
 use anylog_ingest::SinkError;
@@ -25,6 +25,8 @@ pub(crate) struct Mates {
     reachable: AtomicU32,
     refuse: AtomicBool,
     opened: Mutex<Vec<FileKey>>,
+    /// How often it was asked who can be reached.
+    looks: AtomicU32,
     written: Mutex<BTreeMap<FileKey, u64>>,
     sealed: Mutex<Vec<(Sealed, u64)>>,
     /// Up to which ordinal the other members have a file.
@@ -71,6 +73,7 @@ impl Followers for Mates {
     }
 
     fn reachable(&self) -> u32 {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         self.reachable.load(Ordering::SeqCst)
     }
 
@@ -124,6 +127,14 @@ fn replicated(node: &TestNode, few: Few, immediate: bool) {
 /// A member 7 whose tables are followed, with its mates.
 async fn producer(home: &Path, immediate: bool) -> (TestNode, Arc<Mates>) {
     led_by_hand(member(home, 7).await, immediate)
+}
+
+/// Member 7, whose tables are followed, with its mates, and member 8; and whether they store rows before they acknowledge them.
+async fn two(home: &Path, other: &Path, immediate: [bool; 2]) -> (TestNode, Arc<Mates>, TestNode) {
+    let (a, mates) = producer(home, immediate[0]).await;
+    let b = member(other, 8).await;
+    b.operator.set_threshold(None, None, None, None, Some(immediate[1])).unwrap();
+    (a, mates, b)
 }
 
 /// A member whose files are followed by what the test says.
@@ -185,8 +196,7 @@ fn equal(a: &TestNode, b: &TestNode) {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_acknowledged_when_another_member_has_them() {
     let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, mates) = producer(home.path(), true).await;
-    let b = member(other.path(), 8).await;
+    let (a, mates, b) = two(home.path(), other.path(), [true, false]).await;
     b.immediate().partitioned("insert_timestamp");
     let file = send(&a, &b, &mates, "t", numbered(0..5)).await;
     assert_eq!(file.producer, 7);
@@ -212,8 +222,7 @@ async fn rows_are_acknowledged_when_another_member_has_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_sealed_as_its_producer_sealed_it() {
     let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, mates) = producer(home.path(), false).await;
-    let b = member(other.path(), 8).await;
+    let (a, mates, b) = two(home.path(), other.path(), [false, false]).await;
     let file = send(&a, &b, &mates, "t", numbered(0..500)).await;
     send(&a, &b, &mates, "t", numbered(500..501)).await;
     let late = tokio::spawn({
@@ -270,9 +279,7 @@ fn first_rows(sealed: &Sealed, texts: Vec<String>) -> Rows {
 async fn a_copy_survives_a_kill() {
     for immediate in [true, false] {
         let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (a, mates) = producer(home.path(), immediate).await;
-        let b = member(other.path(), 8).await;
-        b.operator.set_threshold(None, None, None, None, Some(immediate)).unwrap();
+        let (a, mates, b) = two(home.path(), other.path(), [immediate, immediate]).await;
         let file = send(&a, &b, &mates, "t", numbered(0..4)).await;
         send(&a, &b, &mates, "t", numbered(4..7)).await;
         b.kill().await;
@@ -306,8 +313,7 @@ async fn a_copy_survives_a_kill() {
 async fn a_lost_file_comes_home() {
     let (home, other, fresh) =
         (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, mates) = producer(home.path(), true).await;
-    let b = member(other.path(), 8).await;
+    let (a, mates, b) = two(home.path(), other.path(), [true, false]).await;
     let file = send(&a, &b, &mates, "t", numbered(0..3)).await;
     send(&a, &b, &mates, "t", numbered(3..5)).await;
     a.kill().await;
@@ -399,9 +405,7 @@ async fn a_followed_file_waits_for_what_others_have() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_differs_is_not_sealed() {
     let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, mates) = producer(home.path(), true).await;
-    let b = member(other.path(), 8).await;
-    b.immediate();
+    let (a, mates, b) = two(home.path(), other.path(), [true, true]).await;
     let file = send(&a, &b, &mates, "t", numbered(0..3)).await;
     eventually("they are stored there", || b.count("t") == 3).await;
     a.operator.flush().await.unwrap();
@@ -425,9 +429,7 @@ async fn a_copy_that_differs_is_not_sealed() {
 async fn a_copy_outlasts_its_database() {
     for immediate in [true, false] {
         let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (a, mates) = producer(home.path(), true).await;
-        let b = member(other.path(), 8).await;
-        b.operator.set_threshold(None, None, None, None, Some(immediate)).unwrap();
+        let (a, mates, b) = two(home.path(), other.path(), [true, immediate]).await;
         let file = send(&a, &b, &mates, "t", numbered(0..3)).await;
         b.catalog.disconnect("d").unwrap();
         let again = rest_or_none(&a, file).unwrap().remove(0);
@@ -472,8 +474,7 @@ async fn too_few_members_are_an_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_members_are_waited_for() {
     let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, mates) = producer(home.path(), true).await;
-    let b = member(other.path(), 8).await;
+    let (a, mates, b) = two(home.path(), other.path(), [true, false]).await;
     mates.reachable.store(1, Ordering::SeqCst);
     let sending = tokio::spawn({
         let (slot, mut group) = (Arc::clone(&a.slot), rows("t", numbered(0..2)));
@@ -485,8 +486,9 @@ async fn too_few_members_are_waited_for() {
     a.operator.change_threshold(Some("d"), Some("u"), local).unwrap();
     for n in 0..20 {
         let _ = a.slot.append(rows("u", numbered(n..n + 1))).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let looks = mates.looks.load(Ordering::SeqCst);
+    eventually("the sender looked again", || mates.looks.load(Ordering::SeqCst) > looks + 2).await;
     assert!(!sending.is_finished() && a.count("t") == 0 && mates.written.lock().is_empty());
     mates.reachable.store(2, Ordering::SeqCst);
     eventually("it goes on", || !mates.written.lock().is_empty()).await;
@@ -501,8 +503,7 @@ async fn too_few_members_are_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_acknowledgement_begins_another_file() {
     let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, mates) = producer(home.path(), true).await;
-    let b = member(other.path(), 8).await;
+    let (a, mates, b) = two(home.path(), other.path(), [true, false]).await;
     let file = send(&a, &b, &mates, "t", numbered(0..1)).await;
     let local = ThresholdChange { copies: Some(1), immediate: Some(true), ..ThresholdChange::default() };
     a.operator.change_threshold(None, None, local).unwrap();
@@ -522,9 +523,7 @@ async fn another_acknowledgement_begins_another_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_does_not_fit_here_is_put_aside_here() {
     let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, mates) = producer(home.path(), true).await;
-    let b = member(other.path(), 8).await;
-    b.immediate();
+    let (a, mates, b) = two(home.path(), other.path(), [true, true]).await;
     // The same columns with another type.
     let _ = b.slot.append(rows("t", ["{\"v\": 1}".to_owned()])).await.unwrap();
     b.operator.flush().await.unwrap();
@@ -549,9 +548,7 @@ async fn a_row_that_does_not_fit_here_is_put_aside_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_make_no_sense_are_refused() {
     let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, mates) = producer(home.path(), true).await;
-    let b = member(other.path(), 8).await;
-    b.immediate();
+    let (a, mates, b) = two(home.path(), other.path(), [true, true]).await;
     let file = send(&a, &b, &mates, "t", numbered(0..3)).await;
     eventually("they are stored there", || b.count("t") == 3).await;
     let good = rest_or_none(&a, file).unwrap().remove(0);
