@@ -13,21 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anylog_ingest::Delivery;
-use anylog_replica::FileKey;
 use parking_lot::Mutex;
 
-use crate::journal::record::Entries;
+use crate::journal::record::{Entries, Promised};
 use crate::journal::{Journal, JournalError, Position, Written};
-
-/// Rows of one message in one file that other members are to have before the message is acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Promised {
-    pub(crate) dbms: String,
-    pub(crate) table: String,
-    pub(crate) file: FileKey,
-    /// The ordinal of the last of them.
-    pub(crate) ordinal: u64,
-}
 
 /// The files of one message of which other members are to have rows; none when there is none.
 pub(crate) type Promises = Option<Arc<[Promised]>>;
@@ -93,12 +82,16 @@ impl Held {
         all
     }
 
-    /// The packets in files up to this one.
-    fn up_to(&self, file: u32) -> Vec<Delivery> {
-        let old = |packets: &BTreeMap<u16, Known>| -> Vec<u16> {
-            packets.iter().filter(|(_, known)| known.file <= file).map(|(packet, _)| *packet).collect()
-        };
-        self.0.iter().flat_map(|(client, packets)| of(client, old(packets).iter()).collect::<Vec<_>>()).collect()
+    /// The packets in files up to this one, with what was promised of their rows.
+    fn up_to(&self, file: u32) -> Vec<(Delivery, Promises)> {
+        let mut old = Vec::new();
+        for (client, packets) in &self.0 {
+            let packets = packets.iter().filter(|(_, known)| known.file <= file);
+            old.extend(packets.map(|(packet, known)| {
+                (Delivery { client: Arc::clone(client), packet: *packet }, known.promises.clone())
+            }));
+        }
+        old
     }
 }
 
@@ -248,13 +241,19 @@ impl Deliveries {
                 return Ok(());
             }
             let mut entries = Entries::default();
-            entries.delivered(&old);
+            // Each run becomes one entry: what is promised concerns the next one only.
+            for run in old.chunk_by(|a, b| a.0.client == b.0.client && a.1 == b.1) {
+                run[0].1.iter().flat_map(|promises| promises.iter()).for_each(|promised| entries.promised(promised));
+                entries.delivered(&run.iter().map(|(delivery, _)| delivery.clone()).collect::<Vec<_>>());
+            }
             (submit(journal, entries), old)
         };
         let written = written.blocking_recv().unwrap_or(Err(JournalError::Closed))?;
         let mut held = self.held.lock();
-        for delivery in old.iter().filter(|old| held.contains(&old.client, old.packet)).collect::<Vec<_>>() {
-            held.add(&delivery.client, delivery.packet, written.position.file(), &None);
+        for (Delivery { client, packet }, promises) in old {
+            if held.contains(&client, packet) {
+                held.add(&client, packet, written.position.file(), &promises);
+            }
         }
         Ok(())
     }

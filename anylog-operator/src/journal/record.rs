@@ -6,7 +6,8 @@
 //!          sequence    8   place in the journal, counted over all files
 //!          entries         until the end of the body
 //! entry    kind        1   1 rows, 2 sealed, 3 partition dropped, 4 delivered, 5 released, 6 forgotten,
-//!                          7 left the quarantine, 8 came into the quarantine, 9 copy, 10 followed
+//!                          7 left the quarantine, 8 came into the quarantine, 9 copy, 10 followed,
+//!                          11 promised
 //! rows     segment    16   random
 //!          file id     8   of tsd_info, 0 when none
 //!          opened      8   microseconds since 1970, UTC
@@ -25,12 +26,17 @@
 //! came      record         length 4 and JSON text
 //! copy, followed
 //!          segment    16
+//! promised dbms, table             each length 4 and text
+//!          producer    8   member
+//!          file        8   its number there
+//!          ordinal     8
 //! ```
 //!
 //! A frame is one message: its rows are there together or not at all. A rows entry names its segment in full, so that the
 //! loss of any other frame costs nothing but that frame. For the same reason each frame with rows of a file that another node
 //! sends says that it is a copy, and each with rows of an own one that others follow says so: a start goes on with them instead of
-//! sealing them.
+//! sealing them. Packet ids that are written again, without their rows, are in an entry of their own behind what those rows were
+//! promised: a *promised* entry concerns the packets of the next *delivered* one.
 
 mod decode;
 mod encode;
@@ -41,6 +47,7 @@ use std::sync::Arc;
 
 use anylog_dbms::SegmentId;
 use anylog_ingest::frames::Form;
+use anylog_replica::FileKey;
 use jiff::Timestamp;
 
 pub use anylog_ingest::frames::FrameError;
@@ -63,6 +70,7 @@ const KIND_LEFT: u8 = 7;
 const KIND_CAME: u8 = 8;
 const KIND_COPY: u8 = 9;
 const KIND_FOLLOWED: u8 = 10;
+const KIND_PROMISED: u8 = 11;
 
 /// What all rows of a segment share. A segment is the run of rows of one key between two thresholds: one source file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +140,21 @@ pub enum Entry {
     Copy(SegmentId),
     /// The rows of a segment were promised to be on several members: others may have more of it than there is here after a crash.
     Followed(SegmentId),
+    /// What the rows of the packets in the next entry were promised, when the rows are not in this frame.
+    Promised(Promised),
+}
+
+/// Rows of a message in one file that other members are to have before the message is acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promised {
+    /// Logical database.
+    pub dbms: String,
+    /// Table.
+    pub table: String,
+    /// The file that they are in.
+    pub file: FileKey,
+    /// The ordinal of the last of them.
+    pub ordinal: u64,
 }
 
 /// A decoded frame.

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use anylog_dbms::SegmentId;
 use anylog_replica::FileKey;
 
-use super::record::{Entry, FORM, Frame, FrameError, RowsEntry, SegmentHeader, read_frame};
+use super::record::{Entry, FORM, Frame, FrameError, Promised, RowsEntry, SegmentHeader, read_frame};
 use super::{FileUse, Position, file_name, file_number};
-use crate::deliveries::{Held, Promised, Promises};
+use crate::deliveries::{Held, Promises};
 use crate::disk::Disk;
 
 /// A place in a journal file that holds no frame.
@@ -259,6 +259,7 @@ impl Scan {
     fn frame(&mut self, frame: Frame, position: Position, file: &mut FileUse) {
         self.recovery.next_sequence = self.recovery.next_sequence.max(frame.sequence + 1);
         let (mut parts, mut followed): (Vec<Part>, Vec<SegmentId>) = (Vec::new(), Vec::new());
+        let mut promised: Vec<Promised> = Vec::new();
         for entry in frame.entries {
             match entry {
                 Entry::Sealed(id) => {
@@ -268,7 +269,11 @@ impl Scan {
                     self.recovery.tombstones.add(&dbms, &table, &partition, frame.sequence, &position);
                 }
                 Entry::Delivered(client, packets) => {
-                    let (promises, held) = (promises(&parts, &followed), &mut self.recovery.deliveries);
+                    let promises = match promised.is_empty() {
+                        true => promises(&parts, &followed),
+                        false => Some(std::mem::take(&mut promised).into()),
+                    };
+                    let held = &mut self.recovery.deliveries;
                     packets.iter().for_each(|packet| held.add(&client, *packet, position.file, &promises));
                 }
                 Entry::Released(client, packets) => packets.iter().for_each(|packet| {
@@ -284,6 +289,7 @@ impl Scan {
                 Entry::Copy(id) => {
                     self.copies.insert(id);
                 }
+                Entry::Promised(one) => promised.push(one),
                 Entry::Followed(id) => {
                     followed.push(id);
                     self.followed.insert(id);

@@ -13,7 +13,7 @@ use anylog_replica::FileKey;
 use anylog_replica::message::{RowsHeld, Sealed};
 use async_trait::async_trait;
 
-use crate::deliveries::Promised;
+use crate::journal::record::Promised;
 use crate::segments::Segment;
 use crate::store::{FAILING_PERIOD, PATIENCE, Shared};
 use crate::thresholds::{Few, Threshold};

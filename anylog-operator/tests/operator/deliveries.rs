@@ -111,6 +111,45 @@ async fn a_packet_that_comes_again_waits_for_other_members() {
     drop(mates);
 }
 
+// DUR-3: also when the journal file with its rows is gone since.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_promised_of_a_packet_outlives_its_journal_file() {
+    let (home, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
+    let node = TestNode::on_disk(home.path(), Arc::new(disk.clone()));
+    node.connect();
+    node.run().await;
+    let mates = followed(&node);
+    let sending = tokio::spawn({
+        let (slot, group) = (Arc::clone(&node.slot), delivered(rows("t", numbered(0..2)), "a", [1]));
+        async move { slot.append(group).await }
+    });
+    let packet = [delivery("a", 1)];
+    eventually("the packet is stored", || node.slot.get().is_some_and(|sink| sink.holds(&packet[0]))).await;
+    sending.abort();
+    assert!(sending.await.unwrap_err().is_cancelled());
+    drop(mates);
+    let file = node.registered()[0].0;
+    let local = ThresholdChange { copies: Some(1), ..ThresholdChange::default() };
+    node.operator.change_threshold(Some("d"), Some("other"), local).unwrap();
+    let (directory, long) = (node.directory("journal_dir"), "x".repeat(1 << 20));
+    let before = disk.list(&directory).unwrap();
+    // A file with a megabyte of sealed rows is left for the next one, and goes when that one is there.
+    for n in 0..2 {
+        let row = format!("{{\"n\": {n}, \"text\": \"{long}\"}}");
+        let _ = node.slot.append(rows("other", [row])).await.unwrap();
+        node.operator.flush().await.unwrap();
+    }
+    eventually("the file goes", || !disk.list(&directory).unwrap().contains(&before[0])).await;
+    let node = again(node, home.path(), &disk).await;
+    let mates = followed(&node);
+    let slot = Arc::clone(&node.slot);
+    let held = slot.held(&packet);
+    tokio::pin!(held);
+    assert!(futures_util::poll!(held.as_mut()).is_pending());
+    mates.has(RowsHeld { producer: 7, file, ordinal: 2 });
+    assert_eq!(held.await, [true]);
+}
+
 // A packet that is not released outlives the journal file that it was written to, as often as files go.
 #[tokio::test(flavor = "multi_thread")]
 async fn packets_are_carried_over_when_their_file_goes() {

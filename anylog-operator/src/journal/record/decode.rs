@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use anylog_dbms::SegmentId;
 use anylog_ingest::frames::{Cursor, HEADER_BYTES};
+use anylog_replica::FileKey;
 use jiff::Timestamp;
 
 use super::{
     Entry, FORM, Frame, FrameError, KIND_CAME, KIND_COPY, KIND_DELIVERED, KIND_DROPPED, KIND_FOLLOWED, KIND_FORGOTTEN,
-    KIND_LEFT, KIND_RELEASED, KIND_ROWS, KIND_SEALED, RowsEntry, SegmentHeader, VERSION,
+    KIND_LEFT, KIND_PROMISED, KIND_RELEASED, KIND_ROWS, KIND_SEALED, Promised, RowsEntry, SegmentHeader, VERSION,
 };
 
 /// Texts of a rows entry before its rows: dbms, table, source, instructions, member, zone, partition.
@@ -80,6 +81,12 @@ fn read_other(kind: u8, cursor: &mut Cursor<'_>) -> Option<Entry> {
         KIND_CAME => Entry::Came(cursor.text()?),
         KIND_COPY => Entry::Copy(segment(cursor)?),
         KIND_FOLLOWED => Entry::Followed(segment(cursor)?),
+        KIND_PROMISED => Entry::Promised(Promised {
+            dbms: cursor.text()?,
+            table: cursor.text()?,
+            file: FileKey { producer: cursor.i64()?, file: cursor.i64()? },
+            ordinal: cursor.u64()?,
+        }),
         _ => return None,
     })
 }

@@ -7,8 +7,8 @@ use anylog_ingest::Delivery;
 use anylog_ingest::frames::{HEADER_BYTES, put_bytes, put_length};
 
 use super::{
-    FORM, KIND_CAME, KIND_COPY, KIND_DELIVERED, KIND_DROPPED, KIND_FOLLOWED, KIND_FORGOTTEN, KIND_LEFT, KIND_RELEASED,
-    KIND_ROWS, KIND_SEALED, Place, SegmentHeader, VERSION,
+    FORM, KIND_CAME, KIND_COPY, KIND_DELIVERED, KIND_DROPPED, KIND_FOLLOWED, KIND_FORGOTTEN, KIND_LEFT, KIND_PROMISED,
+    KIND_RELEASED, KIND_ROWS, KIND_SEALED, Place, Promised, SegmentHeader, VERSION,
 };
 
 /// The entries of one frame as bytes, before the writer gives the frame its sequence.
@@ -101,6 +101,17 @@ impl Entries {
     pub fn followed(&mut self, segment: SegmentId) {
         self.bytes.push(KIND_FOLLOWED);
         self.bytes.extend_from_slice(&segment.0.to_le_bytes());
+    }
+
+    /// Says what the rows of the packets that are said to be stored next were promised.
+    pub fn promised(&mut self, promised: &Promised) {
+        self.bytes.push(KIND_PROMISED);
+        for text in [&promised.dbms, &promised.table] {
+            put_text(&mut self.bytes, text);
+        }
+        self.bytes.extend_from_slice(&promised.file.producer.to_le_bytes());
+        self.bytes.extend_from_slice(&promised.file.file.to_le_bytes());
+        self.bytes.extend_from_slice(&promised.ordinal.to_le_bytes());
     }
 
     fn packets(&mut self, kind: u8, deliveries: &[Delivery]) {

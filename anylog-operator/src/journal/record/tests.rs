@@ -47,6 +47,9 @@ fn entry() -> impl Strategy<Value = Entry> {
         "\\PC{0,9}".prop_map(Entry::Came),
         any::<u128>().prop_map(|id| Entry::Copy(SegmentId(id))),
         any::<u128>().prop_map(|id| Entry::Followed(SegmentId(id))),
+        ("[a-z]{0,5}", "[a-z]{0,5}", any::<(i64, i64, u64)>()).prop_map(|(dbms, table, (producer, file, ordinal))| {
+            Entry::Promised(Promised { dbms, table, file: FileKey { producer, file }, ordinal })
+        }),
     ]
 }
 
@@ -73,6 +76,7 @@ fn encode(sequence: u64, entries: &[Entry]) -> Vec<u8> {
             Entry::Came(record) => encoded.came(record),
             Entry::Copy(id) => encoded.copy(*id),
             Entry::Followed(id) => encoded.followed(*id),
+            Entry::Promised(promised) => encoded.promised(promised),
         }
     }
     let mut bytes = Vec::new();
