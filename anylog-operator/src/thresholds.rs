@@ -151,7 +151,7 @@ impl Thresholds {
     /// Time and volume 0 on a database or table remove its own threshold.
     ///
     /// # Errors
-    /// [`OperatorError::Threshold`] for a table without a database, or 0 for all.
+    /// [`OperatorError::Threshold`] for a table without a database, 0 for all, and a removal that sets something.
     pub fn set(
         &mut self,
         dbms: Option<&str>,
@@ -171,6 +171,9 @@ impl Thresholds {
         let removes = time == Some(Duration::ZERO) && volume == Some(0);
         match (dbms, table) {
             (None, Some(_)) => wrong("a threshold of a table needs its database: add dbms = <name>"),
+            (Some(_), _) if removes && (copies.is_some() || few.is_some()) => wrong(
+                "time 0 and volume 0 remove what was said of the table or database: ack and when_few cannot be set with them",
+            ),
             (None, None) if threshold.time.is_zero() => wrong("the time of all buffers cannot be 0"),
             (None, None) => {
                 self.default = threshold;
@@ -293,6 +296,9 @@ mod tests {
             assert_eq!((threshold.copies, threshold.few, threshold.ack()), (2, Few::Error, "replicated(2)".into()));
         }
         assert!(thresholds.any_replicated());
+        let contradiction = ThresholdChange { time: Some(Duration::ZERO), volume: Some(0), ..two };
+        let error = thresholds.set(Some("d"), Some("t"), contradiction).unwrap_err().to_string();
+        assert!(error.contains("ack and when_few"), "{error}");
         let local = ThresholdChange { copies: Some(1), ..ThresholdChange::default() };
         thresholds.set(Some("d"), Some("t"), local).unwrap();
         assert_eq!((thresholds.of("d", "t").ack(), thresholds.of("d", "u").copies), ("local".into(), 2));
