@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::message::{File, RowsHeld, Want};
+use crate::message::{File, RowsHeld};
 
 /// The highest number that a file may have: far from what a counter reaches, and from what arithmetic fears.
 pub const HIGHEST: i64 = 1 << 62;
@@ -43,27 +43,9 @@ impl fmt::Display for FileKey {
     }
 }
 
-impl From<File> for FileKey {
-    fn from(file: File) -> Self {
-        Self { producer: file.producer, file: file.file }
-    }
-}
-
 impl From<FileKey> for File {
     fn from(key: FileKey) -> Self {
         Self { producer: key.producer, file: key.file }
-    }
-}
-
-impl From<RowsHeld> for FileKey {
-    fn from(held: RowsHeld) -> Self {
-        Self { producer: held.producer, file: held.file }
-    }
-}
-
-impl From<Want> for FileKey {
-    fn from(want: Want) -> Self {
-        Self { producer: want.producer, file: want.file }
     }
 }
 

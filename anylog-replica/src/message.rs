@@ -102,6 +102,27 @@ impl Message {
     }
 }
 
+/// Messages about a file name it in the same way.
+macro_rules! about_a_file {
+    ($($message:ty),*) => {
+        $(impl $message {
+            /// The file that it is about.
+            #[must_use]
+            pub fn key(&self) -> FileKey {
+                FileKey { producer: self.producer, file: self.file }
+            }
+        }
+
+        impl From<$message> for FileKey {
+            fn from(message: $message) -> Self {
+                message.key()
+            }
+        })*
+    };
+}
+
+about_a_file!(File, RowsHeld, Want, Piece, Taken, Missing, Rows, Sealed);
+
 impl Missing {
     /// That a file cannot be given, or not be taken.
     #[must_use]

@@ -52,7 +52,7 @@ pub(super) async fn whole<T: Send + 'static>(
 /// # Errors
 /// [`OperatorError::NotGiven`] when they cannot be read back from the journal.
 pub(crate) fn rows_after(shared: &Shared, after: RowsHeld, bytes: usize) -> Result<Option<Vec<Rows>>, OperatorError> {
-    let file = FileKey { producer: after.producer, file: after.file };
+    let file = after.key();
     let mut again = true;
     loop {
         let segment = {
@@ -204,7 +204,7 @@ pub(crate) async fn seal_copy(shared: &Arc<Shared>, sealed: Sealed) -> Result<()
 }
 
 async fn seal(shared: &Arc<Shared>, sealed: Sealed) -> Result<(), OperatorError> {
-    let file = FileKey { producer: sealed.producer, file: sealed.file };
+    let file = sealed.key();
     let missing = |reason: String| OperatorError::NotGiven { producer: file.producer, file: file.file, reason };
     let about = sealed.about.ok_or_else(|| copies::bad(file, "nothing is said about it"))?;
     let turn = shared.file_turns.take(file).await;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anylog_operator::journal::JournalLimits;
 use anylog_operator::replica::Followers;
 use anylog_operator::thresholds::ThresholdChange;
-use anylog_replica::FileKey;
 use anylog_replica::message::RowsHeld;
 
 use crate::harness::{TestNode, eventually, rows};
@@ -64,7 +63,7 @@ async fn an_open_copy_does_not_keep_the_journal() {
             let (slot, group) = (Arc::clone(&a.slot), rows("t", (n * 5..n * 5 + 5).map(row)));
             async move { slot.append(group).await }
         });
-        let file = FileKey { producer: held.producer, file: held.file };
+        let file = held.key();
         eventually("they are in the journal", || mates.written_of(file) == held.ordinal + 5).await;
         for message in rest(&a.operator, held) {
             held = b.operator.store_rows(message).await.unwrap();

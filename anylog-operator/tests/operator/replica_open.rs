@@ -41,7 +41,7 @@ impl Mates {
     }
 
     pub(crate) fn has(&self, held: RowsHeld) {
-        let file = FileKey { producer: held.producer, file: held.file };
+        let file = held.key();
         self.have.send_modify(|have| *have.entry(file).or_default() = held.ordinal);
     }
 
@@ -62,7 +62,7 @@ impl Followers for Mates {
     }
 
     fn written(&self, held: RowsHeld) {
-        let file = FileKey { producer: held.producer, file: held.file };
+        let file = held.key();
         assert!(self.opened.lock().contains(&file), "it was opened before");
         let before = self.written.lock().insert(file, held.ordinal);
         assert!(before.is_none_or(|before| before < held.ordinal), "ordinals grow");

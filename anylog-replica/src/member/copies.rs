@@ -86,13 +86,9 @@ fn is_void(sealed: &Sealed) -> bool {
     sealed.about.as_ref().is_some_and(|about| about.rows == 0)
 }
 
-fn key(sealed: &Sealed) -> FileKey {
-    FileKey { producer: sealed.producer, file: sealed.file }
-}
-
 impl Member {
     pub(super) fn rows(&mut self, from: i64, rows: Rows) {
-        let file = FileKey { producer: rows.producer, file: rows.file };
+        let file = rows.key();
         if !file.is_valid() {
             return;
         }
@@ -194,7 +190,7 @@ impl Member {
     }
 
     pub(super) fn sealed(&mut self, from: i64, sealed: Sealed) {
-        let file = key(&sealed);
+        let file = sealed.key();
         // Only the producer seals.
         if !file.is_valid() || file.producer != from {
             return;

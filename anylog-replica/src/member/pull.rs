@@ -415,7 +415,7 @@ impl Member {
 
     /// A mate does not give, or not take, a file.
     pub(super) fn refused_file(&mut self, from: i64, missing: &Missing) {
-        let file = FileKey { producer: missing.producer, file: missing.file };
+        let file = missing.key();
         if !file.is_valid() {
             return;
         }

@@ -20,7 +20,7 @@ const DECLINED: usize = 4_096;
 
 impl Member {
     pub(super) fn completed(&mut self, mut sealed: Sealed, rows: u64) {
-        let file = FileKey { producer: sealed.producer, file: sealed.file };
+        let file = sealed.key();
         if !file.is_valid() || file.producer != self.number() {
             return;
         }

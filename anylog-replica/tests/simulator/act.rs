@@ -103,14 +103,11 @@ impl World {
             Action::SendFile { to, want } => self.soon(node, Work::CannotSend { to: *to, file: (*want).into() }),
             Action::SendRows { to, after } => self.soon(node, Work::CannotSend { to: *to, file: (*after).into() }),
             Action::StoreRows { from, rows } => {
-                let file = FileKey { producer: rows.producer, file: rows.file };
+                let file = rows.key();
                 self.soon(node, Work::Tell(Event::RowsFailed { from: *from, file }));
             }
             Action::Seal(sealed) => {
-                self.soon(
-                    node,
-                    Work::Failed { file: FileKey { producer: sealed.producer, file: sealed.file }, from: None },
-                );
+                self.soon(node, Work::Failed { file: sealed.key(), from: None });
             }
             Action::Adopt(file) => self.soon(node, Work::Failed { file: *file, from: None }),
             Action::Acknowledge(_) | Action::NumberFrom(_) | Action::Park { .. } | Action::Conflict { .. } => {
@@ -148,7 +145,7 @@ impl World {
     }
 
     fn store_rows(&mut self, node: usize, from: i64, message: &anylog_replica::message::Rows) {
-        let file = FileKey { producer: message.producer, file: message.file };
+        let file = message.key();
         let disk = &mut self.disks[node];
         if disk.full {
             return self.tell(node, Event::RowsFailed { from, file });
@@ -192,7 +189,7 @@ impl World {
     }
 
     fn seal_copy(&mut self, node: usize, sealed: &Sealed) {
-        let file = FileKey { producer: sealed.producer, file: sealed.file };
+        let file = sealed.key();
         if self.disks[node].full {
             return self.tell_failed(node, file, None, "the disk is full");
         }

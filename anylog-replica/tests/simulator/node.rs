@@ -100,7 +100,7 @@ impl Node {
 
     /// A piece came.
     pub(crate) fn take(&mut self, from: i64, piece: &Piece) -> Taken {
-        let file = FileKey { producer: piece.producer, file: piece.file };
+        let file = piece.key();
         let Some(incoming) = self.incoming.get_mut(&file).filter(|incoming| incoming.from == Some(from)) else {
             return Taken::More;
         };

@@ -349,7 +349,7 @@ impl World {
         match &message.body {
             Some(Body::Piece(piece)) => self.piece(to, number(from), piece),
             Some(Body::Missing(missing)) => {
-                let file = FileKey { producer: missing.producer, file: missing.file };
+                let file = missing.key();
                 if let Some(incoming) = self.nodes[to].incoming.get_mut(&file).filter(|i| i.from == Some(number(from)))
                 {
                     incoming.from = None;
@@ -361,7 +361,7 @@ impl World {
     }
 
     fn piece(&mut self, node: usize, from: i64, piece: &Piece) {
-        let file = FileKey { producer: piece.producer, file: piece.file };
+        let file = piece.key();
         match self.nodes[node].take(from, piece) {
             Taken::More => {}
             Taken::All(rows) => {

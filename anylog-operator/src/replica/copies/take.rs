@@ -35,7 +35,7 @@ pub(in crate::replica) async fn take(shared: &Arc<Shared>, rows: Rows) -> Result
     if shared.ending.load(Ordering::Relaxed) {
         return Err(OperatorError::NotRunning);
     }
-    let file = FileKey { producer: rows.producer, file: rows.file };
+    let file = rows.key();
     let held = |ordinal| RowsHeld { producer: file.producer, file: file.file, ordinal };
     let last = check(&rows)?;
     let _turn = shared.file_turns.take(file).await;
@@ -74,7 +74,7 @@ pub(in crate::replica) async fn take(shared: &Arc<Shared>, rows: Rows) -> Result
 
 /// Checks that rows are in order and make sense; returns the ordinal of the last.
 fn check(rows: &Rows) -> Result<u64, OperatorError> {
-    let file = FileKey { producer: rows.producer, file: rows.file };
+    let file = rows.key();
     if rows.producer <= 0 || rows.file <= 0 {
         return Err(bad(file, "a member's number and a file's number are positive"));
     }

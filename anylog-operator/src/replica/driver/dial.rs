@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anylog_net::{Link, LinkReceiver};
+use anylog_replica::Event;
 use anylog_replica::message::{Body, Hello, VERSION};
-use anylog_replica::{Event, FileKey};
 use jiff::Timestamp;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -247,6 +247,8 @@ impl Driver {
         for file in self.fetches.lost(session.mate) {
             self.handle(Event::Arrived(file));
         }
+        // Neither does what was asked for because of that.
+        self.fetches.lost(session.mate);
         self.sends.lost(session.mate);
         let traffic = (session.sent.load(Ordering::Relaxed), session.received.load(Ordering::Relaxed));
         self.notes.lock().traffic_of_ended(session.mate, traffic);
@@ -294,7 +296,7 @@ impl Driver {
         match &message.body {
             Some(Body::Piece(piece)) => return self.fetches.piece(session.mate, piece.clone()).await,
             Some(Body::Taken(taken)) => {
-                let file = FileKey { producer: taken.producer, file: taken.file };
+                let file = taken.key();
                 return self.sends.taken(session.mate, file, taken.offset);
             }
             Some(Body::Hello(hello)) if hello.since > 0 => first = self.first_since(hello.since).await,

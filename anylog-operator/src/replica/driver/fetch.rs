@@ -52,7 +52,7 @@ impl Default for Fetches {
 impl Fetches {
     /// A piece came. Waits for room when the mate sends more ahead than it should.
     pub(super) async fn piece(&self, from: i64, piece: Piece) {
-        let file = FileKey { producer: piece.producer, file: piece.file };
+        let file = piece.key();
         let pieces =
             self.files.lock().get(&file).filter(|fetch| fetch.from == from).and_then(|fetch| fetch.pieces.clone());
         let Some(pieces) = pieces else { return };
@@ -96,7 +96,7 @@ impl Fetches {
 impl Driver {
     /// Asks a mate for a file, and stores what comes.
     pub(super) fn fetch(self: &Arc<Self>, from: i64, want: Want) {
-        let file = FileKey { producer: want.producer, file: want.file };
+        let file = want.key();
         let Some(session) = self.session(from) else { return };
         let (pieces, coming) = mpsc::channel(PIECES);
         let id = self.fetches.begun.fetch_add(1, Ordering::Relaxed);

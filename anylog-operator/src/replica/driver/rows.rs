@@ -84,7 +84,7 @@ impl Driver {
 
     /// Stores rows that a mate sent, behind those of the same file that came before.
     pub(super) fn store_rows(self: &Arc<Self>, from: i64, rows: Rows) {
-        let file = FileKey { producer: rows.producer, file: rows.file };
+        let file = rows.key();
         if !self.rows.push(file, from, rows) {
             return;
         }
