@@ -1,6 +1,7 @@
 //! What the member wants is done.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anylog_replica::message::{Body, Message, Sealed};
 use anylog_replica::{Action, Event, FileKey};
@@ -10,6 +11,9 @@ use crate::replica::link::Session;
 use crate::replica::status::ConsumerStatus;
 use crate::replica::{holdings, open};
 use crate::tables::blocking;
+
+/// How long after numbers could not be settled it is tried again: a number that mates know must not be given to another file.
+const NUMBER_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the commands said.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,7 +79,7 @@ impl Driver {
     fn seal_copy(self: &Arc<Self>, sealed: Sealed) {
         let driver = Arc::clone(self);
         self.spawn(async move {
-            let file = FileKey { producer: sealed.producer, file: sealed.file };
+            let file = sealed.key();
             let rows = sealed.about.as_ref().map_or(0, |about| about.rows);
             match open::seal_copy(&driver.shared, sealed).await {
                 Ok(()) => {
@@ -101,10 +105,19 @@ impl Driver {
         let driver = Arc::clone(self);
         tracing::info!(number, "Mates know files of this member up to this number: numbering goes on behind it");
         self.spawn(async move {
-            let shared = Arc::clone(&driver.shared);
-            if let Err(error) = blocking(move || holdings::number_from(&shared, number)).await {
-                driver
-                    .report("Numbering", format!("the numbers of source files cannot go on behind {number}: {error}"));
+            let mut reported = false;
+            loop {
+                let shared = Arc::clone(&driver.shared);
+                let Err(error) = blocking(move || holdings::number_from(&shared, number)).await else { return };
+                if !std::mem::replace(&mut reported, true) {
+                    driver.report(
+                        "Numbering",
+                        format!(
+                            "The numbers of source files cannot go on behind {number}, and that is tried again: {error}"
+                        ),
+                    );
+                }
+                tokio::time::sleep(NUMBER_AGAIN).await;
             }
         });
     }
@@ -138,8 +151,8 @@ impl Driver {
         let mate = session.mate;
         match &message.body {
             Some(Body::Missing(missing)) => {
-                self.fetches.give_up(FileKey { producer: missing.producer, file: missing.file }, mate);
-                self.sends.give_up(mate, FileKey { producer: missing.producer, file: missing.file });
+                self.fetches.give_up(missing.key(), mate);
+                self.sends.give_up(mate, missing.key());
             }
             Some(Body::Refused(refused)) => {
                 self.notes.lock().trouble(mate, self.shared.node.clock.now(), refused.reason.clone());

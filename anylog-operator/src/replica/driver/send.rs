@@ -45,6 +45,21 @@ impl Sends {
         }
     }
 
+    /// Begins to give a mate a file; an earlier wish of the mate for the same file ends.
+    fn begin(&self, mate: i64, file: FileKey) -> watch::Receiver<u64> {
+        let (sender, taken) = watch::channel(0);
+        self.taken.lock().insert((mate, file), sender);
+        taken
+    }
+
+    /// A file was given, or cannot be. Forgets it, unless the mate wished for it again.
+    fn end(&self, mate: i64, file: FileKey) {
+        let mut taken = self.taken.lock();
+        if taken.get(&(mate, file)).is_some_and(|sender| sender.receiver_count() == 0) {
+            taken.remove(&(mate, file));
+        }
+    }
+
     /// A mate does not take a file after all.
     pub(super) fn give_up(&self, mate: i64, file: FileKey) {
         self.taken.lock().remove(&(mate, file));
@@ -63,14 +78,14 @@ fn not_given(file: FileKey, reason: String) -> OperatorError {
 impl Driver {
     /// Gives a mate a file.
     pub(super) fn send_file(self: &Arc<Self>, to: i64, want: Want) {
-        let file = FileKey { producer: want.producer, file: want.file };
+        let file = want.key();
         let Some(session) = self.session(to) else { return };
-        let (sender, taken) = watch::channel(0);
-        // An earlier wish of the mate for the same file ends: its sender is dropped.
-        self.sends.taken.lock().insert((to, file), sender);
+        let taken = self.sends.begin(to, file);
         let driver = Arc::clone(self);
         self.spawn(async move {
-            match driver.give(&session, want, taken).await {
+            let given = driver.give(&session, want, taken).await;
+            driver.sends.end(to, file);
+            match given {
                 Ok(true) => driver.notes.lock().sent(to),
                 Ok(false) => {}
                 Err(error) => {
@@ -89,7 +104,7 @@ impl Driver {
         want: Want,
         mut taken: watch::Receiver<u64>,
     ) -> Result<bool, OperatorError> {
-        let file = FileKey { producer: want.producer, file: want.file };
+        let file = want.key();
         let shared = Arc::clone(&self.shared);
         let reading = self.sends.reading(session.mate);
         // It is never closed.
@@ -145,5 +160,26 @@ impl Driver {
             }
             offset = end;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // R23: what is known of files on their way goes with them.
+    #[test]
+    fn files_that_were_given_are_forgotten() {
+        let (sends, file) = (Sends::default(), FileKey { producer: 1, file: 2 });
+        let first = sends.begin(3, file);
+        let second = sends.begin(3, file);
+        assert!(first.has_changed().is_err(), "its sender is gone");
+        drop(first);
+        sends.end(3, file);
+        sends.taken(3, file, 9);
+        assert_eq!(*second.borrow(), 9);
+        drop(second);
+        sends.end(3, file);
+        assert!(sends.taken.lock().is_empty());
     }
 }

@@ -89,7 +89,11 @@ fn read(path: &Path) -> BTreeMap<Key, Files> {
             tracing::warn!(file = %path.display(), %error, "The list of dropped partitions is damaged and begins anew");
             Vec::new()
         }),
-        Err(_) => Vec::new(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            tracing::error!(file = %path.display(), %error, "The list of dropped partitions cannot be read and begins anew");
+            Vec::new()
+        }
     };
     let entry = |entry: Dropped| Some(((entry.dbms, entry.table, entry.partition), Files::parse(&entry.files)?));
     entries.into_iter().filter_map(entry).collect()
