@@ -58,9 +58,10 @@ impl Held {
     }
 
     /// A session ended; returns its packets, each with the file that it was in.
-    pub(crate) fn forget(&mut self, client: &str) -> Option<(Arc<str>, Vec<(u16, u32)>)> {
+    pub(crate) fn forget(&mut self, client: &str) -> Option<Vec<(Delivery, u32)>> {
         let (client, packets) = self.0.remove_entry(client)?;
-        Some((client, packets.into_iter().map(|(packet, known)| (packet, known.file)).collect()))
+        let delivery = |packet| Delivery { client: Arc::clone(&client), packet };
+        Some(packets.into_iter().map(|(packet, known)| (delivery(packet), known.file)).collect())
     }
 
     /// What is promised of the rows of a packet.
@@ -197,11 +198,9 @@ impl Deliveries {
     pub(crate) async fn forget(self: &Arc<Self>, journal: &Journal, client: &str) -> Result<(), JournalError> {
         let written = {
             let _in_order = self.order.lock();
-            let Some((client, packets)) = self.held.lock().forget(client) else { return Ok(()) };
+            let Some(known) = self.held.lock().forget(client) else { return Ok(()) };
             let mut entries = Entries::default();
-            entries.forgotten(&client);
-            let known = packets.into_iter();
-            let known = known.map(|(packet, file)| (Delivery { client: Arc::clone(&client), packet }, file)).collect();
+            entries.forgotten(client);
             self.leave(journal, entries, known)
         };
         written.await.unwrap_or(Err(JournalError::Closed))
