@@ -171,8 +171,8 @@ fn divergence(service: &Arc<OperatorService>) -> Vec<Arc<dyn Command>> {
             .format_option()
             .returns(
                 "how much was compared with whom, and a row per file that differed: its rows at each member, who was right, and what \
-                 was done. A wrong copy is taken away and fetched anew from a member that has it right. Members with the registered \
-                 number of rows are right before others; of these the value that most have, else the producer's",
+                 was done. A wrong copy is fetched anew from a member that has it right, and its rows stay until then. Members with the \
+                 registered number of rows are right before others; of these the value that most have, else the producer's",
             )
             .example("repair cluster")
             .example("repair cluster where dbms = test and table = rand_data"),

@@ -2,7 +2,7 @@
 //!
 //! A round compares digests with every mate that answers, top-down: table, partition, producer, file. Only files that both have
 //! completely are compared: what is open, or still to be fetched, is the affair of the exchange. About a file that differs all members
-//! are asked, and [`judge`](judge::judge) says who is right. A wrong copy here is taken away and fetched anew; a mate that has a wrong one is asked to
+//! are asked, and [`judge`](judge::judge) says who is right. A wrong copy here is fetched anew; a mate that has a wrong one is asked to
 //! do the same, and judges for itself.
 //!
 //! What a member dropped on purpose is no difference: partitions in its list of dropped ones ([`drops`]), as far as the files go that
