@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,7 +13,7 @@ use serde_json::Value;
 
 use super::chance::setting;
 use super::http::{Answer, request};
-use super::process::{Process, binary, eventually_within, last_words};
+use super::process::{Process, binary, eventually_within, free_ports, last_words};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -34,23 +33,6 @@ pub(crate) fn eventually_or<T>(what: impl FnOnce() -> String, probe: impl FnMut(
     eventually_within(patience(), what, probe)
 }
 
-/// Ports of loopback that nobody listens at, below those that the system gives to connections: a node that comes back later finds
-/// its own free.
-pub(crate) fn fixed_ports<const N: usize>() -> [u16; N] {
-    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
-    let mut next = NEXT.lock();
-    let start = || 12_000 + u16::try_from(std::process::id() % 600).unwrap() * 30;
-    std::array::from_fn(|_| {
-        loop {
-            let port = next.unwrap_or_else(start);
-            *next = Some(if port >= 31_900 { 12_000 } else { port + 1 });
-            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                return port;
-            }
-        }
-    })
-}
-
 /// Where a node is. Who sends to it follows it to other ports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ports {
@@ -61,7 +43,7 @@ pub(crate) struct Ports {
 
 impl Ports {
     fn new() -> Self {
-        let [tcp, rest] = fixed_ports();
+        let [tcp, rest] = free_ports();
         Self { tcp, rest }
     }
 }

@@ -14,7 +14,6 @@ pub(crate) mod process;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +22,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use process::free_ports;
 use process::{Process, binary, eventually_within};
 use server::Server;
 
@@ -38,14 +38,6 @@ pub(crate) fn patience() -> Duration {
 /// The database and table that the operator script maps its topic to.
 pub(crate) const DBMS: &str = "test";
 pub(crate) const TOPIC: &str = "anylog-demo";
-
-/// Ports that were free a moment ago, all different.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: Vec<TcpListener> =
-        (0..N).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port on loopback")).collect();
-    let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().expect("a bound address").port()).collect();
-    ports.try_into().expect("as many ports as asked for")
-}
 
 /// Waits until `probe` gives a value.
 pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {

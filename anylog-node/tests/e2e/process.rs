@@ -1,14 +1,35 @@
 //! The program under test as a process: started, signalled, killed, waited for.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The program: the one that cargo built, or another one, such as an optimised one for a long run.
 pub(crate) fn binary() -> PathBuf {
     let built = || PathBuf::from(env!("CARGO_BIN_EXE_anylog-node"));
     std::env::var_os("ANYLOG_NODE_BINARY").map_or_else(built, PathBuf::from)
+}
+
+/// Ports of loopback that nobody listens at, all different, and below those that the system gives to connections: a node that comes
+/// back later finds its own free.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock();
+    // Programs of tests that run side by side begin apart.
+    let start = || 12_000 + u16::try_from(std::process::id() % 600).expect("a small number") * 30;
+    std::array::from_fn(|_| {
+        loop {
+            let port = next.unwrap_or_else(start);
+            *next = Some(if port >= 31_900 { 12_000 } else { port + 1 });
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return port;
+            }
+        }
+    })
 }
 
 /// Waits until `probe` gives a value; fails with `what` was waited for when that takes longer than `patience`.

@@ -65,11 +65,12 @@ fn acknowledged_rows_survive_kill_at_any_moment() {
 }
 
 struct Home {
-    _directory: tempfile::TempDir,
     node: Node,
     record: Record,
     chance: Chance,
     backfill: bool,
+    // After the node, whose last words are in it.
+    _directory: tempfile::TempDir,
 }
 
 impl Home {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::harness::process::{Process, binary, last_words};
+use super::harness::process::{Process, binary, eventually_within, last_words};
 use super::harness::{eventually, example, free_ports, patience};
 use super::http::{self, Answer};
 
@@ -84,12 +84,17 @@ impl Node {
 
     /// Waits until the operator runs.
     pub(crate) fn ready(&mut self) {
-        eventually("the operator runs", || {
-            if let Some(status) = self.process.as_mut().expect("started").ended() {
-                panic!("the node ended with {status}: {}", self.log());
-            }
-            self.operator_runs().then_some(())
-        });
+        let log = self.log_file();
+        eventually_within(
+            patience(),
+            || format!("the operator runs: {}", last_words(&log)),
+            || {
+                if let Some(status) = self.process.as_mut().expect("started").ended() {
+                    panic!("the node ended with {status}: {}", self.log());
+                }
+                self.operator_runs().then_some(())
+            },
+        );
     }
 
     fn operator_runs(&self) -> bool {
