@@ -319,6 +319,14 @@ pub(crate) struct Held<'b> {
     bytes: usize,
 }
 
+impl Held<'_> {
+    /// Takes more.
+    pub(crate) fn grow(&mut self, bytes: usize) {
+        self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -8,6 +8,7 @@ mod begin;
 mod ended;
 mod run;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use answers::{Answer, Answers, MAX_ANSWERS};
 use begin::{accept, first_packet, refusal};
 pub(super) use ended::Ended;
-use run::{Run, Stored, store};
+use run::{MAX_AT_STORE, Run, Stored, store};
 
 use super::Broker;
 use super::book::Record;
@@ -44,9 +45,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a client may take nothing of what is sent to it.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Messages, and their bytes, that one connection may hold while their rows are stored. More would wait in memory where they can wait
-/// in the client: eight connections with 4,096 each store no faster, and take 8 MB more.
-pub const MAX_PENDING: (usize, usize) = (512, 4 * 1024 * 1024);
+/// Messages, and their bytes, that one connection may hold until their rows are stored.
+pub const MAX_PENDING: (usize, usize) = (4096, 4 * 1024 * 1024);
 
 /// The least and the most that one read takes: an idle connection holds little memory, a busy one is read in few calls.
 const READ_BYTES: (usize, usize) = (4 * 1024, 64 * 1024);
@@ -99,7 +99,9 @@ pub(super) async fn serve(broker: &Broker, mut stream: TcpStream, peer: SocketAd
         out: BytesMut::new(),
         actions: Vec::new(),
         in_work: Vec::new(),
-        run: Run::default(),
+        run: Run::new(broker),
+        ready: VecDeque::new(),
+        at_store: 0,
         storing: FuturesUnordered::new(),
         answers: Answers::default(),
         pending: (0, 0),
@@ -184,12 +186,16 @@ struct Connection<'b> {
     actions: Vec<Action>,
     /// The other list, empty while nothing is acted on.
     in_work: Vec<Action>,
-    /// Messages that have come since the last read.
-    run: Run,
+    /// Messages that came last, to which more may come.
+    run: Run<'b>,
+    /// Messages that came before those, and go to the store first.
+    ready: VecDeque<Run<'b>>,
+    /// Messages that are with the store.
+    at_store: usize,
     /// Answers that wait for stable storage.
     answers: Answers<'b>,
     storing: FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Stored> + Send + 'b>>>,
-    /// Messages, and their bytes, in the run and being stored.
+    /// Messages, and their bytes, that came and are not settled.
     pending: (usize, usize),
     /// How much the next read takes.
     read_bytes: usize,
@@ -451,9 +457,10 @@ impl<'b> Connection<'b> {
             return;
         }
         if !self.run.takes(ticket, &message, &mappings) {
-            self.launch();
+            self.close_run();
         }
         let bytes = message.cost();
+        self.run.held.grow(bytes);
         self.pending.0 += 1;
         self.pending.1 += bytes;
         self.run.mappings = mappings;
@@ -477,11 +484,24 @@ impl<'b> Connection<'b> {
         router.route(message.clone(), self.client.id(), self.broker.clients.book(), packet)
     }
 
-    /// Begins to store the messages that have come, and to write which packets were released.
+    /// The messages that came last go to the store as they are.
+    fn close_run(&mut self) {
+        if !self.run.messages.is_empty() {
+            let run = std::mem::replace(&mut self.run, Run::new(self.broker));
+            self.ready.push_back(run);
+        }
+    }
+
+    /// Begins to store messages, as many as may be with the store, and to write which packets were released. Messages that have to
+    /// wait make larger groups.
     fn launch(&mut self) {
         self.answers.launch(self.broker, &self.client, &self.gone);
-        if !self.run.messages.is_empty() {
-            let run = std::mem::take(&mut self.run);
+        while self.at_store < MAX_AT_STORE {
+            if self.ready.is_empty() {
+                self.close_run();
+            }
+            let Some(run) = self.ready.pop_front() else { break };
+            self.at_store += run.messages.len();
             self.storing.push(Box::pin(store(self.broker, run, self.gone.clone())));
         }
     }
@@ -490,6 +510,8 @@ impl<'b> Connection<'b> {
     fn stored(&mut self, Stored { tickets, bytes, taken, booked }: Stored) {
         self.pending.0 -= tickets.len();
         self.pending.1 -= bytes;
+        self.at_store -= tickets.len();
+        self.launch();
         let mut session = self.client.session.lock();
         let taken_over = self.taken_over.is_cancelled();
         let mut handed_over = Vec::new();

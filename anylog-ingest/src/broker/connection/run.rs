@@ -9,15 +9,18 @@ use crate::Delivery;
 use crate::broker::Broker;
 use crate::broker::message::Message;
 use crate::broker::routing::Routing;
-use crate::intake::{Inbound, Standing, Taken};
+use crate::intake::{Held, Inbound, Standing, Taken};
 use crate::subscription::Subscription;
 
 /// Messages, and their bytes, that are stored with one call.
-const MAX_RUN: (usize, usize) = (1024, 256 * 1024);
+const MAX_RUN: (usize, usize) = (512, 256 * 1024);
+
+/// Messages of one connection that are with the store. More of them are stored no faster, and as rows they take several times the
+/// memory that they take as messages.
+pub(super) const MAX_AT_STORE: usize = 512;
 
 /// Messages of one topic client that came together and are stored together.
-#[derive(Default)]
-pub(super) struct Run {
+pub(super) struct Run<'b> {
     pub(super) mappings: Vec<Arc<Subscription>>,
     /// None for messages that nobody waits for; all of a run are alike.
     pub(super) tickets: Vec<Option<u64>>,
@@ -27,9 +30,23 @@ pub(super) struct Run {
     /// Which messages are on their way into the book.
     pub(super) routings: Vec<(usize, Routing)>,
     pub(super) bytes: usize,
+    /// Their part of what all connections may hold.
+    pub(super) held: Held<'b>,
 }
 
-impl Run {
+impl<'b> Run<'b> {
+    pub(super) fn new(broker: &'b Broker) -> Self {
+        Self {
+            mappings: Vec::new(),
+            tickets: Vec::new(),
+            messages: Vec::new(),
+            packets: Vec::new(),
+            routings: Vec::new(),
+            bytes: 0,
+            held: broker.intake.budget.hold(0),
+        }
+    }
+
     fn standing(&self) -> Standing {
         if self.tickets.iter().any(Option::is_some) { Standing::Acknowledged } else { Standing::Volatile }
     }
@@ -61,8 +78,7 @@ pub(super) struct Stored {
 }
 
 /// Stores messages that came together, and waits until those that wait for somebody are in the book.
-pub(super) async fn store(broker: &Broker, mut run: Run, gone: CancellationToken) -> Stored {
-    let _held = broker.intake.budget.hold(run.bytes);
+pub(super) async fn store(broker: &Broker, mut run: Run<'_>, gone: CancellationToken) -> Stored {
     let routings = std::mem::take(&mut run.routings);
     let routed = join_all(routings.into_iter().map(|(at, routing)| {
         let gone = gone.clone();
@@ -80,7 +96,7 @@ pub(super) async fn store(broker: &Broker, mut run: Run, gone: CancellationToken
     Stored { tickets: run.tickets, bytes: run.bytes, taken, booked }
 }
 
-async fn store_rows(broker: &Broker, run: &Run, gone: &CancellationToken) -> Vec<Taken> {
+async fn store_rows(broker: &Broker, run: &Run<'_>, gone: &CancellationToken) -> Vec<Taken> {
     let mut taken = vec![Taken::Settled; run.messages.len()];
     if run.mappings.is_empty() {
         return taken;
@@ -102,7 +118,7 @@ async fn store_rows(broker: &Broker, run: &Run, gone: &CancellationToken) -> Vec
 
 /// Messages whose rows the store has from before a restart: their packets come again. None when the connection has gone before
 /// the store said so.
-async fn held(broker: &Broker, run: &Run, gone: &CancellationToken) -> Option<Vec<usize>> {
+async fn held(broker: &Broker, run: &Run<'_>, gone: &CancellationToken) -> Option<Vec<usize>> {
     let again = run.packets.iter().enumerate().filter_map(|(at, packet)| match packet {
         Some((delivery, true)) => Some((at, delivery.clone())),
         _ => None,
