@@ -58,11 +58,20 @@ struct Stopped {
     failure: Failure,
     /// Whether the server may have heard of it.
     begun: bool,
+    /// Whether the connection cannot be used any more.
+    spoiled: bool,
+}
+
+impl Stopped {
+    /// The server may have heard of the transaction.
+    fn begun(failure: Failure) -> Self {
+        Self { failure, begun: true, spoiled: false }
+    }
 }
 
 impl From<Failure> for Stopped {
     fn from(failure: Failure) -> Self {
-        Self { failure, begun: false }
+        Self { failure, begun: false, spoiled: false }
     }
 }
 
@@ -95,6 +104,13 @@ impl Writer {
     pub(super) fn forget_tables(&mut self) {
         if let Some(session) = &mut self.session {
             session.plans.clear();
+        }
+    }
+
+    /// The columns of a table are others than those that were known.
+    fn forget_table(&mut self, physical: &str) {
+        if let Some(session) = &mut self.session {
+            session.plans.pop(physical);
         }
     }
 
@@ -135,14 +151,15 @@ impl Writer {
             let Err(stopped) = session.store(physical, deleted.as_deref(), columns, rows, &marks) else {
                 return Ok(());
             };
+            if stopped.spoiled {
+                self.session = None;
+            }
             let repeats_nothing = !stopped.begun || !marks.segments.is_empty() || deleted.is_some();
             match &stopped.failure {
                 Failure::Broken(_) if !last && repeats_nothing => drop(self.fail(server, stopped.failure)),
-                failure if !last && failure::is_about_types(failure) => {
-                    session.plans.pop(physical);
-                }
+                failure if !last && failure::is_about_types(failure) => self.forget_table(physical),
                 failure if failure.code() == "42P01" => {
-                    session.plans.pop(physical);
+                    self.forget_table(physical);
                     let (dbms, table) = (server.name().to_owned(), physical.to_owned());
                     return Err(DbmsError::NoTable { dbms, table });
                 }
@@ -210,10 +227,10 @@ impl Session {
         if rows.is_empty() {
             if let Some(deleted) = deleted {
                 // Several statements that are sent together are one transaction.
-                self.link.batch(deleted).map_err(|failure| Stopped { failure, begun: true })?;
+                self.link.batch(deleted).map_err(Stopped::begun)?;
             }
             let raised = wait(raise(&self.link.client, self.raise.as_ref(), marks, physical));
-            return raised.map(|_| ()).map_err(|error| Stopped { failure: self.failure(&error), begun: true });
+            return raised.map(|_| ()).map_err(|error| Stopped::begun(self.failure(&error)));
         }
         self.plan(physical, columns)?;
         let Self { link, plans, raise: raising } = self;
@@ -224,26 +241,30 @@ impl Session {
         let begin = client.batch_execute(&begin);
         let raised = raise(client, raising.as_ref(), marks, physical);
         let (begun, raised, copy) = wait(join3(begin, raised, client.copy_in::<_, Bytes>(&plan.copy)));
-        let stopped = |failure| Stopped { failure, begun: true };
         let result = match (begun.and(raised), copy) {
-            (Err(error), _) | (_, Err(error)) => Err(link.failure(&error)),
+            // What tokio-postgres sends to end a COPY that the server did not begin is answered once more than it expects: the next
+            // statement would get that answer. The end of the connection ends the transaction, too.
+            (Err(error), Err(_)) | (Ok(_), Err(error)) => {
+                return Err(Stopped { spoiled: true, ..Stopped::begun(link.failure(&error)) });
+            }
+            (Err(error), Ok(_)) => Err(link.failure(&error)),
             (Ok(0), Ok(copy)) if !marks.segments.is_empty() => {
                 // The server waits for rows until the sink is gone.
                 drop(copy);
                 tracing::debug!(table = physical, rows = rows.len(), "Rows were stored by an earlier call");
-                link.batch("ROLLBACK").map_err(stopped)?;
+                link.batch("ROLLBACK").map_err(Stopped::begun)?;
                 return Ok(());
             }
             (Ok(_), Ok(copy)) => send(link, copy, plan, physical, rows),
         };
         match result {
             Ok(Ended::Committed) => Ok(()),
-            Ok(Ended::Refused(failure)) => Err(stopped(failure)),
+            Ok(Ended::Refused(failure)) => Err(Stopped::begun(failure)),
             Err(failure) => {
                 if !matches!(failure, Failure::Broken(_)) {
-                    link.batch("ROLLBACK").map_err(stopped)?;
+                    link.batch("ROLLBACK").map_err(Stopped::begun)?;
                 }
-                Err(stopped(failure))
+                Err(Stopped::begun(failure))
             }
         }
     }

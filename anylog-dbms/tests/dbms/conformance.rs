@@ -452,4 +452,16 @@ fn absent_tables_are_said_to_be_absent(dbms: &dyn Dbms) {
     ] {
         assert!(matches!(error, DbmsError::NoTable { .. }), "{error:?}");
     }
+    // Whoever comes after such an error is not concerned.
+    let schema = table("present", &[r#"{"v":1}"#]);
+    dbms.create_table(&schema).unwrap();
+    let (columns, values) = batch(&schema, &[r#"{"v":1}"#]);
+    for turn in 1..=100 {
+        let error = dbms.apply(&absent, &["v".to_owned()], &[vec![SqlValue::Int(1)]], &[(SegmentId(9), turn)]);
+        let error = error.unwrap_err();
+        assert!(matches!(error, DbmsError::NoTable { .. }), "turn {turn}: {error:?}");
+        dbms.apply(&Target::table("present"), &columns, &values, &[(SegmentId(9), turn)]).unwrap();
+    }
+    assert_eq!(dbms.count(&Target::table("present")).unwrap(), 100);
+    dbms.drop_table("present").unwrap();
 }
