@@ -53,7 +53,7 @@ pub struct Ledger {
     // Policies that wait for the master's verdict.
     pushes: Mutex<std::collections::VecDeque<master::Push>>,
     // Counts changes of what this node tells those that follow it.
-    notices: tokio::sync::watch::Sender<u64>,
+    pub(crate) notices: tokio::sync::watch::Sender<u64>,
     silent_masters: Mutex<HashMap<String, Instant>>,
     own_operator: RwLock<Option<String>>,
     statuses: RwLock<HashMap<String, NodeStatus>>,

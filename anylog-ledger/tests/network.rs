@@ -7,6 +7,7 @@
 #[allow(dead_code)]
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -227,6 +228,30 @@ async fn equal_member_numbers_that_were_drawn_at_once_are_drawn_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_until_its_operator_is_published_knows_its_number() {
+    let (wires, _master, nodes) = network(2).await;
+    let to = Destinations::with_master(MASTER);
+    let cluster = nodes[0].ledger.insert(cluster("c"), &to).await.unwrap();
+    nodes[1].ledger.wake_sync();
+    until("the cluster is known", || nodes[1].ledger.policy(cluster.id()).is_some()).await;
+    wires.cut(MASTER, true);
+    let mut own = Vec::new();
+    for i in 0..120_u16 {
+        let node = &nodes[usize::from(i % 2)];
+        let policy = node.ledger.insert(operator(&format!("op{i}"), cluster.id(), 1 + i), &to).await.unwrap();
+        own.push((node, policy.id().to_owned()));
+    }
+    assert!(!nodes[0].ledger.published(&own[0].1, std::time::Duration::from_millis(1)).await);
+    wires.cut(MASTER, false);
+    let mut numbers = BTreeSet::new();
+    for (node, id) in &own {
+        assert!(node.ledger.published(id, std::time::Duration::from_secs(30)).await);
+        numbers.insert(node.ledger.policy(id).unwrap().get("member").unwrap().as_i64().unwrap());
+    }
+    assert_eq!(numbers.len(), own.len(), "each has a number of its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn concurrent_local_inserts_of_one_address_have_one_winner() {
     let wires = Arc::new(Wires::default());
     let node = TestNode::new(&wires, "10.0.0.2:32148", false);
@@ -349,15 +374,18 @@ async fn a_deletion_reaches_all_nodes_also_when_it_was_made_offline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_lost_its_database_gets_the_ledger_back() {
-    let (_, master, nodes) = network(2).await;
+    let (wires, master, nodes) = network(2).await;
     let to = Destinations::with_master(MASTER);
     for name in ["a", "b", "c"] {
         nodes[0].ledger.insert(cluster(name), &to).await.unwrap();
     }
     until("all are global", || nodes[0].ledger.policies("*").iter().all(|policy| !policy.is_local())).await;
     master.ledger.stop_sync().unwrap();
+    // Nobody gives it back before it was looked at.
+    wires.cut(MASTER, true);
     master.run("blockchain drop table").await.unwrap();
-    assert!(at_master(&master).is_empty());
+    until("the table is dropped", || at_master(&master).is_empty()).await;
+    wires.cut(MASTER, false);
     nodes[0].ledger.wake_sync();
     until("the master has all again", || at_master(&master).len() == 3).await;
     assert_eq!(nodes[0].ledger.policies("cluster").len(), 3);

@@ -227,6 +227,26 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether a policy is in the ledger of the master that this node follows, after waiting for that for this time at most. True at
+    /// once for a node that follows nobody. Until then the master may still give another member number to an operator.
+    pub async fn published(&self, id: &str, within: Duration) -> bool {
+        if self.sync_state().is_none() {
+            return true;
+        }
+        let mut notices = self.notices.subscribe();
+        let is_local = || self.policy(id).is_some_and(|policy| policy.is_local());
+        if is_local() {
+            self.wake_sync();
+        }
+        let known = async {
+            while is_local() {
+                // The sender lives as long as the ledger.
+                drop(notices.changed().await);
+            }
+        };
+        tokio::time::timeout(within, known).await.is_ok()
+    }
+
     /// Waits until an exchange that begins now has succeeded. Returns whether it did in time.
     pub async fn synchronized(&self, within: Duration) -> bool {
         if self.sync.running.lock().is_none() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anylog_ledger::{LedgerError, OperatorNode};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,9 @@ use crate::store::{Settings, Shared, Store};
 use crate::tables::{TableRules, blocking};
 use crate::{orphans, seal, watch};
 
+/// How long a start waits for the master to know this node's operator. Without a master the operator runs all the same.
+const PUBLISHING: Duration = Duration::from_secs(3);
+
 impl OperatorService {
     /// Starts the operator: rows and files are taken from now on. Segments of the run before are finished.
     ///
@@ -27,7 +31,7 @@ impl OperatorService {
         if self.running.lock().is_some() {
             return Err(OperatorError::Running);
         }
-        let own = match self.identify(&config.identity)? {
+        let own = match self.confirmed(&config.identity).await? {
             Some(own) => Some(self.replication.settle(&self.ledger, own, config.master.as_deref()).await?),
             None => None,
         };
@@ -71,6 +75,19 @@ impl OperatorService {
             running.store = Some(store);
         }
         Ok(())
+    }
+
+    /// The operator that this node is, with the number that the master gave it: two that start at the same time may have drawn the same.
+    async fn confirmed(&self, identity: &Identity) -> Result<Option<OperatorNode>, OperatorError> {
+        let Some(own) = self.identify(identity)? else { return Ok(None) };
+        if !self.ledger.published(&own.id, PUBLISHING).await {
+            tracing::warn!(
+                policy = own.id,
+                "The master does not know this operator yet; it runs as member {} for now",
+                own.member
+            );
+        }
+        self.identify(identity)
     }
 
     fn identify(&self, identity: &Identity) -> Result<Option<OperatorNode>, OperatorError> {

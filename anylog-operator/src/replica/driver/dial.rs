@@ -41,6 +41,21 @@ pub(super) struct Mate {
 }
 
 impl Driver {
+    /// A number that was drawn while the master was away may have been taken: the master gave another one.
+    fn check_number(&self, listed: i64) {
+        if listed == self.own.member {
+            return;
+        }
+        let text = format!(
+            "This node runs as member {}, and the ledger says that it is member {listed}, because the other number was taken: start \
+             the operator again (exit operator, run operator)",
+            self.own.member
+        );
+        if self.notes.lock().trouble(listed, self.shared.node.clock.now(), text.clone()) {
+            self.report("Number", text);
+        }
+    }
+
     /// Takes up what the ledger tells of the cluster.
     pub(super) fn look_at_ledger(self: &Arc<Self>) {
         let (view, own) = (self.ledger.view(), self.ledger.own_addresses());
@@ -51,6 +66,7 @@ impl Driver {
                 // Somebody says that this member is elsewhere.
                 self.doubt();
             }
+            self.check_number(own.member);
         }
         let before = Arc::clone(&self.mates.read());
         let mut now = BTreeMap::new();
