@@ -183,6 +183,15 @@ async fn of_different_policies_with_one_name_one_wins_and_the_others_are_told_wh
 }
 
 /// The member numbers of a cluster's operators.
+/// Two nodes that know a cluster.
+async fn two_of_a_cluster(to: &Destinations) -> (Arc<Wires>, TestNode, Vec<TestNode>, Arc<anylog_ledger::Policy>) {
+    let (wires, master, nodes) = network(2).await;
+    let cluster = nodes[0].ledger.insert(cluster("c"), to).await.unwrap();
+    nodes[1].ledger.wake_sync();
+    until("the cluster is known", || nodes[1].ledger.policy(cluster.id()).is_some()).await;
+    (wires, master, nodes, cluster)
+}
+
 fn members(node: &TestNode) -> Vec<i64> {
     let numbers = node.ledger.policies("operator").into_iter();
     let mut numbers: Vec<i64> = numbers.map(|policy| policy.get("member").unwrap().as_i64().unwrap()).collect();
@@ -193,11 +202,8 @@ fn members(node: &TestNode) -> Vec<i64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_member_numbers_that_were_drawn_at_once_are_drawn_again() {
-    let (wires, master, nodes) = network(2).await;
     let to = Destinations::with_master(MASTER);
-    let cluster = nodes[0].ledger.insert(cluster("c"), &to).await.unwrap();
-    nodes[1].ledger.wake_sync();
-    until("the cluster is known", || nodes[1].ledger.policy(cluster.id()).is_some()).await;
+    let (wires, master, nodes, cluster) = two_of_a_cluster(&to).await;
     // Of 255 numbers each node draws 60 without knowing of the other, first at once, then while the master is away.
     for (first, offline) in [(1_u16, false), (101, true)] {
         wires.cut(MASTER, offline);
@@ -229,11 +235,8 @@ async fn equal_member_numbers_that_were_drawn_at_once_are_drawn_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_until_its_operator_is_published_knows_its_number() {
-    let (wires, _master, nodes) = network(2).await;
     let to = Destinations::with_master(MASTER);
-    let cluster = nodes[0].ledger.insert(cluster("c"), &to).await.unwrap();
-    nodes[1].ledger.wake_sync();
-    until("the cluster is known", || nodes[1].ledger.policy(cluster.id()).is_some()).await;
+    let (wires, _master, nodes, cluster) = two_of_a_cluster(&to).await;
     wires.cut(MASTER, true);
     let mut own = Vec::new();
     for i in 0..120_u16 {

@@ -110,6 +110,7 @@ pub(super) async fn serve(broker: &Broker, mut stream: TcpStream, peer: SocketAd
         taken_over: attached.taken_over.clone(),
         tally: Tally::default(),
         now: broker.now(),
+        started: false,
     };
     let next = attached.taken_over.clone();
     let delay = Duration::from_secs(connect.will_delay.min(attached.expiry).into());
@@ -207,6 +208,8 @@ struct Connection<'b> {
     tally: Tally,
     /// The time, as it was when the task last woke up.
     now: Timestamp,
+    /// The start of the node is over, and stays so: nothing needs to be asked for each message.
+    started: bool,
 }
 
 impl<'b> Connection<'b> {
@@ -246,6 +249,7 @@ impl<'b> Connection<'b> {
         let taken_over = self.taken_over.clone();
         loop {
             self.now = self.broker.now();
+            self.started = self.started || self.broker.node.startup.phase() == Phase::Over;
             self.act()?;
             self.packets()?;
             let reads = self.may_read();
@@ -282,7 +286,7 @@ impl<'b> Connection<'b> {
                     }
                     heard = Instant::now();
                 }
-                () = self.broker.node.startup.begun(), if self.broker.node.startup.phase() == Phase::Begins => {}
+                () = self.broker.node.startup.begun(), if self.begins() => {}
                 () = &mut deadline => {
                     let now = Instant::now();
                     let (hears, takes) = (if reads { heard } else { now }, if sends { sent } else { now });
@@ -317,12 +321,17 @@ impl<'b> Connection<'b> {
     /// Whether a message waits for the end of the start script: a topic that is not mapped yet is not one that nobody wants,
     /// and the message would be acknowledged and stored nowhere (DUR-1).
     fn holds(&self) -> bool {
-        self.buffer.first().is_some_and(|first| first >> 4 == 3) && self.broker.node.startup.phase() == Phase::Begins
+        self.begins() && self.buffer.first().is_some_and(|first| first >> 4 == 3)
+    }
+
+    /// Whether the start script runs.
+    fn begins(&self) -> bool {
+        !self.started && self.broker.node.startup.phase() == Phase::Begins
     }
 
     /// Whether a message comes too early. The client keeps it when its connection ends without an acknowledgement (DUR-1).
     fn is_early(&self, message: &Message) -> bool {
-        message.qos > 0 && !message.retain && self.broker.is_early(&message.topic)
+        !self.started && message.qos > 0 && !message.retain && self.broker.is_early(&message.topic)
     }
 
     /// Room for the next read.
