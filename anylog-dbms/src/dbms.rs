@@ -239,6 +239,22 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
         self.apply(target, columns, &rows, marks)
     }
 
+    /// As [`Self::apply_rows`], for rows that may be stored when `ready` says so: it is asked once, as late as the engine can, and
+    /// may wait. Returns whether they are stored: when `ready` says no, nothing is.
+    fn apply_when(
+        &self,
+        target: &Target,
+        columns: &[String],
+        rows: &[RowRef<'_>],
+        marks: &[(SegmentId, u64)],
+        ready: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, DbmsError> {
+        if !ready() {
+            return Ok(false);
+        }
+        self.apply_rows(target, columns, rows, marks).map(|()| true)
+    }
+
     /// As [`Self::apply_rows`], in the place of the rows of a source file: those with this `tsd_name` and `tsd_id` are deleted from the
     /// target in the same transaction, and earlier marks of the segments are forgotten. Whoever reads sees the ones or the others, save
     /// in a database in memory, and the call may be repeated.

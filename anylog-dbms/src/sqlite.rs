@@ -58,7 +58,7 @@ use listing::Listing;
 use reader::Readers;
 
 pub use reader::told_to_end;
-use writer::Writer;
+use writer::{Stored, Writer};
 
 /// The most that a file's write-ahead log may hold, save that one transaction may be longer (R18).
 pub const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
@@ -108,25 +108,18 @@ impl SqliteDbms {
     }
 
     /// Stores rows and marks, in the place of the rows of a source file, if one is named.
-    fn store(
-        &self,
-        target: &Target,
-        replaced: Option<(&str, i64)>,
-        columns: &[String],
-        rows: &[RowRef<'_>],
-        marks: &[(SegmentId, u64)],
-    ) -> Result<(), DbmsError> {
+    fn store(&self, target: &Target, stored: &Stored<'_>, ready: &mut dyn FnMut() -> bool) -> Result<bool, DbmsError> {
         let place = self.place(Some(target))?;
         let mut writer = self.writer.lock();
-        let grown = writer.apply(&place, target.physical(), replaced, columns, rows, marks)?;
-        if let (true, Some(checkpointer)) = (grown, &self.checkpointer) {
-            checkpointer.ask(&place);
+        let Some(care) = writer.apply(&place, target.physical(), stored, ready)? else { return Ok(false) };
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.ask(&place, care);
         }
         if writer.log_is_too_long(&place) {
             self.readers.end(&place);
             writer.empty_log(&place);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn place(&self, target: Option<&Target>) -> Result<Place, DbmsError> {
@@ -300,7 +293,24 @@ impl Dbms for SqliteDbms {
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
-        self.store(target, None, columns, rows, marks)
+        self.store(target, &Stored { replaced: None, columns, rows, marks }, &mut || true).map(drop)
+    }
+
+    fn apply_when(
+        &self,
+        target: &Target,
+        columns: &[String],
+        rows: &[RowRef<'_>],
+        marks: &[(SegmentId, u64)],
+        ready: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, DbmsError> {
+        // Who reads a database in memory sees what is not committed.
+        if self.layout.in_memory() && !ready() {
+            return Ok(false);
+        }
+        let mut sure = || true;
+        let ready = if self.layout.in_memory() { &mut sure } else { ready };
+        self.store(target, &Stored { replaced: None, columns, rows, marks }, ready)
     }
 
     fn replace_file(
@@ -311,7 +321,7 @@ impl Dbms for SqliteDbms {
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
-        self.store(target, Some(file), columns, rows, marks)
+        self.store(target, &Stored { replaced: Some(file), columns, rows, marks }, &mut || true).map(drop)
     }
 
     fn delete_file(&self, target: &Target, member: &str, file_id: i64) -> Result<u64, DbmsError> {

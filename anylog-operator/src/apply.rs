@@ -17,11 +17,12 @@ mod applier;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anylog_core::time::stored;
 use anylog_dbms::{Dbms, DbmsError, RowRef, SegmentId, SqlValue, Target};
 
+use crate::journal::Landing;
 use crate::journal::record::SegmentHeader;
 use crate::origin::Origin;
 use crate::quarantine::{Problem, QuarantinedRow, key};
@@ -40,8 +41,8 @@ pub(crate) struct Batch {
     pub(crate) segment: Arc<SegmentHeader>,
     pub(crate) table: Arc<TableState>,
     pub(crate) partition: Option<String>,
-    /// Place of the frame in the journal; 0 for rows that do not come from the journal.
-    pub(crate) sequence: u64,
+    /// The frame of the rows.
+    pub(crate) frame: Frame,
     /// The values of the operator's own columns, the same in all rows.
     pub(crate) shared: Vec<SqlValue>,
     pub(crate) rows: Vec<BatchRow>,
@@ -50,6 +51,44 @@ pub(crate) struct Batch {
     pub(crate) origin: Arc<Origin>,
     /// The last ordinal of the segment that is settled with this batch.
     pub(crate) mark: u64,
+}
+
+/// Where rows are in the journal.
+#[derive(Debug, Clone)]
+pub(crate) enum Frame {
+    /// They do not come from there.
+    Outside,
+    /// At this place.
+    At(u64),
+    /// On their way: what becomes of them is told here.
+    Coming(Arc<Landing>),
+}
+
+/// What is known of a batch's frame when it must be known.
+enum Arrival {
+    /// Its rows are to be stored.
+    Here,
+    /// They were dropped with their partition.
+    Dropped,
+    /// The frame is not in the journal, so its rows are nowhere.
+    Lost,
+}
+
+impl Batch {
+    /// What became of the frame; waits for that.
+    fn arrival(&self, shared: &Shared) -> Arrival {
+        let sequence = match &self.frame {
+            Frame::Outside => return Arrival::Here,
+            Frame::At(sequence) => *sequence,
+            Frame::Coming(landing) => match landing.wait() {
+                Some(sequence) => sequence,
+                None => return Arrival::Lost,
+            },
+        };
+        let partition = self.partition.as_deref().unwrap_or(WHOLE_TABLE);
+        let dropped = shared.tombstones.read().covers(&self.segment.dbms, &self.segment.table, partition, sequence);
+        if dropped { Arrival::Dropped } else { Arrival::Here }
+    }
 }
 
 /// One row of a batch.
@@ -95,12 +134,6 @@ fn store_into(
     let mut groups: Vec<Group> = Vec::new();
     let mut known: HashMap<(usize, Option<String>), usize> = HashMap::new();
     for (number, batch) in batches.into_iter().enumerate() {
-        let partition = batch.partition.as_deref().unwrap_or(WHOLE_TABLE);
-        if batch.sequence > 0
-            && shared.tombstones.read().covers(&batch.segment.dbms, &batch.segment.table, partition, batch.sequence)
-        {
-            continue;
-        }
         // Batches made under another schema of the same table have other columns, so they are stored apart.
         let place = (Arc::as_ptr(&batch.table).addr(), batch.partition.clone());
         let at = *known.entry(place).or_insert_with(|| {
@@ -200,6 +233,38 @@ impl Chunk {
 }
 
 impl Group {
+    /// Stores rows whose frames are on their way in a transaction that is committed when they arrived: the journal's sync takes
+    /// as long as everything before the commit does. False when nothing is stored, because no frame is under way or not all of the
+    /// rows are to be stored; whatever else went wrong is found again by an attempt in due order.
+    fn settle_ahead(&self, shared: &Shared) -> bool {
+        let batches = || self.pieces.iter().map(|(_, batch)| batch);
+        if !batches().any(|batch| matches!(&batch.frame, Frame::Coming(landing) if landing.is_under_way())) {
+            return false;
+        }
+        let (mut rows, mut marks) = (Vec::new(), Vec::new());
+        for batch in batches() {
+            raise(&mut marks, batch.segment.id, batch.mark);
+            let width = batch.values.len() / batch.rows.len().max(1);
+            let of = |at: usize| RowRef { shared: &batch.shared, own: &batch.values[at * width..(at + 1) * width] };
+            rows.extend((0..batch.rows.len()).map(of));
+        }
+        let (started, mut waited) = (Instant::now(), Duration::ZERO);
+        let mut arrived = || {
+            let begun = Instant::now();
+            let all = batches().all(|batch| matches!(batch.arrival(shared), Arrival::Here));
+            waited = begun.elapsed();
+            all
+        };
+        let dbms = self.table.database.dbms();
+        let stored = dbms.apply_when(&self.target, &self.table.columns, &rows, &marks, &mut arrived);
+        if !matches!(stored, Ok(true)) {
+            return false;
+        }
+        shared.stats.database_works(&self.table.dbms);
+        shared.stats.applied(&self.table.dbms, &self.table.table, started.elapsed().saturating_sub(waited));
+        true
+    }
+
     fn settle(
         self,
         shared: &Shared,
@@ -207,7 +272,14 @@ impl Group {
         patient: bool,
         results: &mut [Result<Vec<Refusal>, DbmsError>],
     ) -> Result<(), DbmsError> {
-        let Group { table, target, pieces } = self;
+        if replaced.is_none() && self.settle_ahead(shared) {
+            return Ok(());
+        }
+        let Group { table, target, mut pieces } = self;
+        pieces.retain(|(_, batch)| matches!(batch.arrival(shared), Arrival::Here));
+        if pieces.is_empty() {
+            return Ok(());
+        }
         let mut chunk = Chunk { pieces: Vec::with_capacity(pieces.len()), marks: Vec::new() };
         for (number, batch) in pieces {
             let segment = batch.segment.id;
@@ -215,7 +287,7 @@ impl Group {
             let Batch { shared, rows, values, origin, .. } = batch;
             chunk.pieces.push(Piece { number, segment, shared, rows, values, origin });
         }
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let (table, target) = (&table, &target);
         let mut attempt = Attempt { shared, table, target, replaced, patient, pause: FIRST_PAUSE, repaired: false };
         let mut chunks = VecDeque::from([chunk]);
@@ -352,8 +424,8 @@ pub(crate) fn gone(shared: &Shared, table: &TableState) -> Option<DbmsError> {
 
 /// Sleeps, but not past the node's end.
 pub(crate) fn pause(time: Duration, ending: &AtomicBool) {
-    let until = std::time::Instant::now() + time;
-    while std::time::Instant::now() < until && !ending.load(Ordering::Relaxed) {
+    let until = Instant::now() + time;
+    while Instant::now() < until && !ending.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(10).min(time));
     }
 }

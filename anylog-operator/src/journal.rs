@@ -25,6 +25,7 @@
 //! One thread writes. It takes all frames that wait, up to a number of bytes, writes them with one call, syncs once, and
 //! tells each sender, in order. While it syncs the next group gathers.
 
+mod landing;
 mod read;
 pub mod record;
 pub mod recovery;
@@ -41,6 +42,8 @@ use anylog_ingest::frames::Line;
 use parking_lot::Mutex;
 
 use crate::disk::Disk;
+pub(crate) use landing::Landing;
+use landing::Teller;
 use record::Entries;
 use recovery::{Damage, Recovery};
 use writer::Writer;
@@ -173,6 +176,7 @@ impl Removable {
 
 struct Item {
     entries: Entries,
+    landing: Teller,
     done: Done,
 }
 
@@ -251,8 +255,18 @@ impl Journal {
 
     /// Hands a frame to the writer. Frames are written in the order of the calls.
     pub fn submit(&self, entries: Entries, done: Done) {
-        if let Err(item) = self.shared.waiting.push(Item { entries, done }) {
-            (item.done)(Err(JournalError::Closed));
+        self.push(Item { entries, landing: Teller::default(), done });
+    }
+
+    /// The same, for somebody who gets everything ready for what follows meanwhile.
+    pub(crate) fn submit_watched(&self, entries: Entries, landing: Arc<Landing>, done: Done) {
+        self.push(Item { entries, landing: Teller::new(landing), done });
+    }
+
+    fn push(&self, item: Item) {
+        if let Err(Item { landing, done, .. }) = self.shared.waiting.push(item) {
+            drop(landing);
+            done(Err(JournalError::Closed));
         }
     }
 

@@ -25,7 +25,7 @@ use anylog_dbms::{Database, DbmsError, SegmentId, SqlValue, Target, TsdUpdate};
 use anylog_ingest::SinkError;
 
 use crate::OperatorError;
-use crate::apply::{Batch, BatchRow, gone, store};
+use crate::apply::{Batch, BatchRow, Frame, gone, store};
 use crate::journal::Position;
 use crate::journal::record::{Entries, RowsEntry, SegmentHeader};
 use crate::origin::Origin;
@@ -316,7 +316,7 @@ pub(crate) fn apply_entries(
             segment: Arc::clone(header),
             table: Arc::clone(&table),
             partition: entry.partition.clone(),
-            sequence: *sequence,
+            frame: Frame::At(*sequence),
             shared: table.own_values(header, entry.received),
             rows,
             values,

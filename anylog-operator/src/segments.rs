@@ -174,7 +174,7 @@ impl Segment {
         first
     }
 
-    /// A frame with rows of the segment is under way.
+    /// A frame with rows of the segment is under way, to the journal or to the database.
     pub(crate) fn departs(&self) {
         self.state.lock().in_flight += 1;
     }
@@ -199,8 +199,8 @@ impl Segment {
         state.runs += 1;
     }
 
-    /// The frame is not in the journal.
-    pub(crate) fn lost(&self) {
+    /// The frame needs nothing of this segment from the journal any more, or is not in it.
+    pub(crate) fn arrived(&self) {
         self.arrive(|_| {});
     }
 
@@ -541,7 +541,7 @@ mod tests {
         assert_eq!(segment.settled_frames(), None, "its rows are on their way");
         segment.landed([], true);
         segment.departs();
-        segment.lost();
+        segment.arrived();
         write(2, 1);
         assert_eq!(segment.settled_frames(), None, "one of its rows is on its way, and one was never written");
         segment.landed([], true);

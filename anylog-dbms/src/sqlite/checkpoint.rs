@@ -3,7 +3,11 @@
 //! A commit appends to the write-ahead log of a file. Moving the log into the file syncs both, which takes as long as hundreds of
 //! commits; so a thread of its own does it. A log begins anew only when all of it was moved, and the writer adds to it
 //! meanwhile: so the thread goes over it until little is left, and moves that little while the writer waits.
+//!
+//! Whoever syncs a file of the same disk meanwhile waits for all that is written: the journal, on which every acknowledgement
+//! depends, for the whole log. So a log is synced in pieces while it grows, and little is left when it is moved.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -11,6 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use parking_lot::Mutex;
 
 use super::connection::{Mode, Place, open};
+use super::layout::beside;
 use super::rows::select;
 use super::writer::Writer;
 use crate::SqlValue;
@@ -27,10 +32,21 @@ const LITTLE: i64 = 300;
 /// Passes beside the writer at most.
 const PASSES: u32 = 4;
 
+/// What a log needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Care {
+    /// Nothing.
+    None,
+    /// What was added is to be written to the disk.
+    Sync,
+    /// It is to be moved into its file.
+    Move,
+}
+
 /// The thread that moves logs into their files.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
-    asked: Option<SyncSender<Place>>,
+    asked: Option<SyncSender<(Place, Care)>>,
     /// Held while a file is worked on.
     working: Arc<Mutex<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -50,12 +66,15 @@ impl Checkpointer {
         Self { asked: Some(sender), working, thread }
     }
 
-    /// Asks for a file's log to be moved some time.
-    pub(super) fn ask(&self, place: &Place) {
-        if let (Some(asked), Some(_)) = (&self.asked, place.file())
-            && let Err(TrySendError::Full(place)) = asked.try_send(place.clone())
+    /// Asks for a file's log to be cared for some time.
+    pub(super) fn ask(&self, place: &Place, care: Care) {
+        if care == Care::None || place.file().is_none() {
+            return;
+        }
+        if let Some(asked) = &self.asked
+            && let Err(TrySendError::Full(asked)) = asked.try_send((place.clone(), care))
         {
-            tracing::debug!(?place, "Its log waits: many files are written to");
+            tracing::debug!(?asked, "A log waits: many files are written to");
         }
     }
 
@@ -78,35 +97,53 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(dbms: &str, asked: &Receiver<Place>, working: &Mutex<()>, writer: &Mutex<Writer>) {
-    while let Ok(first) = asked.recv() {
+fn run(dbms: &str, asked: &Receiver<(Place, Care)>, working: &Mutex<()>, writer: &Mutex<Writer>) {
+    while let Ok((first, care)) = asked.recv() {
         // Who asked twice meanwhile is served once.
-        let mut places = vec![first];
-        while let Ok(place) = asked.try_recv() {
-            if !places.contains(&place) {
-                places.push(place);
+        let mut places = vec![(first, care)];
+        while let Ok((place, care)) = asked.try_recv() {
+            match places.iter_mut().find(|(known, _)| *known == place) {
+                Some((_, known)) => *known = (*known).max(care),
+                None => places.push((place, care)),
             }
         }
-        for place in places {
-            let mut before = 0;
-            let mut log = Log::default();
-            for _ in 0..PASSES {
-                let _open = working.lock();
-                log = pass(dbms, &place);
-                // What a pass found to do tells what the writer adds meanwhile.
-                if log.pages - before <= LITTLE {
-                    break;
-                }
-                before = log.moved;
-            }
-            // A log that a reader keeps is not worth a wait of the writer; nor is one that is short.
-            if log.pages > SHORT && log.pages == log.moved {
-                // In the order in which a partition is dropped.
-                let _nobody_writes = writer.lock();
-                let _open = working.lock();
-                pass(dbms, &place);
+        for (place, care) in places {
+            match care {
+                Care::None => {}
+                Care::Sync => sync(&place, working),
+                Care::Move => move_log(dbms, &place, working, writer),
             }
         }
+    }
+}
+
+/// Writes what a log has to the disk. It is moved later, and synced then whatever became of this.
+fn sync(place: &Place, working: &Mutex<()>) {
+    let _open = working.lock();
+    let Some(path) = place.file().filter(|path| path.exists()) else { return };
+    if let Err(error) = File::open(beside(path, "-wal")).and_then(|log| log.sync_data()) {
+        tracing::debug!(%error, ?place, "A log is not synced now");
+    }
+}
+
+fn move_log(dbms: &str, place: &Place, working: &Mutex<()>, writer: &Mutex<Writer>) {
+    let mut before = 0;
+    let mut log = Log::default();
+    for _ in 0..PASSES {
+        let _open = working.lock();
+        log = pass(dbms, place);
+        // What a pass found to do tells what the writer adds meanwhile.
+        if log.pages - before <= LITTLE {
+            break;
+        }
+        before = log.moved;
+    }
+    // A log that a reader keeps is not worth a wait of the writer; nor is one that is short.
+    if log.pages > SHORT && log.pages == log.moved {
+        // In the order in which a partition is dropped.
+        let _nobody_writes = writer.lock();
+        let _open = working.lock();
+        pass(dbms, place);
     }
 }
 

@@ -12,6 +12,7 @@ use diesel::result::Error;
 use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 use lru::LruCache;
 
+use super::checkpoint::Care;
 use super::connection::{Mode, Place, open};
 use super::layout::{Layout, beside, sync_directory};
 use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
@@ -39,6 +40,9 @@ const COMMITS_PER_LOOK: u32 = 64;
 /// Rows, or commits, after which a log is moved into its file: some megabytes.
 const LOG_ROWS: (usize, u32) = (16_384, 256);
 
+/// Rows, or commits, after which what a log has is written to the disk: half a megabyte, about.
+const PIECE: (usize, u32) = (LOG_ROWS.0 / 8, LOG_ROWS.1 / 8);
+
 /// Rows of a source file that are deleted by one transaction.
 const DELETED_ROWS: usize = 5000;
 
@@ -48,6 +52,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MARKS: &str = "CREATE TABLE IF NOT EXISTS anylog_applied(segment_id TEXT NOT NULL, target TEXT NOT NULL, \
                      last_ordinal BIGINT NOT NULL, PRIMARY KEY(segment_id, target)) WITHOUT ROWID";
 
+/// What a transaction stores.
+pub(super) struct Stored<'a> {
+    /// The source file - its member and its number - whose rows go.
+    pub(super) replaced: Option<(&'a str, i64)>,
+    pub(super) columns: &'a [String],
+    pub(super) rows: &'a [RowRef<'a>],
+    pub(super) marks: &'a [(SegmentId, u64)],
+}
+
 struct Handle {
     connection: SqliteConnection,
     durable: bool,
@@ -55,13 +68,15 @@ struct Handle {
     unseen: u32,
     // Rows and commits since the log was last asked to be moved into the file.
     grown: (usize, u32),
+    // The same since it was last asked to be synced.
+    unsynced: (usize, u32),
     binds: HashMap<String, Binds>,
 }
 
 impl Handle {
     fn new(connection: SqliteConnection) -> Self {
         // `open` leaves synchronous=FULL.
-        Self { connection, durable: true, unseen: 0, grown: (0, 0), binds: HashMap::new() }
+        Self { connection, durable: true, unseen: 0, grown: (0, 0), unsynced: (0, 0), binds: HashMap::new() }
     }
 
     /// Switches between commits that are durable and those that wait for [`crate::Dbms::sync`].
@@ -75,6 +90,24 @@ impl Handle {
             self.durable = durable;
         }
         Ok(())
+    }
+
+    /// Counts a commit of so many rows.
+    fn grows(&mut self, rows: usize) -> Care {
+        let over = |counted: &mut (usize, u32), most: (usize, u32)| {
+            *counted = (counted.0 + rows, counted.1 + 1);
+            let over = counted.0 >= most.0 || counted.1 >= most.1;
+            if over {
+                *counted = (0, 0);
+            }
+            over
+        };
+        let synced = over(&mut self.unsynced, PIECE);
+        match over(&mut self.grown, LOG_ROWS) {
+            true => Care::Move,
+            false if synced => Care::Sync,
+            false => Care::None,
+        }
     }
 
     /// How NULLs of the columns are bound.
@@ -224,17 +257,16 @@ impl Writer {
         result.map_err(|error| failure::statement(&name, &error))
     }
 
-    /// Stores rows and marks, in the place of the rows of a source file, if one is named; true when the log of the place should be moved
-    /// into its file.
+    /// Stores rows and marks, in the place of the rows of a source file, if one is named, if `ready` says so before the commit. Says what
+    /// the log of the place needs then.
     pub(super) fn apply(
         &mut self,
         place: &Place,
         physical: &str,
-        replaced: Option<(&str, i64)>,
-        columns: &[String],
-        rows: &[RowRef<'_>],
-        marks: &[(SegmentId, u64)],
-    ) -> Result<bool, DbmsError> {
+        stored: &Stored<'_>,
+        ready: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Care>, DbmsError> {
+        let Stored { replaced, columns, rows, marks } = *stored;
         if let Some(index) = rows.iter().position(|row| row.width() != columns.len()) {
             let reason = format!("the row has {} values for {} columns", rows[index].width(), columns.len());
             return Err(DbmsError::RowRefused { index, reason });
@@ -256,19 +288,19 @@ impl Writer {
             for rows in chunks(rows, columns.len()) {
                 Insert { prefix: &prefix, binds: &binds, rows }.execute(connection)?;
             }
-            marks.iter().try_for_each(|(segment, ordinal)| mark(connection, *segment, physical, *ordinal))
+            marks.iter().try_for_each(|(segment, ordinal)| mark(connection, *segment, physical, *ordinal))?;
+            if ready() { Ok(()) } else { Err(Error::RollbackTransaction) }
         });
         match stored {
+            Err(Error::RollbackTransaction) => Ok(None),
             Ok(()) => {
                 handle.unseen = handle.unseen.saturating_sub(1);
-                let (many_rows, commits) = (handle.grown.0 + rows.len(), handle.grown.1 + 1);
-                let grown = many_rows >= LOG_ROWS.0 || commits >= LOG_ROWS.1;
-                handle.grown = if grown { (0, 0) } else { (many_rows, commits) };
+                let care = handle.grows(rows.len());
                 self.dirty.extend(place.file().map(std::path::Path::to_owned));
                 for (segment, _) in marks {
                     self.marked.entry(*segment).or_default().insert(place.clone());
                 }
-                Ok(grown)
+                Ok(Some(care))
             }
             Err(error) if failure::is_about_values(&error) => {
                 let refused = |(index, reason)| DbmsError::RowRefused { index, reason };

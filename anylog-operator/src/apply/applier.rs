@@ -13,7 +13,7 @@ use anylog_dbms::DbmsError;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Batch, Refusal, gone};
+use super::{Batch, Frame, Refusal, gone};
 use crate::segments::Segment;
 use crate::store::Shared;
 
@@ -26,7 +26,7 @@ pub(crate) const KEPT_LIMIT: usize = 5 << 20;
 /// How long a sender waits for a database that falls behind, before rows are left to the seal.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// What is called when a batch is settled.
+/// What is called when a batch is settled; never for one whose frame does not arrive in the journal.
 pub(crate) type Settled = Box<dyn FnOnce(Result<Vec<Refusal>, DbmsError>) + Send>;
 
 /// A batch on its way.
@@ -36,6 +36,13 @@ struct Work {
     bytes: usize,
     segment: Arc<Segment>,
     settled: Settled,
+}
+
+impl Work {
+    /// Whether the journal has not begun to write its frame.
+    fn is_waiting(&self) -> bool {
+        matches!(&self.batch.frame, Frame::Coming(landing) if landing.is_waiting())
+    }
 }
 
 #[derive(Default)]
@@ -68,10 +75,12 @@ impl Queue {
 }
 
 fn take(works: &mut VecDeque<Work>) -> Vec<Work> {
-    let (mut rows, mut taken) = (0, Vec::new());
+    let (mut rows, mut taken): (usize, Vec<Work>) = (0, Vec::new());
     while let Some(work) = works.front() {
         rows += work.batch.rows.len();
-        if !taken.is_empty() && rows > TRANSACTION_ROWS {
+        // What the journal is writing does not wait for what it writes next.
+        let later = || work.is_waiting() && taken.iter().any(|earlier| !earlier.is_waiting());
+        if !taken.is_empty() && (rows > TRANSACTION_ROWS || later()) {
             break;
         }
         taken.extend(works.pop_front());
@@ -165,6 +174,8 @@ fn closed() -> DbmsError {
 fn store(shared: &Shared, works: Vec<Work>, awaited: bool) {
     let (mut batches, mut rest) = (Vec::with_capacity(works.len()), Vec::with_capacity(works.len()));
     for Work { batch, segment, settled, .. } in works {
+        let settled = Settling { frame: batch.frame.clone(), segment, settled };
+        let segment = &settled.segment;
         let behind = segment.is_left().then(|| DbmsError::Statement {
             engine: "operator".into(),
             reason: "earlier rows could not be stored; these follow them when their segment is sealed".into(),
@@ -172,21 +183,35 @@ fn store(shared: &Shared, works: Vec<Work>, awaited: bool) {
         // Rows that are waited for may finish with a database that was disconnected meanwhile; those that were kept for a while may not.
         let lost = behind.or_else(|| if awaited { None } else { gone(shared, &batch.table) });
         match lost {
-            Some(error) => {
-                segment.leave();
-                settled(Err(error));
-            }
+            Some(error) => settled.end(Err(error)),
             None => {
                 batches.push(batch);
-                rest.push((segment, settled));
+                rest.push(settled);
             }
         }
     }
-    for (result, (segment, settled)) in super::store(shared, batches, awaited).into_iter().zip(rest) {
-        if result.is_err() {
-            segment.leave();
+    for (result, settled) in super::store(shared, batches, awaited).into_iter().zip(rest) {
+        settled.end(result);
+    }
+}
+
+/// Who is to be told of a batch.
+struct Settling {
+    frame: Frame,
+    segment: Arc<Segment>,
+    settled: Settled,
+}
+
+impl Settling {
+    fn end(self, result: Result<Vec<Refusal>, DbmsError>) {
+        // A frame that is lost is the affair of who sent it.
+        if matches!(&self.frame, Frame::Coming(landing) if landing.wait().is_none()) {
+            return;
         }
-        settled(result);
+        if result.is_err() {
+            self.segment.leave();
+        }
+        (self.settled)(result);
     }
 }
 

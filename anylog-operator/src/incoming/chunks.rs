@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::registration::{Registered, segment_of};
 use super::rows;
 use crate::OperatorError;
-use crate::apply::{Batch, apply};
+use crate::apply::{Batch, Frame, apply};
 use crate::archive::{self, ArchiveFile};
 use crate::fit::Fitted;
 use crate::journal::record::SegmentHeader;
@@ -170,7 +170,7 @@ fn apply_chunk(
             segment: Arc::clone(header),
             table: Arc::clone(&fitted.table),
             partition: run.partition,
-            sequence: 0,
+            frame: Frame::Outside,
             shared: fitted.table.own_values(header, header.opened),
             rows: run.rows,
             values: run.values,

@@ -26,14 +26,18 @@ impl Writer {
         while let Some(group) = self.gather() {
             match self.write(&group) {
                 Ok(written) => {
+                    for (item, written) in group.iter().zip(&written) {
+                        item.landing.written(written.sequence);
+                    }
                     for (item, written) in group.into_iter().zip(written) {
                         (item.done)(Ok(written));
                     }
                 }
                 Err(error) => {
                     tracing::error!(%error, frames = group.len(), "Rows were refused because the journal cannot be written");
-                    for item in group {
-                        (item.done)(Err(error.clone()));
+                    for Item { landing, done, .. } in group {
+                        drop(landing);
+                        done(Err(error.clone()));
                     }
                 }
             }
@@ -46,6 +50,7 @@ impl Writer {
     }
 
     fn write(&mut self, group: &[Item]) -> Result<Vec<Written>, JournalError> {
+        group.iter().for_each(|item| item.landing.going());
         let full = self.file.as_ref().is_some_and(|file| file.length >= self.shared.limits.file_bytes);
         if full || self.shared.rotate.swap(false, Ordering::Relaxed) {
             self.leave();

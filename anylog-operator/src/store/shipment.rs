@@ -12,11 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::Shared;
 use super::room::ROW_BYTES;
 use crate::OperatorError;
-use crate::apply::{Applier, Batch, Refusal};
+use crate::apply::{Applier, Batch, Frame, Refusal};
 use crate::deliveries::Promises;
 use crate::fit::{Fitted, Run};
 use crate::journal::record::{Entries, Place, Promised};
-use crate::journal::{JournalError, Written};
+use crate::journal::{JournalError, Landing, Written};
 use crate::order::Turn;
 use crate::origin::Origin;
 use crate::quarantine::Problem;
@@ -48,15 +48,30 @@ pub(super) type Answer = Result<Vec<RefusedRow>, OperatorError>;
 
 /// A run that is in the frame, and what is to be done when the frame is written.
 struct Travelling {
-    part: usize,
     segment: Arc<Segment>,
     rows: u64,
     /// The ordinal of the last row.
     last: u64,
     bytes: u64,
-    apply: Option<(Arc<Applier>, Batch)>,
-    /// Memory of rows that are applied behind their acknowledgement.
-    room: Option<Arc<OwnedSemaphorePermit>>,
+    then: Then,
+}
+
+/// What is to be done with rows whose frame is written.
+enum Then {
+    /// Nothing: the seal stores them.
+    Nothing,
+    /// The database has them, and waits for the frame.
+    Applied,
+    /// They are kept until there are enough of them. Their memory is given back when they are stored.
+    Keep(Arc<Applier>, Batch, Arc<OwnedSemaphorePermit>),
+}
+
+/// A run whose rows go to the database before their frame is written.
+struct Ahead {
+    part: usize,
+    segment: Arc<Segment>,
+    applier: Arc<Applier>,
+    batch: Batch,
 }
 
 /// Collects what becomes of a message, and answers when nothing is under way.
@@ -87,46 +102,52 @@ impl Completion {
 }
 
 impl Travelling {
-    /// The rows are in the journal: they go to their database, before their message is answered or behind that.
-    fn go_on(mut self, sequence: u64, completion: &Arc<Completion>) {
-        let Some((applier, mut batch)) = self.apply.take() else {
-            self.segment.landed([], true);
-            return completion.finish(1);
-        };
-        batch.sequence = sequence;
-        match self.room.take() {
-            Some(room) => self.keep(&applier, batch, room, completion),
-            None => self.submit(&applier, batch, Arc::clone(completion)),
+    /// The rows are in the journal.
+    fn go_on(self, sequence: u64) {
+        let Self { segment, bytes, then, .. } = self;
+        match then {
+            Then::Nothing => segment.landed([], true),
+            Then::Applied => segment.arrived(),
+            Then::Keep(applier, mut batch, room) => {
+                batch.frame = Frame::At(sequence);
+                segment.kept();
+                let bytes = batch.rows.len() * ROW_BYTES + usize::try_from(bytes).unwrap_or(0);
+                let kept = Arc::clone(&segment);
+                let settled = move |result: Result<Vec<Refusal>, DbmsError>| {
+                    let refused = result.as_deref().unwrap_or_default().iter().map(|refusal| refusal.ordinal);
+                    kept.let_go(refused, result.is_ok());
+                    drop(room);
+                };
+                applier.keep(batch, bytes, segment, Box::new(settled));
+            }
         }
     }
 
-    /// The message is answered now; its rows are stored in company.
-    fn keep(self, applier: &Applier, batch: Batch, room: Arc<OwnedSemaphorePermit>, completion: &Completion) {
-        let segment = Arc::clone(&self.segment);
-        segment.kept();
-        completion.finish(1);
-        let bytes = batch.rows.len() * ROW_BYTES + usize::try_from(self.bytes).unwrap_or(0);
-        let settled = move |result: Result<Vec<Refusal>, DbmsError>| {
-            let refused = result.as_deref().unwrap_or_default().iter().map(|refusal| refusal.ordinal);
-            self.segment.let_go(refused, result.is_ok());
-            drop(room);
-        };
-        applier.keep(batch, bytes, segment, Box::new(settled));
+    /// The rows are not in the journal, and nowhere else.
+    fn lost(&self) {
+        self.segment.arrived();
+        if matches!(self.then, Then::Applied) {
+            // The applier says nothing of them.
+            self.segment.arrived();
+        }
     }
+}
 
+impl Ahead {
     /// The message is answered when its rows are stored.
-    fn submit(self, applier: &Applier, batch: Batch, completion: Arc<Completion>) {
-        let segment = Arc::clone(&self.segment);
+    fn submit(self, completion: Arc<Completion>) {
+        let Self { part, segment, applier, batch } = self;
+        let own = Arc::clone(&segment);
         let settled = move |result: Result<Vec<Refusal>, DbmsError>| {
             match result {
                 Ok(refused) => {
-                    self.segment.landed(refused.iter().map(|refusal| refusal.ordinal), true);
+                    own.landed(refused.iter().map(|refusal| refusal.ordinal), true);
                     let problem =
-                        |refusal: Refusal| Problem::new("database", refusal.reason).of_row(self.part, refusal.position);
+                        |refusal: Refusal| Problem::new("database", refusal.reason).of_row(part, refusal.position);
                     completion.refused.lock().extend(refused.into_iter().map(problem));
                 }
                 Err(error) => {
-                    self.segment.landed([], false);
+                    own.landed([], false);
                     *completion.error.lock() = Some(error.into());
                 }
             }
@@ -140,13 +161,14 @@ impl Travelling {
 #[derive(Default)]
 struct Freight {
     travelling: Vec<Travelling>,
+    ahead: Vec<Ahead>,
     /// What other members are to have before the message counts.
     followed: Vec<Followed>,
 }
 
 impl Freight {
     /// Gives the rows of a part their ordinals in its segment, and adds them to the frame. Rows that are not applied at once are kept
-    /// for that when there is `room`.
+    /// for that when there is `room`; those that are go ahead of it.
     fn load(
         &mut self,
         entries: &mut Entries,
@@ -154,6 +176,7 @@ impl Freight {
         (segment, applier): (Arc<Segment>, Arc<Applier>),
         received: Timestamp,
         room: Option<&Arc<OwnedSemaphorePermit>>,
+        landing: &Arc<Landing>,
     ) {
         let immediate = segment.threshold.immediate;
         let applied = immediate || segment.keeps(room.is_some());
@@ -166,17 +189,25 @@ impl Freight {
             entries.rows(&segment.header, place, first, &texts);
             let bytes = texts.iter().map(|text| text.len() as u64 + 1).sum();
             segment.departs();
-            let room = room.filter(|_| !immediate).map(Arc::clone);
-            let apply = applied.then(|| {
-                let batch = batch(&part.fitted.table, &segment, run, first, received, Arc::clone(&part.origin));
-                (Arc::clone(&applier), batch)
-            });
             let last = first + rows.saturating_sub(1);
             if segment.is_followed() {
                 Followed::note(&mut self.followed, &segment, last);
             }
-            let segment = Arc::clone(&segment);
-            self.travelling.push(Travelling { part: part.index, segment, rows, last, bytes, apply, room });
+            let batch = || {
+                let origin = Arc::clone(&part.origin);
+                batch(&part.fitted.table, &segment, run, first, received, (origin, Arc::clone(landing)))
+            };
+            let then = match room {
+                _ if !applied => Then::Nothing,
+                Some(room) if !immediate => Then::Keep(Arc::clone(&applier), batch(), Arc::clone(room)),
+                _ => {
+                    segment.departs();
+                    let (segment, applier) = (Arc::clone(&segment), Arc::clone(&applier));
+                    self.ahead.push(Ahead { part: part.index, segment, applier, batch: batch() });
+                    Then::Applied
+                }
+            };
+            self.travelling.push(Travelling { segment: Arc::clone(&segment), rows, last, bytes, then });
         }
     }
 }
@@ -205,11 +236,11 @@ impl Shared {
             if !parts.iter().zip(&targets).all(|(part, (segment, _))| open(part, segment)) {
                 continue;
             }
-            let mut freight = Freight::default();
+            let (mut freight, landing) = (Freight::default(), Arc::<Landing>::default());
             for (part, target) in std::mem::take(&mut parts).into_iter().zip(targets) {
-                freight.load(&mut entries, part, target, received, room.as_ref());
+                freight.load(&mut entries, part, target, received, room.as_ref(), &landing);
             }
-            let Freight { travelling, followed } = freight;
+            let Freight { travelling, ahead, followed } = freight;
             followed.iter().for_each(|followed| entries.followed(followed.segment()));
             entries.delivered(&deliveries);
             let (sender, receiver) = oneshot::channel();
@@ -217,13 +248,18 @@ impl Shared {
             let completion = Arc::new(Completion {
                 deliveries,
                 promises: (!promised.is_empty()).then(|| promised.into()),
-                remaining: AtomicUsize::new(travelling.len()),
+                // The frame, and the batches that are ahead of it.
+                remaining: AtomicUsize::new(1 + ahead.len()),
                 refused: Mutex::default(),
                 error: Mutex::default(),
                 answer: Mutex::new(Some((sender, permit))),
             });
-            let shared = Arc::clone(self);
-            self.journal.submit(entries, Box::new(move |result| arrived(&shared, travelling, result, &completion)));
+            let (shared, told) = (Arc::clone(self), Arc::clone(&completion));
+            let count = ahead.len();
+            let done = move |result| arrived(&shared, travelling, count, result, &told);
+            self.journal.submit_watched(entries, landing, Box::new(done));
+            // Their order is that of the frames.
+            ahead.into_iter().for_each(|run| run.submit(Arc::clone(&completion)));
             return Ok((receiver, followed));
         }
     }
@@ -249,7 +285,7 @@ fn batch(
     mut run: Run,
     first: u64,
     received: Timestamp,
-    origin: Arc<Origin>,
+    (origin, landing): (Arc<Origin>, Arc<Landing>),
 ) -> Batch {
     let mark = first + (run.rows.len() as u64).saturating_sub(1);
     for (row, ordinal) in run.rows.iter_mut().zip(first..) {
@@ -259,7 +295,7 @@ fn batch(
         segment: Arc::clone(&segment.header),
         table: Arc::clone(table),
         partition: run.partition,
-        sequence: 0,
+        frame: Frame::Coming(landing),
         shared: table.own_values(&segment.header, received),
         rows: run.rows,
         values: run.values,
@@ -272,15 +308,16 @@ fn batch(
 fn arrived(
     shared: &Arc<Shared>,
     travelling: Vec<Travelling>,
+    ahead: usize,
     result: Result<Written, JournalError>,
-    completion: &Arc<Completion>,
+    completion: &Completion,
 ) {
     let written = match result {
         Ok(written) => written,
         Err(error) => {
-            travelling.iter().for_each(|run| run.segment.lost());
+            travelling.iter().for_each(Travelling::lost);
             *completion.error.lock() = Some(error.into());
-            return completion.finish(travelling.len());
+            return completion.finish(1 + ahead);
         }
     };
     shared.deliveries.written(&completion.deliveries, written.position, &completion.promises);
@@ -294,6 +331,7 @@ fn arrived(
         if run.segment.size().1 > run.segment.threshold.volume {
             shared.due.notify_one();
         }
-        run.go_on(written.sequence, completion);
+        run.go_on(written.sequence);
     }
+    completion.finish(1);
 }

@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{OpenCopy, bad, header_of, is_complete};
 use crate::OperatorError;
-use crate::apply::{Batch, BatchRow, Refusal};
+use crate::apply::{Batch, BatchRow, Frame, Refusal};
 use crate::fit::Came;
 use crate::journal::Written;
 use crate::journal::record::{Entries, MAX_BODY_BYTES, Place, SegmentHeader};
@@ -362,7 +362,7 @@ fn store(
         shared: piece.table.own_values(&segment.header, piece.received),
         table: piece.table,
         partition: piece.partition,
-        sequence: written.sequence,
+        frame: Frame::At(written.sequence),
         rows: piece.rows,
         values: piece.values,
         origin: Arc::new(Origin::of(&origin(&segment.header))),

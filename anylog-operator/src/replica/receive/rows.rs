@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use super::LARGEST;
 use super::store::Arrived;
 use crate::OperatorError;
-use crate::apply::{Batch, apply, replace};
+use crate::apply::{Batch, Frame, apply, replace};
 use crate::error::file_error;
 use crate::fit::{FittedTogether, Together};
 use crate::incoming::{CHUNK_BYTES, ended, rows};
@@ -157,7 +157,7 @@ impl Storing {
                     shared: table.own_values(&self.header, received),
                     table: Arc::clone(&table),
                     partition: run.partition,
-                    sequence: 0,
+                    frame: Frame::Outside,
                     rows: run.rows,
                     values: run.values,
                     origin: Arc::clone(&self.origin),
