@@ -22,6 +22,7 @@ pub mod commands;
 mod data;
 mod destination;
 mod execute;
+mod express;
 mod failure;
 mod statistics;
 mod together;
@@ -40,11 +41,13 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::RwLock;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use asked::Asked;
+use express::Next;
 use failure::Failure;
 use statistics::CallStatistics;
 
@@ -84,9 +87,10 @@ pub struct RestServer {
     ingest: Arc<Ingest>,
     slot: Arc<SinkSlot>,
     together: together::Together,
+    express: Arc<express::Express>,
     settings: RwLock<Settings>,
     budget: body::BodyBudget,
-    calls: CallStatistics,
+    calls: Arc<CallStatistics>,
 }
 
 impl RestServer {
@@ -103,16 +107,20 @@ impl RestServer {
             permits: Arc::new(Semaphore::new(DEFAULT_THREADS)),
             threads: DEFAULT_THREADS,
         };
+        let together = together::Together::new(Arc::clone(&slot));
+        let calls = Arc::<CallStatistics>::default();
+        let express = express::Express::new(Arc::clone(&node), together.clone(), Arc::clone(&calls));
         Arc::new(Self {
             node,
             listeners,
             peers,
             ingest,
-            together: together::Together::new(Arc::clone(&slot)),
+            together,
+            express,
             slot,
             settings: RwLock::new(settings),
             budget: body::BodyBudget::default(),
-            calls: CallStatistics::default(),
+            calls,
         })
     }
 
@@ -158,7 +166,7 @@ impl RestServer {
                     Method::PUT => self
                         .put(sender, &parts.headers, &asked, body)
                         .await
-                        .map_err(|failure| self.explain_missing(failure)),
+                        .map_err(|failure| data::explain_missing(&self.node, failure)),
                     // Commands may do anything, so their futures are large; rows come often.
                     Method::GET => Box::pin(self.get(caller, &asked)).await,
                     Method::POST => Box::pin(self.post(caller, &parts.headers, asked, body)).await,
@@ -184,7 +192,7 @@ impl RestServer {
         match asked.command() {
             Some("data") => {
                 let stored = self.post_data(&caller, &asked, &body).await;
-                stored.map_err(|failure| self.explain_missing(failure))
+                stored.map_err(|failure| data::explain_missing(&self.node, failure))
             }
             Some("body") => {
                 let command = body.text()?.trim().to_owned();
@@ -252,10 +260,14 @@ fn explain_origin(mut failure: Failure) -> Failure {
     failure
 }
 
-#[async_trait]
-impl ConnectionHandler for RestServer {
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
-        let sender = &Sender { address: peer, origin: format!("rest {}", peer.ip()).into() };
+impl RestServer {
+    /// Serves a connection by the HTTP library.
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        sender: &Sender,
+        stop: &CancellationToken,
+    ) {
         let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
             Ok::<_, Infallible>(self.respond(sender, request.map(Body::new)).await)
         });
@@ -274,7 +286,21 @@ impl ConnectionHandler for RestServer {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, %peer, "A REST connection ended with an error");
+            tracing::debug!(%error, peer = %sender.address, "A REST connection ended with an error");
+        }
+    }
+}
+
+#[async_trait]
+impl ConnectionHandler for RestServer {
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+        let sender = &Sender { address: peer, origin: format!("rest {}", peer.ip()).into() };
+        match self.express.serve(stream, sender, &stop).await {
+            Next::Ended => {}
+            Next::Whole(stream) => self.converse(stream, sender, &stop).await,
+            Next::Begun(begun, read, write) => {
+                self.converse(express::rejoin(begun, read, write), sender, &stop).await;
+            }
         }
     }
 }

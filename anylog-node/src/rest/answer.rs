@@ -63,10 +63,15 @@ pub(super) fn of_receipt(hash: &str, receipt: &Receipt) -> Result<Response, Fail
     of_rows(hash, receipt.stored(), receipt.refused())
 }
 
+/// The response to rows that are all stored.
+pub(super) fn all_stored(hash: &str) -> Response {
+    whole(JSON, format!(r#"{{"AnyLog.status":"Success", "AnyLog.hash": "{hash}" }}"#))
+}
+
 /// The same by the number of rows stored and the rows refused.
 pub(super) fn of_rows(hash: &str, stored: usize, refused: &[RefusedRow]) -> Result<Response, Failure> {
     if refused.is_empty() {
-        return Ok(whole(JSON, format!(r#"{{"AnyLog.status":"Success", "AnyLog.hash": "{hash}" }}"#)));
+        return Ok(all_stored(hash));
     }
     if stored == 0 {
         return Err(Failure::refused(refused));

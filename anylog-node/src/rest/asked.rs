@@ -136,10 +136,14 @@ impl Asked {
 
     /// The product name of the caller's program in lower case; `anylog` for curl and for callers that give none.
     pub(super) fn agent(&self) -> String {
-        let agent = self.get("anylog-agent").or_else(|| self.get("user-agent")).unwrap_or("anylog");
-        let product = agent.split(['/', ' ']).next().unwrap_or_default().to_lowercase();
-        if product.is_empty() || product == "curl" { "anylog".to_owned() } else { product }
+        product(self.get("anylog-agent").or_else(|| self.get("user-agent")).unwrap_or_default())
     }
+}
+
+/// The product name of what a program calls itself.
+pub(super) fn product(agent: &str) -> String {
+    let product = agent.split(['/', ' ']).next().unwrap_or_default().to_lowercase();
+    if product.is_empty() || product == "curl" { "anylog".to_owned() } else { product }
 }
 
 fn field(name: &str) -> Option<&'static str> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anylog_core::error::nearest;
 use anylog_core::names::normalize;
-use anylog_core::{Caller, CommandError, Status};
+use anylog_core::{Caller, CommandError, Node, Status};
 use anylog_ingest::mapping::Mapper;
 use anylog_ingest::rest::rows_of_body;
 use anylog_ingest::{Message, MessageRows, RefusedRow, RowGroup, SourceFile, TableRows, Unmapped};
@@ -69,15 +69,15 @@ impl MappedRows {
 const MISSING: [Status; 4] =
     [Status::DBMS_NOT_CONNECTED, Status::MESSAGE_DECLARATION, Status::NOT_SUBSCRIBED, Status::UNKNOWN_AGENT];
 
-impl RestServer {
-    /// A sender gives up what is refused for good: what the start script may declare yet is to come again.
-    pub(super) fn explain_missing(&self, mut failure: Failure) -> Failure {
-        if MISSING.contains(&failure.error.status) {
-            failure.error = self.node.startup.explain(failure.error);
-        }
-        failure
+/// A sender gives up what is refused for good: what the start script may declare yet is to come again.
+pub(super) fn explain_missing(node: &Node, mut failure: Failure) -> Failure {
+    if MISSING.contains(&failure.error.status) {
+        failure.error = node.startup.explain(failure.error);
     }
+    failure
+}
 
+impl RestServer {
     /// `PUT`: rows for one table.
     pub(super) async fn put(
         &self,

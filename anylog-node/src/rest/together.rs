@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 
 /// A request with more rows, or more bytes, goes alone: it is worth a write of its own.
 const SMALL_ROWS: usize = 100;
-const SMALL_BYTES: usize = 16 << 10;
+pub(super) const SMALL_BYTES: usize = 16 << 10;
 
 /// Requests of one group at most.
 const MOST: usize = 500;
@@ -55,7 +55,31 @@ pub(super) struct Taken {
     pub(super) refused: Vec<RefusedRow>,
 }
 
-type Outcome = Result<Taken, SinkError>;
+pub(super) type Outcome = Result<Taken, SinkError>;
+
+/// Who is told what became of a request's rows. One that is dropped untold - a node that ends drops its tasks, a store that
+/// panics what it was given - is told that nothing is stored.
+pub(super) struct Answer(Option<Box<dyn FnOnce(Outcome) + Send>>);
+
+impl Answer {
+    pub(super) fn new(tell: impl FnOnce(Outcome) + Send + 'static) -> Self {
+        Self(Some(Box::new(tell)))
+    }
+
+    fn give(mut self, outcome: Outcome) {
+        if let Some(tell) = self.0.take() {
+            tell(outcome);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            tell(Err(SinkError::NotRunning));
+        }
+    }
+}
 
 /// Which requests may be stored together: those for one table from one sender, whose trouble then is their own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -69,7 +93,7 @@ pub(super) struct Lane {
 
 struct Waiting {
     rows: Vec<String>,
-    answer: oneshot::Sender<Outcome>,
+    answer: Answer,
 }
 
 /// A lane is there while tasks store its groups.
@@ -80,6 +104,8 @@ struct Queue {
     workers: usize,
     /// Requests in the groups that are being stored.
     under_way: usize,
+    /// About the most requests that were there at one time.
+    crowd: usize,
     /// The last group took too long for two at a time.
     slow: bool,
     /// Groups that are not waited for.
@@ -90,9 +116,14 @@ struct Queue {
 }
 
 impl Queue {
-    /// Whether a second group would overlap well with the one under way.
+    /// Whether a second group would overlap well with the one under way: half of those who send are in each then.
     fn is_worth_another(&self) -> bool {
-        !self.slow && self.under_way > 0 && self.waiting.len() >= self.under_way
+        !self.slow && self.under_way > 0 && 2 * self.waiting.len() >= self.crowd
+    }
+
+    /// Looks how many there are, and forgets slowly who does not come any more.
+    fn count(&mut self) {
+        self.crowd = (self.crowd - self.crowd.div_ceil(16)).max(self.waiting.len() + self.under_way);
     }
 }
 
@@ -100,7 +131,7 @@ impl Queue {
 #[derive(Clone)]
 pub(super) struct Together {
     slot: Arc<SinkSlot>,
-    lanes: Arc<Mutex<HashMap<Lane, Queue>>>,
+    lanes: Arc<Mutex<HashMap<Arc<Lane>, Queue>>>,
 }
 
 impl std::fmt::Debug for Together {
@@ -117,20 +148,25 @@ impl Together {
     /// Stores the rows of one request, alone or with others. Requests that are dropped meanwhile are stored all the same.
     pub(super) async fn append(&self, lane: Lane, rows: Vec<String>) -> Outcome {
         let (answer, outcome) = oneshot::channel();
-        if let Some(lane) = self.enqueue(lane, Waiting { rows, answer }) {
-            tokio::spawn(self.clone().work(lane));
-        }
-        // A node that ends drops its tasks, and a store that panics what it was given.
+        // The sender may have gone away; its rows are stored all the same.
+        self.submit(&Arc::new(lane), rows, Answer::new(|outcome| drop(answer.send(outcome))));
         outcome.await.unwrap_or(Err(SinkError::NotRunning))
     }
 
-    /// Puts a request in its lane. Gives the lane back when a task is to begin work on it.
-    fn enqueue(&self, lane: Lane, request: Waiting) -> Option<Lane> {
+    /// The same for who is told.
+    pub(super) fn submit(&self, lane: &Arc<Lane>, rows: Vec<String>, answer: Answer) {
+        if self.enqueue(lane, Waiting { rows, answer }) {
+            tokio::spawn(self.clone().work(Arc::clone(lane)));
+        }
+    }
+
+    /// Puts a request in its lane. Says whether a task is to begin work on it.
+    fn enqueue(&self, lane: &Arc<Lane>, request: Waiting) -> bool {
         let mut lanes = self.lanes.lock();
-        let Some(queue) = lanes.get_mut(&lane) else {
+        let Some(queue) = lanes.get_mut(lane) else {
             let waiting = VecDeque::from([request]);
-            lanes.insert(lane.clone(), Queue { waiting, workers: 1, ..Queue::default() });
-            return Some(lane);
+            lanes.insert(Arc::clone(lane), Queue { waiting, workers: 1, ..Queue::default() });
+            return true;
         };
         queue.waiting.push_back(request);
         if queue.hoped.is_some_and(|hoped| queue.waiting.len() >= hoped) {
@@ -138,11 +174,11 @@ impl Together {
         }
         let begins = queue.workers == 1 && queue.is_worth_another();
         queue.workers += usize::from(begins);
-        begins.then_some(lane)
+        begins
     }
 
     /// Stores what waits in a lane until nothing does.
-    async fn work(self, lane: Lane) {
+    async fn work(self, lane: Arc<Lane>) {
         while let Some(group) = self.take(&lane) {
             let (begun, answered) = (Instant::now(), group.len());
             // A store that panics costs the requests of its group their answers, not the lane: what waits there is stored.
@@ -167,7 +203,7 @@ impl Together {
         let enough = {
             let mut lanes = self.lanes.lock();
             let Some(queue) = lanes.get_mut(lane) else { return };
-            let crowd = queue.waiting.len() + answered;
+            let crowd = queue.crowd.max(queue.waiting.len() + answered);
             let hoped = if fast { crowd / 2 } else { crowd };
             queue.alone = queue.alone.saturating_sub(1);
             if (fast && queue.under_way > 0) || queue.alone > 0 || queue.waiting.len() >= hoped {
@@ -189,6 +225,7 @@ impl Together {
     fn take(&self, lane: &Lane) -> Option<Vec<Waiting>> {
         let mut lanes = self.lanes.lock();
         let queue = lanes.get_mut(lane)?;
+        queue.count();
         // What waits is left to the other task, which is at work, unless it makes a group of its own.
         let other = queue.workers > 1 && queue.under_way > 0;
         if queue.waiting.is_empty() || (other && !queue.is_worth_another()) {
@@ -220,8 +257,7 @@ impl Together {
             (Err(error), _) => answers.iter().map(|_| Err(error.clone())).collect(),
         };
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            // The sender may have gone away; its rows are stored all the same.
-            drop(answer.send(outcome));
+            answer.give(outcome);
         }
     }
 

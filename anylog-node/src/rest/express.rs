@@ -1,0 +1,261 @@
+//! Requests that bring a few rows of a stream, and nothing else, are served without the HTTP library.
+//!
+//! Devices and gateways send such requests one after the other on a connection that they keep, each with the same head. What one
+//! of them costs decides how many a node takes, so they take a short way: a connection whose first request is a `PUT` is read here,
+//! and its rows go to their lane ([`super::together`]) at once. The task that stored a group writes the answers of all of its
+//! requests itself; a connection's task wakes only for what its client sends.
+//!
+//! The express knows one kind of request ([`request::find`]). A connection that sends anything else, or stops in the middle of a
+//! request, is handed over for the rest of its life, with the bytes that came: every rule of HTTP and every message about a wrong
+//! request has one place, which is not here.
+
+mod reply;
+mod request;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anylog_core::{CommandError, Node};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::failure::Failure;
+use super::statistics::CallStatistics;
+use super::together::{Answer, Outcome, Together};
+use super::{IDLE, Sender, answer, data};
+use request::{Found, Target};
+
+/// How long the rest of a request is waited for before the connection is handed over.
+const HESITATION: Duration = Duration::from_secs(1);
+
+/// How a connection goes on.
+pub(super) enum Next {
+    /// It is over.
+    Ended,
+    /// The express did not touch it.
+    Whole(TcpStream),
+    /// The bytes that came and were not served, and the connection.
+    Begun(Bytes, OwnedReadHalf, OwnedWriteHalf),
+}
+
+/// A connection that the express began to read, as a stream of its bytes.
+pub(super) fn rejoin(begun: Bytes, read: OwnedReadHalf, write: OwnedWriteHalf) -> impl AsyncRead + AsyncWrite + Unpin {
+    tokio::io::join(io::Cursor::new(begun).chain(read), write)
+}
+
+/// What the connections share.
+#[derive(Debug)]
+pub(super) struct Express {
+    node: Arc<Node>,
+    together: Together,
+    calls: Arc<CallStatistics>,
+    success: reply::Success,
+}
+
+/// The connection as those see it who answer.
+#[derive(Debug)]
+struct Line {
+    sending: Mutex<Sending>,
+    /// Told when the connection's task is to look.
+    turned: Notify,
+}
+
+#[derive(Debug)]
+struct Sending {
+    /// None when the connection was handed over.
+    write: Option<OwnedWriteHalf>,
+    /// A request is not answered yet.
+    busy: bool,
+    /// What the system did not take of an answer.
+    unsent: Vec<u8>,
+    /// The connection broke.
+    broken: bool,
+    /// The connection's task waits for the answer.
+    awaited: bool,
+}
+
+impl Line {
+    /// Sends an answer, as much of it as the system takes; the connection's task sends the rest.
+    fn answer(&self, bytes: &[u8]) {
+        let mut sending = self.sending.lock();
+        let sent = match &sending.write {
+            Some(write) => write.try_write(bytes),
+            None => Ok(bytes.len()),
+        };
+        match sent {
+            Ok(count) => sending.unsent.extend_from_slice(&bytes[count..]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sending.unsent.extend_from_slice(bytes),
+            Err(_) => sending.broken = true,
+        }
+        sending.busy = false;
+        if sending.awaited || sending.broken || !sending.unsent.is_empty() {
+            self.turned.notify_one();
+        }
+    }
+
+    /// Returns when no request is under way and all is sent; false when the connection broke.
+    async fn is_free(&self) -> bool {
+        loop {
+            {
+                let mut sending = self.sending.lock();
+                if sending.broken || (!sending.busy && sending.unsent.is_empty()) {
+                    sending.awaited = false;
+                    return !sending.broken;
+                }
+                sending.awaited = true;
+            }
+            self.turned.notified().await;
+            if !self.send_rest().await {
+                return false;
+            }
+        }
+    }
+
+    /// Sends what the system did not take at once; false when the connection broke. Nobody answers meanwhile: the next request is
+    /// taken when all is sent.
+    async fn send_rest(&self) -> bool {
+        let taken = {
+            let mut sending = self.sending.lock();
+            let unsent = std::mem::take(&mut sending.unsent);
+            if unsent.is_empty() {
+                return !sending.broken;
+            }
+            sending.write.take().map(|write| (write, unsent))
+        };
+        let Some((mut write, unsent)) = taken else { return false };
+        let sent = write.write_all(&unsent).await;
+        self.sending.lock().write = Some(write);
+        sent.is_ok()
+    }
+}
+
+/// Why a connection is left.
+enum Left {
+    /// It is over.
+    Ended,
+    /// Others are to read on.
+    Other,
+}
+
+impl Express {
+    pub(super) fn new(node: Arc<Node>, together: Together, calls: Arc<CallStatistics>) -> Arc<Self> {
+        Arc::new(Self { node, together, calls, success: reply::Success::default() })
+    }
+
+    /// Serves a connection as long as its requests are of the kind that it knows.
+    pub(super) async fn serve(self: &Arc<Self>, stream: TcpStream, sender: &Sender, stop: &CancellationToken) -> Next {
+        const METHOD: &[u8] = b"PUT ";
+        let mut first = [0; METHOD.len()];
+        // The listener saw this many.
+        if !matches!(stream.peek(&mut first).await, Ok(count) if first[..count] == *METHOD) {
+            return Next::Whole(stream);
+        }
+        let (mut read, write) = stream.into_split();
+        let sending = Sending { write: Some(write), busy: false, unsent: Vec::new(), broken: false, awaited: false };
+        let line = Arc::new(Line { sending: Mutex::new(sending), turned: Notify::new() });
+        let mut buffer = Vec::with_capacity(1024);
+        match self.requests(&line, &mut read, &mut buffer, sender, stop).await {
+            Left::Other if line.is_free().await => {}
+            _ => return Next::Ended,
+        }
+        let write = line.sending.lock().write.take();
+        write.map_or(Next::Ended, |write| Next::Begun(buffer.into(), read, write))
+    }
+
+    async fn requests(
+        self: &Arc<Self>,
+        line: &Arc<Line>,
+        read: &mut OwnedReadHalf,
+        buffer: &mut Vec<u8>,
+        sender: &Sender,
+        stop: &CancellationToken,
+    ) -> Left {
+        let mut stopped = pin!(stop.cancelled());
+        // Set anew when it ends, so that a request costs no timer.
+        let mut silence = pin!(tokio::time::sleep(IDLE));
+        let mut target: Option<Arc<Target>> = None;
+        let mut heard = Instant::now();
+        loop {
+            match request::find(buffer) {
+                Found::Other => return Left::Other,
+                Found::Part if buffer.is_empty() => {}
+                Found::Part => silence.as_mut().reset((heard + HESITATION).into()),
+                Found::Rows(mut request) => {
+                    let known = target.take().filter(|known| known.is_of(&request));
+                    let Some(known) = known.or_else(|| Target::of(&request, &sender.origin).map(Arc::new)) else {
+                        return Left::Other;
+                    };
+                    // A client that sends before it was answered has its answers one after the other.
+                    if !line.is_free().await {
+                        return Left::Ended;
+                    }
+                    let (rows, length) = (std::mem::take(&mut request.rows), request.length);
+                    buffer.drain(..length);
+                    self.submit(line, sender, &known, rows);
+                    target = Some(known);
+                    continue;
+                }
+            }
+            tokio::select! {
+                count = read.read_buf(buffer) => match count {
+                    Ok(1..) => heard = Instant::now(),
+                    // A client that closes its sending side still reads the answer.
+                    Ok(0) => {
+                        line.is_free().await;
+                        return Left::Ended;
+                    }
+                    Err(_) => return Left::Ended,
+                },
+                () = line.turned.notified() => if !line.send_rest().await {
+                    return Left::Ended;
+                },
+                () = &mut stopped => {
+                    line.is_free().await;
+                    return Left::Ended;
+                }
+                () = &mut silence => {
+                    let patience = if buffer.is_empty() { IDLE } else { HESITATION };
+                    if line.sending.lock().busy {
+                        heard = Instant::now();
+                    } else if heard.elapsed() >= patience {
+                        return if buffer.is_empty() { Left::Ended } else { Left::Other };
+                    }
+                    silence.as_mut().reset((heard + patience).into());
+                }
+            }
+        }
+    }
+
+    /// Hands rows to their lane; whoever stores them answers.
+    fn submit(self: &Arc<Self>, line: &Arc<Line>, sender: &Sender, target: &Arc<Target>, rows: Vec<String>) {
+        line.sending.lock().busy = true;
+        let (own, line, known, peer) = (Arc::clone(self), Arc::clone(line), Arc::clone(target), sender.address);
+        let answer = Answer::new(move |outcome| own.answer(&line, &known, peer, outcome));
+        self.together.submit(&target.lane, rows, answer);
+    }
+
+    fn answer(&self, line: &Line, target: &Target, peer: SocketAddr, outcome: Outcome) {
+        let now = self.node.clock.now();
+        let result = outcome.map_err(|error| Failure::from(CommandError::from(error)));
+        let result = result.and_then(|taken| match taken.refused.is_empty() {
+            true => Ok(None),
+            false => answer::of_rows("0", taken.stored, &taken.refused).map(Some),
+        });
+        let result = result.map_err(|failure| data::explain_missing(&self.node, failure));
+        let failed = result.as_ref().err().map(|failure| failure.error.to_string());
+        self.calls.note(&target.product, "PUT", peer, now, failed);
+        match result {
+            Ok(None) => line.answer(&self.success.at(now)),
+            Ok(Some(response)) => line.answer(&reply::encode(response, now)),
+            Err(failure) => line.answer(&reply::encode(failure.response("PUT", peer.ip()), now)),
+        }
+    }
+}
