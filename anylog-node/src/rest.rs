@@ -279,6 +279,8 @@ impl RestServer {
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
+            // What has come is read before the connection is asked to end: the beginning of a request may be part of it.
+            biased;
             ended = connection.as_mut() => ended,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();

@@ -218,7 +218,7 @@ impl RestServer {
 }
 
 /// A header that `PUT` needs, as a normalised name.
-fn required(asked: &Asked, name: &str) -> Result<String, Failure> {
+pub(super) fn required(asked: &Asked, name: &str) -> Result<String, Failure> {
     let value = asked.get(name).map(normalize).filter(|value| !value.is_empty());
     value.ok_or_else(|| {
         let error = CommandError::new(Status::REST_HEADERS, format!("Missing '{name}' name in REST PUT command"));
@@ -227,7 +227,7 @@ fn required(asked: &Asked, name: &str) -> Result<String, Failure> {
 }
 
 /// A header with a few known values, the first of which holds when it is absent.
-fn one_of(asked: &Asked, name: &str, known: &[&'static str]) -> Result<&'static str, Failure> {
+pub(super) fn one_of(asked: &Asked, name: &str, known: &[&'static str]) -> Result<&'static str, Failure> {
     let Some(value) = asked.get(name) else { return Ok(known[0]) };
     if let Some(found) = known.iter().copied().find(|known| known.eq_ignore_ascii_case(value)) {
         return Ok(found);

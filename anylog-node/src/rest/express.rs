@@ -5,8 +5,8 @@
 //! and its rows go to their lane ([`super::together`]) at once. The task that stored a group writes the answers of all of its
 //! requests itself; a connection's task wakes only for what its client sends.
 //!
-//! The express knows one kind of request ([`request::find`]). A connection that sends anything else, or stops in the middle of a
-//! request, is handed over for the rest of its life, with the bytes that came: every rule of HTTP and every message about a wrong
+//! The express knows one kind of request ([`request::find`]). A connection that sends anything else, or that does not end a request
+//! soon, is handed over for the rest of its life, with the bytes that came: every rule of HTTP and every message about a wrong
 //! request has one place, which is not here.
 
 mod reply;
@@ -33,8 +33,20 @@ use super::together::{Answer, Outcome, Together};
 use super::{IDLE, Sender, answer, data};
 use request::{Found, Target};
 
-/// How long the rest of a request is waited for before the connection is handed over.
-const HESITATION: Duration = Duration::from_secs(1);
+/// How long clients are waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// For the next request, and for a client that does not take its answer.
+    idle: Duration,
+    /// For the whole of a request that began to come, before the connection is handed over.
+    hesitation: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { idle: IDLE, hesitation: Duration::from_secs(1) }
+    }
+}
 
 /// How a connection goes on.
 pub(super) enum Next {
@@ -58,6 +70,7 @@ pub(super) struct Express {
     together: Together,
     calls: Arc<CallStatistics>,
     success: reply::Success,
+    patience: Patience,
 }
 
 /// The connection as those see it who answer.
@@ -66,6 +79,8 @@ struct Line {
     sending: Mutex<Sending>,
     /// Told when the connection's task is to look.
     turned: Notify,
+    /// How long a client may take nothing of an answer.
+    patience: Duration,
 }
 
 #[derive(Debug)]
@@ -74,6 +89,8 @@ struct Sending {
     write: Option<OwnedWriteHalf>,
     /// A request is not answered yet.
     busy: bool,
+    /// The connection ends with the answer to that request.
+    last: bool,
     /// What the system did not take of an answer.
     unsent: Vec<u8>,
     /// The connection broke.
@@ -86,6 +103,8 @@ impl Line {
     /// Sends an answer, as much of it as the system takes; the connection's task sends the rest.
     fn answer(&self, bytes: &[u8]) {
         let mut sending = self.sending.lock();
+        let closing = sending.last.then(|| reply::closing(bytes));
+        let bytes = closing.as_deref().unwrap_or(bytes);
         let sent = match &sending.write {
             Some(write) => write.try_write(bytes),
             None => Ok(bytes.len()),
@@ -131,9 +150,20 @@ impl Line {
             sending.write.take().map(|write| (write, unsent))
         };
         let Some((mut write, unsent)) = taken else { return false };
-        let sent = write.write_all(&unsent).await;
+        let sent = self.write(&mut write, &unsent).await;
         self.sending.lock().write = Some(write);
-        sent.is_ok()
+        sent
+    }
+
+    /// False when the connection broke, or the client takes nothing any more.
+    async fn write(&self, write: &mut OwnedWriteHalf, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            match tokio::time::timeout(self.patience, write.write(bytes)).await {
+                Ok(Ok(count @ 1..)) => bytes = bytes.get(count..).unwrap_or_default(),
+                _ => return false,
+            }
+        }
+        true
     }
 }
 
@@ -147,7 +177,7 @@ enum Left {
 
 impl Express {
     pub(super) fn new(node: Arc<Node>, together: Together, calls: Arc<CallStatistics>) -> Arc<Self> {
-        Arc::new(Self { node, together, calls, success: reply::Success::default() })
+        Arc::new(Self { node, together, calls, success: reply::Success::default(), patience: Patience::default() })
     }
 
     /// Serves a connection as long as its requests are of the kind that it knows.
@@ -159,8 +189,10 @@ impl Express {
             return Next::Whole(stream);
         }
         let (mut read, write) = stream.into_split();
-        let sending = Sending { write: Some(write), busy: false, unsent: Vec::new(), broken: false, awaited: false };
-        let line = Arc::new(Line { sending: Mutex::new(sending), turned: Notify::new() });
+        let sending =
+            Sending { write: Some(write), busy: false, last: false, unsent: Vec::new(), broken: false, awaited: false };
+        let patience = self.patience.idle;
+        let line = Arc::new(Line { sending: Mutex::new(sending), turned: Notify::new(), patience });
         let mut buffer = Vec::with_capacity(1024);
         match self.requests(&line, &mut read, &mut buffer, sender, stop).await {
             Left::Other if line.is_free().await => {}
@@ -178,16 +210,19 @@ impl Express {
         sender: &Sender,
         stop: &CancellationToken,
     ) -> Left {
+        let Patience { idle, hesitation } = self.patience;
         let mut stopped = pin!(stop.cancelled());
+        let mut stopping = false;
         // Set anew when it ends, so that a request costs no timer.
-        let mut silence = pin!(tokio::time::sleep(IDLE));
+        let mut silence = pin!(tokio::time::sleep(idle));
         let mut target: Option<Arc<Target>> = None;
-        let mut heard = Instant::now();
+        // Since when the request that is coming, or the next one, is waited for.
+        let mut since = Instant::now();
         loop {
             match request::find(buffer) {
                 Found::Other => return Left::Other,
                 Found::Part if buffer.is_empty() => {}
-                Found::Part => silence.as_mut().reset((heard + HESITATION).into()),
+                Found::Part => silence.as_mut().reset((since + hesitation).into()),
                 Found::Rows(mut request) => {
                     let known = target.take().filter(|known| known.is_of(&request));
                     let Some(known) = known.or_else(|| Target::of(&request, &sender.origin).map(Arc::new)) else {
@@ -199,44 +234,71 @@ impl Express {
                     }
                     let (rows, length) = (std::mem::take(&mut request.rows), request.length);
                     buffer.drain(..length);
-                    self.submit(line, sender, &known, rows);
+                    self.submit(line, sender, &known, rows, stopping);
+                    if stopping {
+                        line.is_free().await;
+                        return Left::Ended;
+                    }
+                    if !buffer.is_empty() {
+                        since = Instant::now();
+                    }
                     target = Some(known);
                     continue;
                 }
             }
+            let begins = buffer.is_empty();
             tokio::select! {
                 count = read.read_buf(buffer) => match count {
-                    Ok(1..) => heard = Instant::now(),
+                    // A request that comes in many pieces is not waited for anew with each.
+                    Ok(1..) => if begins {
+                        since = Instant::now();
+                    },
                     // A client that closes its sending side still reads the answer.
-                    Ok(0) => {
+                    Ok(0) if begins => {
                         line.is_free().await;
                         return Left::Ended;
                     }
+                    Ok(0) => return Left::Other,
                     Err(_) => return Left::Ended,
                 },
                 () = line.turned.notified() => if !line.send_rest().await {
                     return Left::Ended;
                 },
-                () = &mut stopped => {
-                    line.is_free().await;
-                    return Left::Ended;
+                () = &mut stopped, if !stopping => {
+                    if begins {
+                        line.sending.lock().last = true;
+                        line.is_free().await;
+                        return Left::Ended;
+                    }
+                    // The request that is coming is the last one.
+                    stopping = true;
                 }
                 () = &mut silence => {
-                    let patience = if buffer.is_empty() { IDLE } else { HESITATION };
+                    let patience = if begins { idle } else { hesitation };
                     if line.sending.lock().busy {
-                        heard = Instant::now();
-                    } else if heard.elapsed() >= patience {
-                        return if buffer.is_empty() { Left::Ended } else { Left::Other };
+                        since = Instant::now();
+                    } else if since.elapsed() >= patience {
+                        return if begins || stopping { Left::Ended } else { Left::Other };
                     }
-                    silence.as_mut().reset((heard + patience).into());
+                    silence.as_mut().reset((since + patience).into());
                 }
             }
         }
     }
 
     /// Hands rows to their lane; whoever stores them answers.
-    fn submit(self: &Arc<Self>, line: &Arc<Line>, sender: &Sender, target: &Arc<Target>, rows: Vec<String>) {
-        line.sending.lock().busy = true;
+    fn submit(
+        self: &Arc<Self>,
+        line: &Arc<Line>,
+        sender: &Sender,
+        target: &Arc<Target>,
+        rows: Vec<String>,
+        last: bool,
+    ) {
+        {
+            let mut sending = line.sending.lock();
+            (sending.busy, sending.last) = (true, last);
+        }
         let (own, line, known, peer) = (Arc::clone(self), Arc::clone(line), Arc::clone(target), sender.address);
         let answer = Answer::new(move |outcome| own.answer(&line, &known, peer, outcome));
         self.together.submit(&target.lane, rows, answer);
@@ -259,3 +321,6 @@ impl Express {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,3 +50,68 @@ pub(super) fn encode(mut response: Response, now: Timestamp) -> Vec<u8> {
     bytes.extend_from_slice(&body);
     bytes
 }
+
+/// The same response, which says that the connection ends with it.
+pub(super) fn closing(response: &[u8]) -> Vec<u8> {
+    let line = response.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let (line, rest) = response.split_at(line);
+    [line, b"connection: close\r\n", rest].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The status, the headers with names as they came, and the body.
+    fn parsed(bytes: &[u8]) -> (u16, Vec<(String, String)>, Vec<u8>) {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut head = httparse::Response::new(&mut headers);
+        let start = head.parse(bytes).expect("a head").unwrap();
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).expect("text");
+        let headers = head.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect();
+        (head.code.expect("a status"), headers, bytes[start..].to_vec())
+    }
+
+    fn value<'h>(headers: &'h [(String, String)], name: &str) -> Vec<&'h str> {
+        headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    #[test]
+    fn success_is_made_once_a_second() {
+        let success = Success::default();
+        let at = |milliseconds: i64| success.at(Timestamp::from_millisecond(milliseconds).expect("a time"));
+        let (first, same, next, before) = (at(0), at(999), at(1000), at(-1001));
+        assert!(Arc::ptr_eq(&first, &same));
+        let date = |bytes: &[u8]| value(&parsed(bytes).1, "date").concat();
+        assert_eq!(date(&first), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(&next), "Thu, 01 Jan 1970 00:00:01 GMT");
+        assert!(date(&before).starts_with("Wed, 31 Dec 1969 23:59:5"), "{}", date(&before));
+        let (status, headers, body) = parsed(&first);
+        assert_eq!((status, body.as_slice()), (200, &br#"{"AnyLog.status":"Success", "AnyLog.hash": "0" }"#[..]));
+        assert_eq!(value(&headers, "content-type"), ["text/json"]);
+        assert_eq!(value(&headers, "access-control-allow-origin"), ["*"]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_response_is_read_as_it_was_meant(status in 200_u16..600, body in any::<Vec<u8>>(), word in "[!-~]{1,20}") {
+            let mut response = Response::new(Body::from(body.clone()));
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            response.headers_mut().insert("x-word", HeaderValue::try_from(&word).expect("a value"));
+            let encoded = encode(response, Timestamp::UNIX_EPOCH);
+            let (code, headers, sent) = parsed(&encoded);
+            prop_assert_eq!((code, &sent), (status, &body));
+            prop_assert_eq!(value(&headers, "content-length"), [body.len().to_string()]);
+            prop_assert_eq!(value(&headers, "x-word"), [word]);
+            prop_assert_eq!(value(&headers, "date").len(), 1);
+            let (code, all, sent) = parsed(&closing(&encoded));
+            prop_assert_eq!((code, &sent), (status, &body));
+            prop_assert_eq!(value(&all, "connection"), ["close"]);
+            prop_assert_eq!(&all[1..], &headers);
+        }
+    }
+}

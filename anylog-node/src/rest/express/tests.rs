@@ -1,0 +1,481 @@
+use std::collections::BTreeSet;
+use std::future::Future;
+
+use anylog_ingest::sink::Issuer;
+use anylog_ingest::{FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile, Unmapped};
+use anylog_net::ConnectionHandler;
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::NodeApp;
+
+mod alike;
+
+/// However slow the machine is.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A store that takes a group for each permit. It refuses rows that say so; the names of database and table say what goes wrong.
+struct Store {
+    issuer: Issuer,
+    permits: Semaphore,
+    rows: Mutex<Vec<String>>,
+    begun: Notify,
+}
+
+const ALWAYS: usize = 1 << 20;
+
+impl Store {
+    fn store(&self, dbms: &str, table: &str, rows: Vec<String>) -> Result<Receipt, SinkError> {
+        match (dbms, table) {
+            ("nodb", _) => return Err(SinkError::UnknownDbms { dbms: dbms.into() }),
+            (_, "full") => return Err(SinkError::DiskFull),
+            (_, "busy") => return Err(SinkError::Overloaded),
+            _ => {}
+        }
+        let (bad, good): (Vec<_>, Vec<_>) = rows.into_iter().enumerate().partition(|(_, row)| row.contains("bad"));
+        let refused = bad.into_iter().map(|(row, text)| RefusedRow { row, reason: text, ..RefusedRow::default() });
+        let (stored, refused) = (good.len(), refused.collect());
+        self.rows.lock().extend(good.into_iter().map(|(_, row)| row));
+        Ok(Receipt::issue(&self.issuer, stored, refused))
+    }
+}
+
+#[async_trait]
+impl RowSink for Store {
+    async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
+        self.begun.notify_one();
+        self.permits.acquire().await.expect("open").forget();
+        let part = group.parts.into_iter().next().expect("a part");
+        self.store(&part.dbms, &part.table, part.rows)
+    }
+
+    async fn set_aside(&self, _: Unmapped) -> Result<Receipt, SinkError> {
+        Err(SinkError::NotRunning)
+    }
+
+    async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError> {
+        let receipt = self.store(&file.dbms, &file.table, file.rows)?;
+        Ok(FileReceipt { hash: "0123456789abcdef0123456789abcdef".into(), receipt })
+    }
+}
+
+/// A node whose store takes as many groups as there are permits.
+struct Rig {
+    app: Arc<NodeApp>,
+    store: Arc<Store>,
+    stop: CancellationToken,
+    _home: TempDir,
+}
+
+impl Rig {
+    fn new(permits: usize) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let app = NodeApp::build(home.path()).unwrap();
+        let store = app.slot.mount(|issuer| {
+            let (permits, rows, begun) = (Semaphore::new(permits), Mutex::default(), Notify::new());
+            Arc::new(Store { issuer, permits, rows, begun })
+        });
+        Self { app, store, stop: CancellationToken::new(), _home: home }
+    }
+
+    /// A client whose connection the server serves from its first bytes on.
+    async fn client(&self, first: &[u8]) -> Client {
+        let (mut stream, served) = pair(None).await;
+        stream.write_all(first).await.unwrap();
+        let (server, stop, peer) = (Arc::clone(&self.app.rest), self.stop.clone(), sender().address);
+        let server = tokio::spawn(async move { server.serve(served, peer, stop).await });
+        Client { stream, read: Vec::new(), server }
+    }
+
+    /// An express with its own patience.
+    fn express(&self, patience: Patience) -> Arc<Express> {
+        let (node, together) = (Arc::clone(&self.app.node), self.app.rest.together.clone());
+        Arc::new(Express { node, together, calls: Arc::default(), success: reply::Success::default(), patience })
+    }
+}
+
+fn sender() -> Sender {
+    Sender { address: SocketAddr::from(([10, 0, 0, 7], 40000)), origin: "rest 10.0.0.7".into() }
+}
+
+/// Two ends of a connection; with small buffers when it is said how small.
+async fn pair(buffers: Option<u32>) -> (TcpStream, TcpStream) {
+    let socket = || {
+        let socket = TcpSocket::new_v4().unwrap();
+        if let Some(size) = buffers {
+            socket.set_send_buffer_size(size).unwrap();
+            socket.set_recv_buffer_size(size).unwrap();
+        }
+        socket
+    };
+    let listening = socket();
+    listening.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener: TcpListener = listening.listen(8).unwrap();
+    let (client, served) = tokio::join!(socket().connect(listener.local_addr().unwrap()), listener.accept());
+    (client.unwrap(), served.unwrap().0)
+}
+
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, what).await.expect("in time")
+}
+
+struct Client {
+    stream: TcpStream,
+    read: Vec<u8>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone)]
+struct Received {
+    status: u16,
+    headers: BTreeSet<String>,
+    body: String,
+}
+
+/// The first answer in the bytes, and how long it is.
+fn answer_in(bytes: &[u8]) -> Option<(Received, usize)> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(start) = head.parse(bytes).expect("an answer") else { return None };
+    let status = head.code.expect("a status");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    let headers: BTreeSet<String> =
+        head.headers.iter().map(|header| format!("{}: {}", header.name.to_lowercase(), text(header.value))).collect();
+    let length = headers.iter().find_map(|header| header.strip_prefix("content-length: ")).expect("a length");
+    let end = start + length.parse::<usize>().expect("a number");
+    Some((Received { status, headers, body: text(bytes.get(start..end)?) }, end))
+}
+
+impl Client {
+    async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    async fn answer(&mut self) -> Received {
+        let read = async {
+            loop {
+                if let Some((answer, length)) = answer_in(&self.read) {
+                    self.read.drain(..length);
+                    return answer;
+                }
+                let count = self.stream.read_buf(&mut self.read).await.unwrap();
+                assert!(count > 0, "ended after {:?}", String::from_utf8_lossy(&self.read));
+            }
+        };
+        in_time(read).await
+    }
+
+    /// The connection ends, and nothing more came, and the server is done with it.
+    async fn ends(mut self) {
+        in_time(self.stream.read_to_end(&mut self.read)).await.ok();
+        assert_eq!(String::from_utf8_lossy(&self.read), "");
+        in_time(self.server).await.unwrap();
+    }
+}
+
+impl Received {
+    fn is_success(&self) -> bool {
+        self.status == 200 && self.body == r#"{"AnyLog.status":"Success", "AnyLog.hash": "0" }"#
+    }
+
+    fn closes(&self) -> bool {
+        self.headers.contains("connection: close")
+    }
+}
+
+fn put(headers: &[&str], body: &str) -> Vec<u8> {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let length = body.len();
+    format!("PUT / HTTP/1.1\r\nHost: node\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+fn row(number: usize) -> Vec<u8> {
+    put(&["dbms: d", "table: t", "mode: streaming"], &format!("{{\"v\": {number}}}"))
+}
+
+fn row_text(number: usize) -> String {
+    format!("{{\"v\": {number}}}")
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_for_many_requests() {
+    let rig = Rig::new(ALWAYS);
+    let mut client = rig.client(&row(0)).await;
+    assert!(client.answer().await.is_success());
+    for number in 1..300 {
+        client.send(&row(number)).await;
+        let answer = client.answer().await;
+        assert!(answer.is_success() && !answer.closes(), "{answer:?}");
+    }
+    let expected: Vec<String> = (0..300).map(row_text).collect();
+    assert_eq!(*rig.store.rows.lock(), expected);
+    client.stream.shutdown().await.unwrap();
+    client.ends().await;
+}
+
+// DUR-1: nothing is answered before it is stored.
+#[tokio::test]
+async fn requests_sent_at_once_are_served_in_order_and_one_after_the_other() {
+    let rig = Rig::new(0);
+    let bad = put(&["dbms: d", "table: t", "mode: streaming"], "{\"v\": \"bad\"}{\"v\": 3}");
+    let mut client = rig.client(&[row(1), row(2), bad, row(4)].concat()).await;
+    for number in 1..=4 {
+        in_time(rig.store.begun.notified()).await;
+        assert!(rig.store.rows.lock().len() < number, "one after the other");
+        let early = client.stream.try_read_buf(&mut client.read);
+        assert!(early.is_err() && client.read.is_empty(), "answered before it is stored");
+        rig.store.permits.add_permits(1);
+        let answer = client.answer().await;
+        assert_eq!(answer.is_success(), number != 3, "{answer:?}");
+        assert_eq!(answer.body.contains("Partial"), number == 3, "{answer:?}");
+    }
+    assert_eq!(rig.store.rows.lock().len(), 4);
+    assert_eq!(rig.store.permits.available_permits(), 0);
+}
+
+#[tokio::test]
+async fn a_request_may_come_in_pieces() {
+    let rig = Rig::new(ALWAYS);
+    let request = row(7);
+    let mut client = rig.client(&request[..4]).await;
+    let mut sent = 4;
+    for end in (4..request.len()).chain([request.len()]).cycle().take(3 * request.len()) {
+        if end < sent {
+            // The next request begins.
+            sent = 0;
+        }
+        client.send(&request[sent..end]).await;
+        tokio::task::yield_now().await;
+        sent = end;
+        if end == request.len() {
+            assert!(client.answer().await.is_success());
+            sent = request.len();
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_other_requests_are_handed_over_in_their_order() {
+    let rig = Rig::new(ALWAYS);
+    let file = put(&["dbms: d", "table: t"], "{\"v\": 2}");
+    let chunked = b"PUT / HTTP/1.1\r\nHost: node\r\ndbms: d\r\ntable: t\r\nmode: streaming\r\n\
+        Transfer-Encoding: chunked\r\n\r\n8\r\n{\"v\": 3}\r\n0\r\n\r\n"
+        .to_vec();
+    let get = b"GET /api/status HTTP/1.1\r\nHost: node\r\n\r\n".to_vec();
+    let wrong = put(&["dbms: d", "table: t", "mode: streaming"], "{\"v\": ");
+    let long = put(&["dbms: d", "table: t", "mode: streaming"], &format!("{{\"v\": \"{}\"}}", "x".repeat(99_999)));
+    for (other, status, words) in
+        [(file, 200, "0123"), (chunked, 200, "Success"), (get, 200, "ok"), (wrong, 400, "JSON"), (long, 200, "Success")]
+    {
+        // All at once, each after the answer to the one before, and as the first.
+        let mut client = rig.client(&[row(1), other.clone(), row(4)].concat()).await;
+        assert!(client.answer().await.is_success());
+        let answer = client.answer().await;
+        assert!(answer.status == status && answer.body.contains(words), "{answer:?}");
+        assert!(client.answer().await.is_success());
+        let mut client = rig.client(&row(1)).await;
+        assert!(client.answer().await.is_success());
+        for _ in 0..2 {
+            client.send(&other).await;
+            let answer = client.answer().await;
+            assert!(answer.status == status && answer.body.contains(words), "{answer:?}");
+            client.send(&row(4)).await;
+            assert!(client.answer().await.is_success());
+        }
+        let mut client = rig.client(&other).await;
+        assert_eq!(client.answer().await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_handed_over_after_the_answer_to_the_one_before() {
+    let rig = Rig::new(0);
+    let mut client = rig.client(&[row(1), b"GET /api/status HTTP/1.1\r\n\r\n".to_vec()].concat()).await;
+    in_time(rig.store.begun.notified()).await;
+    rig.store.permits.add_permits(1);
+    assert!(client.answer().await.is_success());
+    assert_eq!(client.answer().await.body, r#"{"status": "ok"}"#);
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_sending_side_reads_its_answers() {
+    let rig = Rig::new(0);
+    let mut client = rig.client(&[row(1), row(2)].concat()).await;
+    client.stream.shutdown().await.unwrap();
+    in_time(rig.store.begun.notified()).await;
+    rig.store.permits.add_permits(2);
+    assert!(client.answer().await.is_success());
+    assert!(client.answer().await.is_success());
+    client.ends().await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_in_the_middle_of_a_request_is_told() {
+    let rig = Rig::new(ALWAYS);
+    let half = row(2);
+    let mut client = rig.client(&[&row(1), &half[..half.len() - 1]].concat()).await;
+    client.stream.shutdown().await.unwrap();
+    assert!(client.answer().await.is_success());
+    let answer = client.answer().await;
+    assert!(answer.status == 400 && answer.body.contains("broke off"), "{answer:?}");
+    client.ends().await;
+    assert_eq!(*rig.store.rows.lock(), [row_text(1)]);
+}
+
+#[tokio::test]
+async fn a_client_that_went_away_holds_nothing_up() {
+    let rig = Rig::new(0);
+    let client = rig.client(&row(1)).await;
+    in_time(rig.store.begun.notified()).await;
+    // Closed at once, with a reset.
+    client.stream.set_zero_linger().unwrap();
+    drop(client.stream);
+    in_time(client.server).await.unwrap();
+    let dropped = rig.client(&row(2)).await;
+    rig.store.permits.add_permits(1);
+    in_time(rig.store.begun.notified()).await;
+    dropped.server.abort();
+    rig.store.permits.add_permits(1);
+    let mut next = rig.client(&row(3)).await;
+    rig.store.permits.add_permits(1);
+    assert!(next.answer().await.is_success());
+    assert_eq!(*rig.store.rows.lock(), [row_text(1), row_text(2), row_text(3)]);
+}
+
+#[tokio::test]
+async fn answers_wait_for_a_client_that_reads_late() {
+    let rig = Rig::new(ALWAYS);
+    let (stream, served) = pair(Some(4096)).await;
+    let express = rig.express(Patience::default());
+    let server = tokio::spawn(async move {
+        matches!(express.serve(served, &sender(), &CancellationToken::new()).await, Next::Ended)
+    });
+    let (mut read, mut write) = stream.into_split();
+    const COUNT: usize = 300;
+    let writer = tokio::spawn(async move {
+        for number in 0..COUNT {
+            // An answer tells of each row, so it is more than the buffers hold.
+            let rows = format!("{{\"v\": \"bad {number} {}\"}}", "x".repeat(100)).repeat(99);
+            let request = put(&["dbms: d", "table: t", "mode: streaming"], &format!("{rows}{{}}"));
+            write.write_all(&request).await.unwrap();
+        }
+    });
+    let stored = async {
+        while rig.store.rows.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(stored).await;
+    assert!(!writer.is_finished(), "the server takes no requests while its answers are not taken");
+    let mut bytes = Vec::new();
+    in_time(read.read_to_end(&mut bytes)).await.unwrap();
+    let mut rest = bytes.as_slice();
+    for number in 0..COUNT {
+        let (answer, length) = answer_in(rest).expect("an answer");
+        assert!(answer.status == 200 && answer.body.contains(&format!("bad {number} x")), "{answer:?}");
+        rest = &rest[length..];
+    }
+    assert!(rest.is_empty() && in_time(server).await.unwrap());
+}
+
+// R23: whoever reads no answer is left.
+#[tokio::test]
+async fn a_client_that_never_reads_is_left() {
+    let rig = Rig::new(ALWAYS);
+    let (mut stream, served) = pair(Some(4096)).await;
+    let express = rig.express(Patience { idle: Duration::from_millis(20), hesitation: DEADLINE });
+    let server = tokio::spawn(async move { express.serve(served, &sender(), &CancellationToken::new()).await });
+    let rows = "{\"v\": \"bad\"}".repeat(99);
+    let request = put(&["dbms: d", "table: t", "mode: streaming"], &format!("{rows}{{}}"));
+    in_time(async { while stream.write_all(&request).await.is_ok() {} }).await;
+    assert!(matches!(in_time(server).await.unwrap(), Next::Ended));
+}
+
+#[tokio::test]
+async fn a_silent_client_is_left() {
+    let rig = Rig::new(0);
+    let (mut stream, served) = pair(None).await;
+    let express = rig.express(Patience { idle: Duration::from_millis(1), hesitation: DEADLINE });
+    stream.write_all(&row(1)).await.unwrap();
+    let server = tokio::spawn(async move { express.serve(served, &sender(), &CancellationToken::new()).await });
+    in_time(rig.store.begun.notified()).await;
+    // While it is the node that is slow, the client is not.
+    tokio::time::timeout(Duration::from_millis(20), rig.store.begun.notified()).await.unwrap_err();
+    assert!(!server.is_finished());
+    rig.store.permits.add_permits(1);
+    let mut bytes = Vec::new();
+    in_time(stream.read_to_end(&mut bytes)).await.unwrap();
+    assert!(answer_in(&bytes).expect("an answer").0.is_success());
+    assert!(matches!(in_time(server).await.unwrap(), Next::Ended));
+}
+
+// However small the pieces are, and however often one comes.
+#[tokio::test]
+async fn a_request_that_does_not_end_is_handed_over() {
+    let rig = Rig::new(ALWAYS);
+    let begin = put(&["dbms: d", "table: t", "mode: streaming"], &" ".repeat(16_000));
+    for (sent, endless) in [(6, false), (begin.len() - 16_000, false), (begin.len() - 16_000, true)] {
+        let (mut stream, served) = pair(None).await;
+        stream.write_all(&begin[..sent]).await.unwrap();
+        let express = rig.express(Patience { idle: DEADLINE, hesitation: Duration::from_millis(1) });
+        let server = tokio::spawn(async move { express.serve(served, &sender(), &CancellationToken::new()).await });
+        for byte in begin[sent..].chunks(1).filter(|_| endless) {
+            if server.is_finished() {
+                break;
+            }
+            stream.write_all(byte).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let Next::Begun(begun, ..) = in_time(server).await.unwrap() else { panic!("not handed over") };
+        assert!(begun.len() >= sent && begun.len() < begin.len() && begin.starts_with(&begun), "{}", begun.len());
+    }
+}
+
+// OPS-2
+#[tokio::test]
+async fn a_stop_waits_for_the_request_under_way() {
+    let rig = Rig::new(0);
+    let mut client = rig.client(&row(1)).await;
+    in_time(rig.store.begun.notified()).await;
+    rig.stop.cancel();
+    tokio::task::yield_now().await;
+    assert!(!client.server.is_finished());
+    rig.store.permits.add_permits(1);
+    let answer = client.answer().await;
+    assert!(answer.is_success() && answer.closes(), "{answer:?}");
+    client.ends().await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_the_request_that_is_coming() {
+    let rig = Rig::new(ALWAYS);
+    let second = row(2);
+    let mut client = rig.client(&[&row(1), &second[..second.len() - 3]].concat()).await;
+    assert!(client.answer().await.is_success());
+    rig.stop.cancel();
+    tokio::task::yield_now().await;
+    client.send(&second[second.len() - 3..]).await;
+    let answer = client.answer().await;
+    assert!(answer.is_success() && answer.closes(), "{answer:?}");
+    client.ends().await;
+    // Not for long.
+    let (mut stream, served) = pair(None).await;
+    stream.write_all(&second[..second.len() - 3]).await.unwrap();
+    let express = rig.express(Patience { idle: DEADLINE, hesitation: Duration::from_millis(1) });
+    let stop = CancellationToken::new();
+    stop.cancel();
+    assert!(matches!(in_time(express.serve(served, &sender(), &stop)).await, Next::Ended));
+}
+
+#[tokio::test]
+async fn a_stop_ends_idle_connections() {
+    let rig = Rig::new(ALWAYS);
+    let mut client = rig.client(&row(1)).await;
+    assert!(client.answer().await.is_success());
+    rig.stop.cancel();
+    client.ends().await;
+}
