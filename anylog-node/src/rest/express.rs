@@ -261,9 +261,13 @@ impl Express {
                     Ok(0) => return Left::Other,
                     Err(_) => return Left::Ended,
                 },
-                () = line.turned.notified() => if !line.send_rest().await {
-                    return Left::Ended;
-                },
+                () = line.turned.notified() => {
+                    if !line.send_rest().await {
+                        return Left::Ended;
+                    }
+                    // Nothing was read meanwhile.
+                    since = Instant::now();
+                }
                 () = &mut stopped, if !stopping => {
                     if begins {
                         line.sending.lock().last = true;

@@ -29,28 +29,32 @@ struct Store {
 const ALWAYS: usize = 1 << 20;
 
 impl Store {
-    fn store(&self, dbms: &str, table: &str, rows: Vec<String>) -> Result<Receipt, SinkError> {
+    fn check(dbms: &str, table: &str) -> Result<(), SinkError> {
         match (dbms, table) {
-            ("nodb", _) => return Err(SinkError::UnknownDbms { dbms: dbms.into() }),
-            (_, "full") => return Err(SinkError::DiskFull),
-            (_, "busy") => return Err(SinkError::Overloaded),
-            _ => {}
+            ("nodb", _) => Err(SinkError::UnknownDbms { dbms: dbms.into() }),
+            (_, "full") => Err(SinkError::DiskFull),
+            (_, "busy") => Err(SinkError::Overloaded),
+            _ => Ok(()),
         }
+    }
+
+    fn store(&self, rows: Vec<String>) -> Receipt {
         let (bad, good): (Vec<_>, Vec<_>) = rows.into_iter().enumerate().partition(|(_, row)| row.contains("bad"));
         let refused = bad.into_iter().map(|(row, text)| RefusedRow { row, reason: text, ..RefusedRow::default() });
         let (stored, refused) = (good.len(), refused.collect());
         self.rows.lock().extend(good.into_iter().map(|(_, row)| row));
-        Ok(Receipt::issue(&self.issuer, stored, refused))
+        Receipt::issue(&self.issuer, stored, refused)
     }
 }
 
 #[async_trait]
 impl RowSink for Store {
     async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
+        let part = group.parts.into_iter().next().expect("a part");
+        Self::check(&part.dbms, &part.table)?;
         self.begun.notify_one();
         self.permits.acquire().await.expect("open").forget();
-        let part = group.parts.into_iter().next().expect("a part");
-        self.store(&part.dbms, &part.table, part.rows)
+        Ok(self.store(part.rows))
     }
 
     async fn set_aside(&self, _: Unmapped) -> Result<Receipt, SinkError> {
@@ -58,8 +62,8 @@ impl RowSink for Store {
     }
 
     async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError> {
-        let receipt = self.store(&file.dbms, &file.table, file.rows)?;
-        Ok(FileReceipt { hash: "0123456789abcdef0123456789abcdef".into(), receipt })
+        Self::check(&file.dbms, &file.table)?;
+        Ok(FileReceipt { hash: "0123456789abcdef0123456789abcdef".into(), receipt: self.store(file.rows) })
     }
 }
 
@@ -88,6 +92,18 @@ impl Rig {
         stream.write_all(first).await.unwrap();
         let (server, stop, peer) = (Arc::clone(&self.app.rest), self.stop.clone(), sender().address);
         let server = tokio::spawn(async move { server.serve(served, peer, stop).await });
+        Client { stream, read: Vec::new(), server }
+    }
+
+    /// A client of an express alone.
+    async fn client_of(&self, express: &Arc<Express>, first: &[u8]) -> Client {
+        let (mut stream, served) = pair(None).await;
+        stream.write_all(first).await.unwrap();
+        let (express, stop) = (Arc::clone(express), self.stop.clone());
+        let server = tokio::spawn(async move {
+            let next = express.serve(served, &sender(), &stop).await;
+            assert!(matches!(next, Next::Ended), "handed over");
+        });
         Client { stream, read: Vec::new(), server }
     }
 
@@ -350,7 +366,7 @@ async fn a_client_that_went_away_holds_nothing_up() {
 async fn answers_wait_for_a_client_that_reads_late() {
     let rig = Rig::new(ALWAYS);
     let (stream, served) = pair(Some(4096)).await;
-    let express = rig.express(Patience::default());
+    let express = rig.express(Patience { idle: DEADLINE, hesitation: DEADLINE });
     let server = tokio::spawn(async move {
         matches!(express.serve(served, &sender(), &CancellationToken::new()).await, Next::Ended)
     });
@@ -396,21 +412,18 @@ async fn a_client_that_never_reads_is_left() {
 }
 
 #[tokio::test]
-async fn a_silent_client_is_left() {
+async fn a_silent_client_is_left_unless_it_waits_for_the_node() {
     let rig = Rig::new(0);
-    let (mut stream, served) = pair(None).await;
     let express = rig.express(Patience { idle: Duration::from_millis(1), hesitation: DEADLINE });
-    stream.write_all(&row(1)).await.unwrap();
-    let server = tokio::spawn(async move { express.serve(served, &sender(), &CancellationToken::new()).await });
+    let mut waiting = rig.client_of(&express, &row(1)).await;
     in_time(rig.store.begun.notified()).await;
-    // While it is the node that is slow, the client is not.
-    tokio::time::timeout(Duration::from_millis(20), rig.store.begun.notified()).await.unwrap_err();
-    assert!(!server.is_finished());
+    let mut silent = rig.client_of(&express, &put(&["dbms: d", "table: full", "mode: streaming"], "{}")).await;
+    assert_eq!(silent.answer().await.status, 507);
+    silent.ends().await;
+    assert!(!waiting.server.is_finished());
     rig.store.permits.add_permits(1);
-    let mut bytes = Vec::new();
-    in_time(stream.read_to_end(&mut bytes)).await.unwrap();
-    assert!(answer_in(&bytes).expect("an answer").0.is_success());
-    assert!(matches!(in_time(server).await.unwrap(), Next::Ended));
+    assert!(waiting.answer().await.is_success());
+    waiting.ends().await;
 }
 
 // However small the pieces are, and however often one comes.
@@ -454,21 +467,19 @@ async fn a_stop_waits_for_the_request_under_way() {
 async fn a_stop_waits_for_the_request_that_is_coming() {
     let rig = Rig::new(ALWAYS);
     let second = row(2);
-    let mut client = rig.client(&[&row(1), &second[..second.len() - 3]].concat()).await;
+    let (begin, end) = second.split_at(second.len() - 3);
+    let patient = rig.express(Patience { idle: DEADLINE, hesitation: DEADLINE });
+    let mut client = rig.client_of(&patient, &[&row(1), begin].concat()).await;
     assert!(client.answer().await.is_success());
     rig.stop.cancel();
     tokio::task::yield_now().await;
-    client.send(&second[second.len() - 3..]).await;
+    client.send(end).await;
     let answer = client.answer().await;
     assert!(answer.is_success() && answer.closes(), "{answer:?}");
     client.ends().await;
     // Not for long.
-    let (mut stream, served) = pair(None).await;
-    stream.write_all(&second[..second.len() - 3]).await.unwrap();
-    let express = rig.express(Patience { idle: DEADLINE, hesitation: Duration::from_millis(1) });
-    let stop = CancellationToken::new();
-    stop.cancel();
-    assert!(matches!(in_time(express.serve(served, &sender(), &stop)).await, Next::Ended));
+    let hasty = rig.express(Patience { idle: DEADLINE, hesitation: Duration::from_millis(1) });
+    rig.client_of(&hasty, begin).await.ends().await;
 }
 
 #[tokio::test]

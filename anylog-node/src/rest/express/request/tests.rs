@@ -150,7 +150,9 @@ fn headers_of(bytes: &[u8]) -> (HeaderMap, usize) {
         (HeaderName::try_from(header.name).expect("a name"), HeaderValue::from_bytes(header.value).expect("a value"))
     });
     let mut map = HeaderMap::new();
-    pairs.for_each(|(name, value)| drop(map.append(name, value)));
+    for (name, value) in pairs {
+        map.append(name, value);
+    }
     (map, start)
 }
 
