@@ -1,221 +1,9 @@
-use std::collections::BTreeSet;
-use std::future::Future;
-
-use anylog_ingest::sink::Issuer;
-use anylog_ingest::{FileReceipt, Receipt, RefusedRow, RowGroup, RowSink, SinkError, SourceFile, Unmapped};
-use anylog_net::ConnectionHandler;
-use async_trait::async_trait;
-use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use rig::*;
 
 use super::*;
-use crate::NodeApp;
 
 mod alike;
-
-/// However slow the machine is.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A store that takes a group for each permit. It refuses rows that say so; the names of database and table say what goes wrong.
-struct Store {
-    issuer: Issuer,
-    permits: Semaphore,
-    rows: Mutex<Vec<String>>,
-    begun: Notify,
-}
-
-const ALWAYS: usize = 1 << 20;
-
-impl Store {
-    fn check(dbms: &str, table: &str) -> Result<(), SinkError> {
-        match (dbms, table) {
-            ("nodb", _) => Err(SinkError::UnknownDbms { dbms: dbms.into() }),
-            (_, "full") => Err(SinkError::DiskFull),
-            (_, "busy") => Err(SinkError::Overloaded),
-            _ => Ok(()),
-        }
-    }
-
-    fn store(&self, rows: Vec<String>) -> Receipt {
-        let (bad, good): (Vec<_>, Vec<_>) = rows.into_iter().enumerate().partition(|(_, row)| row.contains("bad"));
-        let refused = bad.into_iter().map(|(row, text)| RefusedRow { row, reason: text, ..RefusedRow::default() });
-        let (stored, refused) = (good.len(), refused.collect());
-        self.rows.lock().extend(good.into_iter().map(|(_, row)| row));
-        Receipt::issue(&self.issuer, stored, refused)
-    }
-}
-
-#[async_trait]
-impl RowSink for Store {
-    async fn append(&self, group: RowGroup) -> Result<Receipt, SinkError> {
-        let part = group.parts.into_iter().next().expect("a part");
-        Self::check(&part.dbms, &part.table)?;
-        self.begun.notify_one();
-        self.permits.acquire().await.expect("open").forget();
-        Ok(self.store(part.rows))
-    }
-
-    async fn set_aside(&self, _: Unmapped) -> Result<Receipt, SinkError> {
-        Err(SinkError::NotRunning)
-    }
-
-    async fn store_file(&self, file: SourceFile) -> Result<FileReceipt, SinkError> {
-        Self::check(&file.dbms, &file.table)?;
-        Ok(FileReceipt { hash: "0123456789abcdef0123456789abcdef".into(), receipt: self.store(file.rows) })
-    }
-}
-
-/// A node whose store takes as many groups as there are permits.
-struct Rig {
-    app: Arc<NodeApp>,
-    store: Arc<Store>,
-    stop: CancellationToken,
-    _home: TempDir,
-}
-
-impl Rig {
-    fn new(permits: usize) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let app = NodeApp::build(home.path()).unwrap();
-        let store = app.slot.mount(|issuer| {
-            let (permits, rows, begun) = (Semaphore::new(permits), Mutex::default(), Notify::new());
-            Arc::new(Store { issuer, permits, rows, begun })
-        });
-        Self { app, store, stop: CancellationToken::new(), _home: home }
-    }
-
-    /// A client whose connection the server serves from its first bytes on.
-    async fn client(&self, first: &[u8]) -> Client {
-        let (mut stream, served) = pair(None).await;
-        stream.write_all(first).await.unwrap();
-        let (server, stop, peer) = (Arc::clone(&self.app.rest), self.stop.clone(), sender().address);
-        let server = tokio::spawn(async move { server.serve(served, peer, stop).await });
-        Client { stream, read: Vec::new(), server }
-    }
-
-    /// A client of an express alone.
-    async fn client_of(&self, express: &Arc<Express>, first: &[u8]) -> Client {
-        let (mut stream, served) = pair(None).await;
-        stream.write_all(first).await.unwrap();
-        let (express, stop) = (Arc::clone(express), self.stop.clone());
-        let server = tokio::spawn(async move {
-            let next = express.serve(served, &sender(), &stop).await;
-            assert!(matches!(next, Next::Ended), "handed over");
-        });
-        Client { stream, read: Vec::new(), server }
-    }
-
-    /// An express with its own patience.
-    fn express(&self, patience: Patience) -> Arc<Express> {
-        let (node, together) = (Arc::clone(&self.app.node), self.app.rest.together.clone());
-        Arc::new(Express { node, together, calls: Arc::default(), success: reply::Success::default(), patience })
-    }
-}
-
-fn sender() -> Sender {
-    Sender { address: SocketAddr::from(([10, 0, 0, 7], 40000)), origin: "rest 10.0.0.7".into() }
-}
-
-/// Two ends of a connection; with small buffers when it is said how small.
-async fn pair(buffers: Option<u32>) -> (TcpStream, TcpStream) {
-    let socket = || {
-        let socket = TcpSocket::new_v4().unwrap();
-        if let Some(size) = buffers {
-            socket.set_send_buffer_size(size).unwrap();
-            socket.set_recv_buffer_size(size).unwrap();
-        }
-        socket
-    };
-    let listening = socket();
-    listening.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let listener: TcpListener = listening.listen(8).unwrap();
-    let (client, served) = tokio::join!(socket().connect(listener.local_addr().unwrap()), listener.accept());
-    (client.unwrap(), served.unwrap().0)
-}
-
-async fn in_time<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, what).await.expect("in time")
-}
-
-struct Client {
-    stream: TcpStream,
-    read: Vec<u8>,
-    server: JoinHandle<()>,
-}
-
-#[derive(Debug, PartialEq, Eq, Clone)]
-struct Received {
-    status: u16,
-    headers: BTreeSet<String>,
-    body: String,
-}
-
-/// The first answer in the bytes, and how long it is.
-fn answer_in(bytes: &[u8]) -> Option<(Received, usize)> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut head = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(start) = head.parse(bytes).expect("an answer") else { return None };
-    let status = head.code.expect("a status");
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-    let headers: BTreeSet<String> =
-        head.headers.iter().map(|header| format!("{}: {}", header.name.to_lowercase(), text(header.value))).collect();
-    let length = headers.iter().find_map(|header| header.strip_prefix("content-length: ")).expect("a length");
-    let end = start + length.parse::<usize>().expect("a number");
-    Some((Received { status, headers, body: text(bytes.get(start..end)?) }, end))
-}
-
-impl Client {
-    async fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
-    }
-
-    async fn answer(&mut self) -> Received {
-        let read = async {
-            loop {
-                if let Some((answer, length)) = answer_in(&self.read) {
-                    self.read.drain(..length);
-                    return answer;
-                }
-                let count = self.stream.read_buf(&mut self.read).await.unwrap();
-                assert!(count > 0, "ended after {:?}", String::from_utf8_lossy(&self.read));
-            }
-        };
-        in_time(read).await
-    }
-
-    /// The connection ends, and nothing more came, and the server is done with it.
-    async fn ends(mut self) {
-        in_time(self.stream.read_to_end(&mut self.read)).await.ok();
-        assert_eq!(String::from_utf8_lossy(&self.read), "");
-        in_time(self.server).await.unwrap();
-    }
-}
-
-impl Received {
-    fn is_success(&self) -> bool {
-        self.status == 200 && self.body == r#"{"AnyLog.status":"Success", "AnyLog.hash": "0" }"#
-    }
-
-    fn closes(&self) -> bool {
-        self.headers.contains("connection: close")
-    }
-}
-
-fn put(headers: &[&str], body: &str) -> Vec<u8> {
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    let length = body.len();
-    format!("PUT / HTTP/1.1\r\nHost: node\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into_bytes()
-}
-
-fn row(number: usize) -> Vec<u8> {
-    put(&["dbms: d", "table: t", "mode: streaming"], &format!("{{\"v\": {number}}}"))
-}
-
-fn row_text(number: usize) -> String {
-    format!("{{\"v\": {number}}}")
-}
+mod rig;
 
 #[tokio::test]
 async fn a_connection_is_kept_for_many_requests() {
@@ -446,6 +234,58 @@ async fn a_request_that_does_not_end_is_handed_over() {
         let Next::Begun(begun, ..) = in_time(server).await.unwrap() else { panic!("not handed over") };
         assert!(begun.len() >= sent && begun.len() < begin.len() && begin.starts_with(&begun), "{}", begun.len());
     }
+}
+
+#[tokio::test]
+async fn the_rest_of_a_slow_request_is_read_by_the_library() {
+    let rig = Rig::new(ALWAYS);
+    let request = row(1);
+    let (begin, end) = request.split_at(request.len() - 3);
+    let (mut stream, served) = pair(None).await;
+    stream.write_all(begin).await.unwrap();
+    let express = rig.express(Patience { idle: DEADLINE, hesitation: Duration::from_millis(1) });
+    let Next::Begun(begun, read, write) = in_time(express.serve(served, &sender(), &rig.stop)).await else {
+        panic!("not handed over")
+    };
+    let (rest, stop) = (Arc::clone(&rig.app.rest), rig.stop.clone());
+    let server = tokio::spawn(async move { rest.converse(rejoin(begun, read, write), &sender(), &stop).await });
+    let mut client = Client { stream, read: Vec::new(), server };
+    client.send(&[end, &row(2)].concat()).await;
+    assert!(client.answer().await.is_success() && client.answer().await.is_success());
+    rig.stop.cancel();
+    client.ends().await;
+    assert_eq!(*rig.store.rows.lock(), [row_text(1), row_text(2)]);
+}
+
+// Whoever answers is another thread than the one that reads: no answer is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_clients_have_all_their_answers() {
+    const CLIENTS: usize = 8;
+    const REQUESTS: usize = 200;
+    let rig = Rig::new(ALWAYS);
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        let mut client = rig.client(&row(number)).await;
+        clients.push(tokio::spawn(async move {
+            assert!(client.answer().await.is_success());
+            let mut sent = 1;
+            while sent < REQUESTS {
+                // Alone, and some at once.
+                let count = (sent % 4 + 1).min(REQUESTS - sent);
+                client.send(&row(number).repeat(count)).await;
+                for _ in 0..count {
+                    assert!(client.answer().await.is_success());
+                }
+                sent += count;
+            }
+            client.stream.shutdown().await.unwrap();
+            client.ends().await;
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(rig.store.rows.lock().len(), CLIENTS * REQUESTS);
 }
 
 // OPS-2

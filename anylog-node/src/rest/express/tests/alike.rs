@@ -1,5 +1,6 @@
 //! Whichever way a request is served, its client sees the same, and the same is counted.
 
+use anylog_net::ConnectionHandler;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
