@@ -138,6 +138,12 @@ impl Line {
         }
     }
 
+    /// Waits for the answer to the request under way, after which the connection is over.
+    async fn ends(&self) -> Left {
+        self.is_free().await;
+        Left::Ended
+    }
+
     /// Sends what the system did not take at once; false when the connection broke. Nobody answers meanwhile: the next request is
     /// taken when all is sent.
     async fn send_rest(&self) -> bool {
@@ -236,8 +242,7 @@ impl Express {
                     buffer.drain(..length);
                     self.submit(line, sender, &known, rows, stopping);
                     if stopping {
-                        line.is_free().await;
-                        return Left::Ended;
+                        return line.ends().await;
                     }
                     if !buffer.is_empty() {
                         since = Instant::now();
@@ -254,10 +259,7 @@ impl Express {
                         since = Instant::now();
                     },
                     // A client that closes its sending side still reads the answer.
-                    Ok(0) if begins => {
-                        line.is_free().await;
-                        return Left::Ended;
-                    }
+                    Ok(0) if begins => return line.ends().await,
                     Ok(0) => return Left::Other,
                     Err(_) => return Left::Ended,
                 },
@@ -271,8 +273,7 @@ impl Express {
                 () = &mut stopped, if !stopping => {
                     if begins {
                         line.sending.lock().last = true;
-                        line.is_free().await;
-                        return Left::Ended;
+                        return line.ends().await;
                     }
                     // The request that is coming is the last one.
                     stopping = true;
