@@ -1,9 +1,22 @@
 //! Rows into databases.
 //!
 //! Each logical database has one applying thread with group commit ([`applier`]): it takes all batches that wait, and stores the
-//! rows of one target (a table or a partition) with one call of [`Dbms::apply`], together with the applied marks of their segments. Batches
+//! rows of one target (a table or a partition) with one transaction, together with the applied marks of their segments. Batches
 //! of one segment reach the thread in the order of their ordinals, and the thread keeps that order, so a mark means that every
 //! earlier row of the segment that belongs to the target is settled: stored, or in the quarantine.
+//!
+//! # Ahead of the journal
+//!
+//! Rows of an immediate segment come to the thread together with their frame's way to the journal ([`Frame::Coming`]). Their
+//! transaction is filled while the journal writes and syncs, and ends when the frame landed: it is committed when all of its frames
+//! are on stable storage ([`Dbms::apply_when`]), else undone as a whole. So nobody sees a row, and no mark covers one, that is not in
+//! the journal. When it was undone, or fails, its batches are settled in due order instead, each by what became of its frame: rows of
+//! a lost frame are nowhere, those of a dropped partition are void, the others are stored as if they had come behind their frames.
+//!
+//! While it waits, the thread holds the writer of its database. So the journal's thread, and what it calls, must never wait for a
+//! database.
+//!
+//! # Failures
 //!
 //! When a batch cannot be stored at all - the node ends, the database was disconnected - no later one of its segment is: the rest
 //! of the segment is stored from the journal, at its seal or by the next start.
@@ -29,7 +42,7 @@ use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::replay::WHOLE_TABLE;
 use crate::store::Shared;
 use crate::tables::TableState;
-pub(crate) use applier::{Applier, KEPT_LIMIT, Kept};
+pub(crate) use applier::{Applier, KEPT_LIMIT, Kept, Settled};
 
 /// Pauses between attempts after a failure that may pass.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -131,7 +131,8 @@ pub enum JournalError {
     Closed,
 }
 
-/// What is called when a frame is on stable storage, or will never be. Runs on the writing thread, in order.
+/// What is called when a frame is on stable storage, or will never be. Runs on the writing thread, in order, and must not wait: not for
+/// a database in particular, whose writer may be waiting for a frame.
 pub type Done = Box<dyn FnOnce(Result<Written, JournalError>) + Send>;
 
 /// What a journal file holds.

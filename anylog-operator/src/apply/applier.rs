@@ -26,7 +26,8 @@ pub(crate) const KEPT_LIMIT: usize = 5 << 20;
 /// How long a sender waits for a database that falls behind, before rows are left to the seal.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// What is called when a batch is settled; never for one whose frame does not arrive in the journal.
+/// What is called when a batch is settled, or will not be. Not for one whose frame the thread found lost: it counts as arrived in its
+/// segment, and its sender hears of it from the journal.
 pub(crate) type Settled = Box<dyn FnOnce(Result<Vec<Refusal>, DbmsError>) + Send>;
 
 /// A batch on its way.
@@ -75,15 +76,21 @@ impl Queue {
 }
 
 fn take(works: &mut VecDeque<Work>) -> Vec<Work> {
-    let (mut rows, mut taken): (usize, Vec<Work>) = (0, Vec::new());
-    while let Some(work) = works.front() {
-        rows += work.batch.rows.len();
-        // What the journal is writing does not wait for what it writes next.
-        let later = || work.is_waiting() && taken.iter().any(|earlier| !earlier.is_waiting());
-        if !taken.is_empty() && (rows > TRANSACTION_ROWS || later()) {
+    let together = together(works.iter().map(|work| (work.batch.rows.len(), work.is_waiting())));
+    works.drain(..together).collect()
+}
+
+/// How many batches are stored together, of those that wait; of each the rows, and whether the journal has not begun to write its
+/// frame. What the journal is writing, or has written, does not wait for what it writes next.
+fn together(batches: impl Iterator<Item = (usize, bool)>) -> usize {
+    let (mut taken, mut rows, mut begun) = (0, 0, false);
+    for (more, waiting) in batches {
+        rows += more;
+        if taken > 0 && (rows > TRANSACTION_ROWS || (waiting && begun)) {
             break;
         }
-        taken.extend(works.pop_front());
+        taken += 1;
+        begun |= !waiting;
     }
     taken
 }
@@ -204,9 +211,8 @@ struct Settling {
 
 impl Settling {
     fn end(self, result: Result<Vec<Refusal>, DbmsError>) {
-        // A frame that is lost is the affair of who sent it.
         if matches!(&self.frame, Frame::Coming(landing) if landing.wait().is_none()) {
-            return;
+            return self.segment.arrived();
         }
         if result.is_err() {
             self.segment.leave();
@@ -241,5 +247,22 @@ impl Kept {
     /// Bytes in use.
     pub(crate) fn used(&self) -> u64 {
         KEPT_LIMIT.saturating_sub(self.0.available_permits()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_journal_writes_does_not_wait_for_what_it_writes_next() {
+        let taken = |batches: &[(usize, bool)]| together(batches.iter().copied());
+        let (waiting, begun) = ((10, true), (10, false));
+        assert_eq!(taken(&[]), 0);
+        assert_eq!(taken(&[begun, begun, waiting, waiting]), 2);
+        assert_eq!(taken(&[waiting, waiting]), 2, "they may be written together");
+        assert_eq!(taken(&[waiting, begun, waiting]), 2, "the journal went on meanwhile");
+        assert_eq!(taken(&[(TRANSACTION_ROWS + 1, true), waiting]), 1, "a larger batch is stored whole");
+        assert_eq!(taken(&[begun, (TRANSACTION_ROWS - 10, false), begun]), 2);
     }
 }

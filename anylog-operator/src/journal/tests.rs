@@ -221,6 +221,39 @@ fn a_tail_of_nuls_is_cut() {
     assert_eq!(disk.length(&directory().join(file_name(1))).unwrap(), bytes.len() as u64);
 }
 
+// DUR-1: a journal that ends with a panic acknowledges nothing more, and nobody waits for it: neither senders nor who has a
+// transaction open for a frame.
+#[test]
+fn nobody_waits_for_a_journal_that_panicked() {
+    let disk = MemoryDisk::default();
+    let (journal, _) = open(&disk, JournalLimits::default());
+    let journal = Arc::new(journal);
+    let (next, told) =
+        ((0..2).map(|_| Arc::<Landing>::default()).collect::<Vec<_>>(), Arc::new(Mutex::new(Vec::new())));
+    let watch = |landing: &Arc<Landing>, ordinal: u64| {
+        let told = Arc::clone(&told);
+        let done = move |result: Result<Written, JournalError>| told.lock().push(result.map(|_| ()));
+        journal.submit_watched(frame(&segment(1), ordinal, &[row(ordinal)]), Arc::clone(landing), Box::new(done));
+    };
+    let (own, second) = (Arc::clone(&journal), Arc::clone(&next[0]));
+    journal.submit(
+        frame(&segment(1), 1, &[row(1)]),
+        Box::new(move |_| {
+            // In the line when the thread ends.
+            own.submit_watched(frame(&segment(1), 2, &[row(2)]), second, Box::new(|result| assert!(result.is_err())));
+            panic!("a test ends the journal's thread");
+        }),
+    );
+    assert_eq!(next[0].wait(), None);
+    journal.close();
+    watch(&next[1], 3);
+    assert_eq!(next[1].wait(), None);
+    assert_eq!(*told.lock(), [Err(JournalError::Closed)]);
+    drop(journal);
+    let (journal, recovery) = open(&disk, JournalLimits::default());
+    assert_eq!(ordinals(&journal, &recovery), BTreeSet::from([(1, 1)]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -1,6 +1,7 @@
 //! The thread that writes the journal, with group commit.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +23,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Writes frames until the journal is closed. Should that end with a panic, nobody waits for an answer that never comes: neither
+    /// the senders, nor who holds a transaction open for their frames.
     pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        if catch_unwind(AssertUnwindSafe(|| self.write_all())).is_ok() {
+            return;
+        }
+        tracing::error!("The journal's thread ended with a panic; rows are refused until the node is started again");
+        shared.waiting.close();
+        while let Some(group) = shared.waiting.gather(shared.limits.write_bytes, |item| item.entries.frame_bytes()) {
+            refuse(group, &JournalError::Closed);
+        }
+    }
+
+    fn write_all(&mut self) {
         while let Some(group) = self.gather() {
             match self.write(&group) {
                 Ok(written) => {
@@ -35,10 +50,7 @@ impl Writer {
                 }
                 Err(error) => {
                     tracing::error!(%error, frames = group.len(), "Rows were refused because the journal cannot be written");
-                    for Item { landing, done, .. } in group {
-                        drop(landing);
-                        done(Err(error.clone()));
-                    }
+                    refuse(group, &error);
                 }
             }
         }
@@ -77,7 +89,11 @@ impl Writer {
             return Err(self.failed(&error));
         }
         if let Err(error) = open.file.sync() {
-            // What is on disk is not known after a failed sync: nothing is written behind it.
+            // What is on disk is not known after a failed sync: nothing is written behind it. It goes if it can, because marks pass
+            // over rows that nobody was told of: found by a start, they would be in a source file and in no table.
+            if let Err(error) = open.file.truncate(open.length) {
+                tracing::debug!(%error, "Frames that were not synced stay in a journal file");
+            }
             self.leave();
             return Err(self.failed(&error));
         }
@@ -128,5 +144,13 @@ impl Writer {
         } else {
             JournalError::Io { directory, reason: error.to_string() }
         }
+    }
+}
+
+/// Tells that frames are not written.
+fn refuse(group: Vec<Item>, error: &JournalError) {
+    for Item { landing, done, .. } in group {
+        drop(landing);
+        done(Err(error.clone()));
     }
 }

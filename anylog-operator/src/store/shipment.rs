@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::Shared;
 use super::room::ROW_BYTES;
 use crate::OperatorError;
-use crate::apply::{Applier, Batch, Frame, Refusal};
+use crate::apply::{Applier, Batch, Frame, Refusal, Settled};
 use crate::deliveries::Promises;
 use crate::fit::{Fitted, Run};
 use crate::journal::record::{Entries, Place, Promised};
@@ -82,21 +82,33 @@ struct Completion {
     remaining: AtomicUsize,
     refused: Mutex<Vec<RefusedRow>>,
     error: Mutex<Option<OperatorError>>,
-    answer: Mutex<Option<(oneshot::Sender<Answer>, OwnedSemaphorePermit)>>,
+    answer: Mutex<Option<oneshot::Sender<Answer>>>,
+    /// The memory of the rows.
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Completion {
-    fn finish(&self, count: usize) {
-        if self.remaining.fetch_sub(count, Ordering::AcqRel) == count
-            && let Some((answer, permit)) = self.answer.lock().take()
-        {
+    /// Something of the message is settled; the last says so to the sender.
+    fn finish(&self) {
+        if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+            drop(self.permit.lock().take());
             let result = match self.error.lock().take() {
                 Some(error) => Err(error),
                 None => Ok(std::mem::take(&mut *self.refused.lock())),
             };
-            drop(permit);
+            self.answer(result);
+        }
+    }
+
+    /// Nothing of the message is stored. What of it is on its way to a database need not be waited for; its memory goes with it.
+    fn fail(&self, error: OperatorError) {
+        self.answer(Err(error));
+    }
+
+    fn answer(&self, answer: Answer) {
+        if let Some(sender) = self.answer.lock().take() {
             // The sender may have gone away; its rows are stored all the same.
-            drop(answer.send(result));
+            drop(sender.send(answer));
         }
     }
 }
@@ -122,39 +134,34 @@ impl Travelling {
             }
         }
     }
-
-    /// The rows are not in the journal, and nowhere else.
-    fn lost(&self) {
-        self.segment.arrived();
-        if matches!(self.then, Then::Applied) {
-            // The applier says nothing of them.
-            self.segment.arrived();
-        }
-    }
 }
 
 impl Ahead {
     /// The message is answered when its rows are stored.
     fn submit(self, completion: Arc<Completion>) {
         let Self { part, segment, applier, batch } = self;
-        let own = Arc::clone(&segment);
-        let settled = move |result: Result<Vec<Refusal>, DbmsError>| {
-            match result {
-                Ok(refused) => {
-                    own.landed(refused.iter().map(|refusal| refusal.ordinal), true);
-                    let problem =
-                        |refusal: Refusal| Problem::new("database", refusal.reason).of_row(part, refusal.position);
-                    completion.refused.lock().extend(refused.into_iter().map(problem));
-                }
-                Err(error) => {
-                    own.landed([], false);
-                    *completion.error.lock() = Some(error.into());
-                }
-            }
-            completion.finish(1);
-        };
-        applier.submit(batch, segment, Box::new(settled));
+        let settled = settled(part, Arc::clone(&segment), completion);
+        applier.submit(batch, segment, settled);
     }
+}
+
+/// Counts what becomes of the rows of a part.
+fn settled(part: usize, segment: Arc<Segment>, completion: Arc<Completion>) -> Settled {
+    Box::new(move |result: Result<Vec<Refusal>, DbmsError>| {
+        match result {
+            Ok(refused) => {
+                segment.landed(refused.iter().map(|refusal| refusal.ordinal), true);
+                let problem =
+                    |refusal: Refusal| Problem::new("database", refusal.reason).of_row(part, refusal.position);
+                completion.refused.lock().extend(refused.into_iter().map(problem));
+            }
+            Err(error) => {
+                segment.landed([], false);
+                *completion.error.lock() = Some(error.into());
+            }
+        }
+        completion.finish();
+    })
 }
 
 /// What a frame carries.
@@ -252,11 +259,14 @@ impl Shared {
                 remaining: AtomicUsize::new(1 + ahead.len()),
                 refused: Mutex::default(),
                 error: Mutex::default(),
-                answer: Mutex::new(Some((sender, permit))),
+                answer: Mutex::new(Some(sender)),
+                permit: Mutex::new(Some(permit)),
             });
             let (shared, told) = (Arc::clone(self), Arc::clone(&completion));
-            let count = ahead.len();
-            let done = move |result| arrived(&shared, travelling, count, result, &told);
+            let done = move |result| match result {
+                Ok(written) => arrived(&shared, travelling, written, &told),
+                Err(error) => lost(&travelling, error, &told),
+            };
             self.journal.submit_watched(entries, landing, Box::new(done));
             // Their order is that of the frames.
             ahead.into_iter().for_each(|run| run.submit(Arc::clone(&completion)));
@@ -304,22 +314,8 @@ fn batch(
     }
 }
 
-/// The frame of a message is written, or will never be.
-fn arrived(
-    shared: &Arc<Shared>,
-    travelling: Vec<Travelling>,
-    ahead: usize,
-    result: Result<Written, JournalError>,
-    completion: &Completion,
-) {
-    let written = match result {
-        Ok(written) => written,
-        Err(error) => {
-            travelling.iter().for_each(Travelling::lost);
-            *completion.error.lock() = Some(error.into());
-            return completion.finish(1 + ahead);
-        }
-    };
+/// The frame of a message is written.
+fn arrived(shared: &Arc<Shared>, travelling: Vec<Travelling>, written: Written, completion: &Completion) {
     shared.deliveries.written(&completion.deliveries, written.position, &completion.promises);
     for run in &travelling {
         run.segment.written(written.position, run.last, run.rows, run.bytes);
@@ -333,5 +329,88 @@ fn arrived(
         }
         run.go_on(written.sequence);
     }
-    completion.finish(1);
+    completion.finish();
+}
+
+/// The frame of a message will never be written. The applier sees for itself that its rows are not to be stored.
+fn lost(travelling: &[Travelling], error: JournalError, completion: &Completion) {
+    travelling.iter().for_each(|run| run.segment.arrived());
+    completion.fail(error.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use anylog_dbms::SegmentId;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::journal::record::SegmentHeader;
+    use crate::thresholds::Threshold;
+
+    /// A message of one run, on its way to the journal and to a database.
+    fn message() -> (Arc<Segment>, Vec<Travelling>, Arc<Completion>, oneshot::Receiver<Answer>, Arc<Semaphore>) {
+        let header = SegmentHeader {
+            id: SegmentId(1),
+            dbms: "d".into(),
+            table: "t".into(),
+            source: "0".into(),
+            instructions: "0".into(),
+            member: "7".into(),
+            file_id: None,
+            opened: Timestamp::UNIX_EPOCH,
+        };
+        let segment = Segment::new(header, Threshold { immediate: true, ..Threshold::default() });
+        // To the journal, and to the database.
+        segment.departs();
+        segment.departs();
+        let run = Travelling { segment: Arc::clone(&segment), rows: 1, last: 1, bytes: 9, then: Then::Applied };
+        let memory = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&memory).try_acquire_owned().unwrap();
+        let (sender, receiver) = oneshot::channel();
+        let completion = Completion {
+            deliveries: Vec::new(),
+            promises: None,
+            remaining: AtomicUsize::new(2),
+            refused: Mutex::default(),
+            error: Mutex::default(),
+            answer: Mutex::new(Some(sender)),
+            permit: Mutex::new(Some(permit)),
+        };
+        (segment, vec![run], Arc::new(completion), receiver, memory)
+    }
+
+    fn is_quiet(segment: &Segment) -> bool {
+        futures_util::FutureExt::now_or_never(segment.quiet()).is_some()
+    }
+
+    // DUR-1: an applying thread that takes nothing more says so before anybody knows that the frame is lost.
+    #[test]
+    fn a_frame_that_is_lost_behind_an_ended_thread_is_refused_once() {
+        let (segment, travelling, completion, mut answer, memory) = message();
+        let ended = DbmsError::NotConnected { name: "d".into() };
+        settled(0, Arc::clone(&segment), Arc::clone(&completion))(Err(ended));
+        assert!(answer.try_recv().is_err() && !is_quiet(&segment), "the frame is on its way");
+        lost(&travelling, JournalError::Closed, &completion);
+        assert!(matches!(answer.try_recv(), Ok(Err(_))));
+        assert!(is_quiet(&segment) && !segment.is_applied());
+        drop(completion);
+        assert_eq!(memory.available_permits(), 1, "its memory is free");
+    }
+
+    // The sender of a frame that is lost does not wait for a database.
+    #[test]
+    fn a_lost_frame_is_answered_at_once() {
+        let (segment, travelling, completion, mut answer, memory) = message();
+        let in_line = settled(0, Arc::clone(&segment), Arc::clone(&completion));
+        lost(&travelling, JournalError::Closed, &completion);
+        assert!(matches!(answer.try_recv(), Ok(Err(_))));
+        drop(completion);
+        assert_eq!(memory.available_permits(), 0, "its rows are still in memory");
+        assert!(!is_quiet(&segment));
+        // The applying thread finds it lost.
+        segment.arrived();
+        drop(in_line);
+        assert_eq!((is_quiet(&segment), memory.available_permits()), (true, 1));
+        assert!(segment.is_applied(), "nothing is left to the seal");
+    }
 }

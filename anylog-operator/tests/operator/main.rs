@@ -3,8 +3,8 @@
 // Helpers of tests fail as tests do; receipts are looked at only where a test is about them.
 #![allow(clippy::unwrap_used, clippy::let_underscore_must_use)]
 
+mod ahead;
 mod cluster_commands;
-mod commands;
 mod deliveries;
 mod files;
 mod harness;

@@ -9,7 +9,7 @@ use anylog_operator::disk::{Disk, MemoryDisk};
 
 use crate::harness::{TestNode, eventually, numbered, rows};
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).into_iter().flatten() {
         let entry = entry.unwrap();
