@@ -9,6 +9,7 @@
 //! soon, is handed over for the rest of its life, with the bytes that came: every rule of HTTP and every message about a wrong
 //! request has one place, which is not here.
 
+mod line;
 mod reply;
 mod request;
 
@@ -20,17 +21,16 @@ use std::time::{Duration, Instant};
 
 use anylog_core::{CommandError, Node};
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::statistics::CallStatistics;
 use super::together::{Answer, Outcome, Together};
 use super::{IDLE, Sender, answer, data};
+use line::Line;
 use request::{Found, Target};
 
 /// How long clients are waited for.
@@ -73,110 +73,13 @@ pub(super) struct Express {
     patience: Patience,
 }
 
-/// The connection as those see it who answer.
-#[derive(Debug)]
-struct Line {
-    sending: Mutex<Sending>,
-    /// Told when the connection's task is to look.
-    turned: Notify,
-    /// How long a client may take nothing of an answer.
-    patience: Duration,
-}
-
-#[derive(Debug)]
-struct Sending {
-    /// None when the connection was handed over.
-    write: Option<OwnedWriteHalf>,
-    /// A request is not answered yet.
-    busy: bool,
-    /// The connection ends with the answer to that request.
-    last: bool,
-    /// What the system did not take of an answer.
-    unsent: Vec<u8>,
-    /// The connection broke.
-    broken: bool,
-    /// The connection's task waits for the answer.
-    awaited: bool,
-}
-
-impl Line {
-    /// Sends an answer, as much of it as the system takes; the connection's task sends the rest.
-    fn answer(&self, bytes: &[u8]) {
-        let mut sending = self.sending.lock();
-        let closing = sending.last.then(|| reply::closing(bytes));
-        let bytes = closing.as_deref().unwrap_or(bytes);
-        let sent = match &sending.write {
-            Some(write) => write.try_write(bytes),
-            None => Ok(bytes.len()),
-        };
-        match sent {
-            Ok(count) => sending.unsent.extend_from_slice(&bytes[count..]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sending.unsent.extend_from_slice(bytes),
-            Err(_) => sending.broken = true,
-        }
-        sending.busy = false;
-        if sending.awaited || sending.broken || !sending.unsent.is_empty() {
-            self.turned.notify_one();
-        }
-    }
-
-    /// Returns when no request is under way and all is sent; false when the connection broke.
-    async fn is_free(&self) -> bool {
-        loop {
-            {
-                let mut sending = self.sending.lock();
-                if sending.broken || (!sending.busy && sending.unsent.is_empty()) {
-                    sending.awaited = false;
-                    return !sending.broken;
-                }
-                sending.awaited = true;
-            }
-            self.turned.notified().await;
-            if !self.send_rest().await {
-                return false;
-            }
-        }
-    }
-
-    /// Waits for the answer to the request under way, after which the connection is over.
-    async fn ends(&self) -> Left {
-        self.is_free().await;
-        Left::Ended
-    }
-
-    /// Sends what the system did not take at once; false when the connection broke. Nobody answers meanwhile: the next request is
-    /// taken when all is sent.
-    async fn send_rest(&self) -> bool {
-        let taken = {
-            let mut sending = self.sending.lock();
-            let unsent = std::mem::take(&mut sending.unsent);
-            if unsent.is_empty() {
-                return !sending.broken;
-            }
-            sending.write.take().map(|write| (write, unsent))
-        };
-        let Some((mut write, unsent)) = taken else { return false };
-        let sent = self.write(&mut write, &unsent).await;
-        self.sending.lock().write = Some(write);
-        sent
-    }
-
-    /// False when the connection broke, or the client takes nothing any more.
-    async fn write(&self, write: &mut OwnedWriteHalf, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            match tokio::time::timeout(self.patience, write.write(bytes)).await {
-                Ok(Ok(count @ 1..)) => bytes = bytes.get(count..).unwrap_or_default(),
-                _ => return false,
-            }
-        }
-        true
-    }
-}
-
 /// Why a connection is left.
+#[derive(PartialEq, Eq)]
 enum Left {
-    /// It is over.
+    /// It is over when what is under way is answered.
     Ended,
+    /// It is over now.
+    Broken,
     /// Others are to read on.
     Other,
 }
@@ -195,118 +98,17 @@ impl Express {
             return Next::Whole(stream);
         }
         let (mut read, write) = stream.into_split();
-        let sending =
-            Sending { write: Some(write), busy: false, last: false, unsent: Vec::new(), broken: false, awaited: false };
-        let patience = self.patience.idle;
-        let line = Arc::new(Line { sending: Mutex::new(sending), turned: Notify::new(), patience });
-        let mut buffer = Vec::with_capacity(1024);
-        match self.requests(&line, &mut read, &mut buffer, sender, stop).await {
-            Left::Other if line.is_free().await => {}
-            _ => return Next::Ended,
+        let line = Line::new(write, self.patience.idle);
+        let buffer = Vec::with_capacity(1024);
+        let mut conversation = Conversation { express: self, sender, line, buffer, target: None };
+        let left = conversation.requests(&mut read, stop).await;
+        let Conversation { line, buffer, .. } = conversation;
+        // What is under way is answered first.
+        let free = left != Left::Broken && line.is_free().await;
+        match line.take().filter(|_| free && left == Left::Other) {
+            Some(write) => Next::Begun(buffer.into(), read, write),
+            None => Next::Ended,
         }
-        let write = line.sending.lock().write.take();
-        write.map_or(Next::Ended, |write| Next::Begun(buffer.into(), read, write))
-    }
-
-    async fn requests(
-        self: &Arc<Self>,
-        line: &Arc<Line>,
-        read: &mut OwnedReadHalf,
-        buffer: &mut Vec<u8>,
-        sender: &Sender,
-        stop: &CancellationToken,
-    ) -> Left {
-        let Patience { idle, hesitation } = self.patience;
-        let mut stopped = pin!(stop.cancelled());
-        let mut stopping = false;
-        // Set anew when it ends, so that a request costs no timer.
-        let mut silence = pin!(tokio::time::sleep(idle));
-        let mut target: Option<Arc<Target>> = None;
-        // Since when the request that is coming, or the next one, is waited for.
-        let mut since = Instant::now();
-        loop {
-            match request::find(buffer) {
-                Found::Other => return Left::Other,
-                Found::Part if buffer.is_empty() => {}
-                Found::Part => silence.as_mut().reset((since + hesitation).into()),
-                Found::Rows(mut request) => {
-                    let known = target.take().filter(|known| known.is_of(&request));
-                    let Some(known) = known.or_else(|| Target::of(&request, &sender.origin).map(Arc::new)) else {
-                        return Left::Other;
-                    };
-                    // A client that sends before it was answered has its answers one after the other.
-                    if !line.is_free().await {
-                        return Left::Ended;
-                    }
-                    let (rows, length) = (std::mem::take(&mut request.rows), request.length);
-                    buffer.drain(..length);
-                    self.submit(line, sender, &known, rows, stopping);
-                    if stopping {
-                        return line.ends().await;
-                    }
-                    if !buffer.is_empty() {
-                        since = Instant::now();
-                    }
-                    target = Some(known);
-                    continue;
-                }
-            }
-            let begins = buffer.is_empty();
-            tokio::select! {
-                count = read.read_buf(buffer) => match count {
-                    // A request that comes in many pieces is not waited for anew with each.
-                    Ok(1..) => if begins {
-                        since = Instant::now();
-                    },
-                    // A client that closes its sending side still reads the answer.
-                    Ok(0) if begins => return line.ends().await,
-                    Ok(0) => return Left::Other,
-                    Err(_) => return Left::Ended,
-                },
-                () = line.turned.notified() => {
-                    if !line.send_rest().await {
-                        return Left::Ended;
-                    }
-                    // Nothing was read meanwhile.
-                    since = Instant::now();
-                }
-                () = &mut stopped, if !stopping => {
-                    if begins {
-                        line.sending.lock().last = true;
-                        return line.ends().await;
-                    }
-                    // The request that is coming is the last one.
-                    stopping = true;
-                }
-                () = &mut silence => {
-                    let patience = if begins { idle } else { hesitation };
-                    if line.sending.lock().busy {
-                        since = Instant::now();
-                    } else if since.elapsed() >= patience {
-                        return if begins || stopping { Left::Ended } else { Left::Other };
-                    }
-                    silence.as_mut().reset((since + patience).into());
-                }
-            }
-        }
-    }
-
-    /// Hands rows to their lane; whoever stores them answers.
-    fn submit(
-        self: &Arc<Self>,
-        line: &Arc<Line>,
-        sender: &Sender,
-        target: &Arc<Target>,
-        rows: Vec<String>,
-        last: bool,
-    ) {
-        {
-            let mut sending = line.sending.lock();
-            (sending.busy, sending.last) = (true, last);
-        }
-        let (own, line, known, peer) = (Arc::clone(self), Arc::clone(line), Arc::clone(target), sender.address);
-        let answer = Answer::new(move |outcome| own.answer(&line, &known, peer, outcome));
-        self.together.submit(&target.lane, rows, answer);
     }
 
     fn answer(&self, line: &Line, target: &Target, peer: SocketAddr, outcome: Outcome) {
@@ -324,6 +126,115 @@ impl Express {
             Ok(Some(response)) => line.answer(&reply::encode(response, now)),
             Err(failure) => line.answer(&reply::encode(failure.response("PUT", peer.ip()), now)),
         }
+    }
+}
+
+/// A connection that the express reads.
+struct Conversation<'c> {
+    express: &'c Arc<Express>,
+    sender: &'c Sender,
+    line: Arc<Line>,
+    /// What came and is not served.
+    buffer: Vec<u8>,
+    /// Where the last rows went.
+    target: Option<Arc<Target>>,
+}
+
+impl Conversation<'_> {
+    /// Reads and serves requests.
+    async fn requests(&mut self, read: &mut OwnedReadHalf, stop: &CancellationToken) -> Left {
+        let Patience { idle, hesitation } = self.express.patience;
+        let mut stopped = pin!(stop.cancelled());
+        let mut stopping = false;
+        // Set anew when it ends, so that a request costs no timer.
+        let mut silence = pin!(tokio::time::sleep(idle));
+        // Since when the request that is coming, or the next one, is waited for.
+        let mut since = Instant::now();
+        loop {
+            let served = match self.serve(stopping).await {
+                Ok(served) => served,
+                Err(left) => return left,
+            };
+            let begins = self.buffer.is_empty();
+            if !begins {
+                if served {
+                    since = Instant::now();
+                }
+                silence.as_mut().reset((since + hesitation).into());
+            }
+            tokio::select! {
+                count = read.read_buf(&mut self.buffer) => match count {
+                    // A request that comes in many pieces is not waited for anew with each.
+                    Ok(1..) => if begins {
+                        since = Instant::now();
+                    },
+                    // A client that closes its sending side still reads the answer.
+                    Ok(0) => return if begins { Left::Ended } else { Left::Other },
+                    Err(_) => return Left::Broken,
+                },
+                () = self.line.turned() => {
+                    if !self.line.send_rest().await {
+                        return Left::Broken;
+                    }
+                    // Nothing was read meanwhile.
+                    since = Instant::now();
+                }
+                () = &mut stopped, if !stopping => {
+                    if begins {
+                        self.line.ends();
+                        return Left::Ended;
+                    }
+                    // The request that is coming is the last one.
+                    stopping = true;
+                }
+                () = &mut silence => {
+                    let patience = if begins { idle } else { hesitation };
+                    if self.line.is_busy() {
+                        since = Instant::now();
+                    } else if since.elapsed() >= patience {
+                        return if begins || stopping { Left::Ended } else { Left::Other };
+                    }
+                    silence.as_mut().reset((since + patience).into());
+                }
+            }
+        }
+    }
+
+    /// Serves the requests that are there as a whole, one after the other, save that the first one is the last when the connection is
+    /// `stopping`. Says whether there was one.
+    async fn serve(&mut self, stopping: bool) -> Result<bool, Left> {
+        let mut served = false;
+        loop {
+            let mut request = match request::find(&self.buffer) {
+                Found::Other => return Err(Left::Other),
+                Found::Part => return Ok(served),
+                Found::Rows(request) => request,
+            };
+            let known = self.target.take().filter(|known| known.is_of(&request));
+            let known = known.or_else(|| Target::of(&request, &self.sender.origin).map(Arc::new));
+            let Some(target) = known else { return Err(Left::Other) };
+            let (rows, length) = (std::mem::take(&mut request.rows), request.length);
+            // A client that sends before it was answered has its answers one after the other.
+            if !self.line.is_free().await {
+                return Err(Left::Broken);
+            }
+            self.buffer.drain(..length);
+            self.submit(&target, rows, stopping);
+            if stopping {
+                return Err(Left::Ended);
+            }
+            self.target = Some(target);
+            served = true;
+        }
+    }
+
+    /// Hands rows to their lane; whoever stores them answers.
+    fn submit(&self, target: &Arc<Target>, rows: Vec<String>, last: bool) {
+        self.line.begins(last);
+        let (own, line, known) = (Arc::clone(self.express), Arc::clone(&self.line), Arc::clone(target));
+        let peer = self.sender.address;
+        let answer = Answer::new(move |outcome| own.answer(&line, &known, peer, outcome));
+        self.express.together.submit(&target.lane, rows, answer);
     }
 }
 

@@ -1,5 +1,7 @@
 use rig::*;
 
+use tokio::io::AsyncWriteExt;
+
 use super::*;
 
 mod alike;

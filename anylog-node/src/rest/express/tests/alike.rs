@@ -4,6 +4,8 @@ use anylog_net::ConnectionHandler;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use tokio::io::AsyncWriteExt;
+
 use super::*;
 
 /// How a connection is served.

@@ -12,6 +12,10 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+
 use super::super::*;
 use crate::NodeApp;
 
