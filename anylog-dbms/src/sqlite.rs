@@ -13,12 +13,14 @@
 //! # Durability
 //! Every file is in WAL mode. [`Dbms::apply`] commits with `synchronous=NORMAL`, which leaves the log unsynced: what it stored
 //! survives the end of the process, but power loss may take the newest commits (whole ones, in order).
-//! [`Dbms::sync`] makes all of them durable, by syncing the log of every file that was written to since. Everything else -
+//! [`Dbms::sync`] makes all of them durable, by syncing the log of every file that was written to since. A log that failed to be synced,
+//! then or while it grew, is not believed a second time: it is moved into its file, which is synced. Everything else -
 //! tables, partitions, [`Dbms::execute`], the registry of source files - is durable when the call returns (`synchronous=FULL`).
 //!
 //! # Writers and readers
 //! One writer at a time (a lock in this process, `BEGIN IMMEDIATE` and a busy timeout against others); readers have connections
-//! of their own, read-only, and never wait for the writer. Connections are kept in bounded caches. A reader that
+//! of their own, read-only, and never wait for the writer. [`Dbms::apply_when`] keeps the writer, and the transaction open, until it is told
+//! whether to commit; in memory, where readers see what is not committed, it is told first and writes then. Connections are kept in bounded caches. A reader that
 //! pins so old a state that the log of its file grows beyond [`MAX_LOG_BYTES`] is ended, as is one whose partition is dropped.
 //!
 //! On file systems whose blocks are smaller than 4 KB a file in use is held by this process alone: what connections share of a log lies in
@@ -120,6 +122,15 @@ impl SqliteDbms {
             writer.empty_log(&place);
         }
         Ok(true)
+    }
+
+    /// Writes anew what logs hold that failed to be synced since the last call.
+    fn restore_trust(&self) -> std::io::Result<()> {
+        let distrusted = self.writer.lock().distrusted();
+        distrusted.iter().try_for_each(|place| {
+            self.readers.end(place);
+            self.writer.lock().restore_trust(place)
+        })
     }
 
     fn place(&self, target: Option<&Target>) -> Result<Place, DbmsError> {
@@ -361,10 +372,12 @@ impl Dbms for SqliteDbms {
 
     fn sync(&self) -> Result<(), DbmsError> {
         let dirty = self.writer.lock().take_dirty();
-        layout::sync_logs(&dirty).map_err(|error| {
-            self.writer.lock().mark_dirty(dirty);
-            failure::io(&self.name, &error)
-        })
+        let synced = layout::sync_logs(&dirty).inspect_err(|_| {
+            let mut writer = self.writer.lock();
+            writer.distrust(dirty.iter().cloned());
+            writer.mark_dirty(dirty);
+        });
+        synced.and_then(|()| self.restore_trust()).map_err(|error| failure::io(&self.name, &error))
     }
 
     fn query(&self, target: Option<&Target>, sql: &str, visit: Visit<'_>) -> Result<(), DbmsError> {
@@ -474,3 +487,6 @@ impl SqliteDbms {
         DbmsError::NoTable { dbms: self.name.clone(), table: table.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,15 +7,16 @@
 //! Whoever syncs a file of the same disk meanwhile waits for all that is written: the journal, on which every acknowledgement
 //! depends, for the whole log. So a log is synced in pieces while it grows, and little is left when it is moved.
 
-use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use parking_lot::Mutex;
 
 use super::connection::{Mode, Place, open};
-use super::layout::beside;
+use super::layout::sync_log;
 use super::rows::select;
 use super::writer::Writer;
 use crate::SqlValue;
@@ -32,6 +33,12 @@ const LITTLE: i64 = 300;
 /// Passes beside the writer at most.
 const PASSES: u32 = 4;
 
+/// Rows, or commits, after which a log is moved into its file: some megabytes.
+const MOVED: (usize, u32) = (16_384, 256);
+
+/// Rows, or commits, after which what a log has is written to the disk: half a megabyte, about.
+const PIECE: (usize, u32) = (MOVED.0 / 8, MOVED.1 / 8);
+
 /// What a log needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Care {
@@ -41,6 +48,33 @@ pub(super) enum Care {
     Sync,
     /// It is to be moved into its file.
     Move,
+}
+
+/// How much a log grew since it was cared for last.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    unmoved: (usize, u32),
+    unsynced: (usize, u32),
+}
+
+impl Growth {
+    /// Counts a commit of so many rows.
+    pub(super) fn add(&mut self, rows: usize) -> Care {
+        let reaches = |(had, commits): &mut (usize, u32), most: (usize, u32)| {
+            (*had, *commits) = (*had + rows, *commits + 1);
+            let reached = *had >= most.0 || *commits >= most.1;
+            if reached {
+                (*had, *commits) = (0, 0);
+            }
+            reached
+        };
+        let synced = reaches(&mut self.unsynced, PIECE);
+        match reaches(&mut self.unmoved, MOVED) {
+            true => Care::Move,
+            false if synced => Care::Sync,
+            false => Care::None,
+        }
+    }
 }
 
 /// The thread that moves logs into their files.
@@ -98,32 +132,39 @@ impl Drop for Checkpointer {
 }
 
 fn run(dbms: &str, asked: &Receiver<(Place, Care)>, working: &Mutex<()>, writer: &Mutex<Writer>) {
-    while let Ok((first, care)) = asked.recv() {
-        // Who asked twice meanwhile is served once.
-        let mut places = vec![(first, care)];
-        while let Ok((place, care)) = asked.try_recv() {
-            match places.iter_mut().find(|(known, _)| *known == place) {
-                Some((_, known)) => *known = (*known).max(care),
-                None => places.push((place, care)),
-            }
-        }
-        for (place, care) in places {
+    while let Ok(first) = asked.recv() {
+        for (place, care) in together(first, asked.try_iter()) {
             match care {
                 Care::None => {}
-                Care::Sync => sync(&place, working),
+                Care::Sync => {
+                    if let Err(error) = sync(&place, working) {
+                        // Nobody is told a second time, so it is noted for who relies on the log.
+                        tracing::warn!(%error, ?place, "A write-ahead log cannot be synced");
+                        writer.lock().distrust(place.file().map(Path::to_owned));
+                    }
+                }
                 Care::Move => move_log(dbms, &place, working, writer),
             }
         }
     }
 }
 
-/// Writes what a log has to the disk. It is moved later, and synced then whatever became of this.
-fn sync(place: &Place, working: &Mutex<()>) {
-    let _open = working.lock();
-    let Some(path) = place.file().filter(|path| path.exists()) else { return };
-    if let Err(error) = File::open(beside(path, "-wal")).and_then(|log| log.sync_data()) {
-        tracing::debug!(%error, ?place, "A log is not synced now");
+/// Who asked twice meanwhile is served once, with what needs more.
+fn together(first: (Place, Care), others: impl Iterator<Item = (Place, Care)>) -> Vec<(Place, Care)> {
+    let mut places = vec![first];
+    for (place, care) in others {
+        match places.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, known)) => *known = (*known).max(care),
+            None => places.push((place, care)),
+        }
     }
+    places
+}
+
+/// Writes what a log has to the disk. A place that is gone needs nothing.
+fn sync(place: &Place, working: &Mutex<()>) -> io::Result<()> {
+    let _open = working.lock();
+    place.file().map_or(Ok(false), sync_log).map(drop)
 }
 
 fn move_log(dbms: &str, place: &Place, working: &Mutex<()>, writer: &Mutex<Writer>) {
@@ -177,4 +218,48 @@ fn pass(dbms: &str, place: &Place) -> Log {
         Err(error) => tracing::debug!(dbms, %error, "A log is not moved now"),
     }
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_synced_in_pieces_until_it_is_moved() {
+        // One row with each commit, many rows with few, and one commit of all.
+        for (rows, commits) in [(1, 256), (1024, 16), (20_000, 1)] {
+            let mut growth = Growth::default();
+            for round in 0..3 {
+                let cares: Vec<Care> = (0..commits).map(|_| growth.add(rows)).collect();
+                let count = |care| cares.iter().filter(|known| **known == care).count();
+                assert_eq!(cares.last(), Some(&Care::Move), "{rows} rows, round {round}");
+                let synced = if commits == 1 { 0 } else { 7 };
+                assert_eq!((count(Care::Move), count(Care::Sync)), (1, synced), "{rows} rows, round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_to_be_moved_need_not_be_synced() {
+        let place = |name: &str| Place::File(name.into());
+        let asked = [("b", Care::Sync), ("a", Care::Move), ("a", Care::Sync), ("b", Care::Sync)];
+        let asked = asked.into_iter().map(|(name, care)| (place(name), care));
+        let served = together((place("a"), Care::Sync), asked);
+        assert_eq!(served, [(place("a"), Care::Move), (place("b"), Care::Sync)]);
+    }
+
+    #[test]
+    fn only_a_sync_that_fails_is_a_failure() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, working) = (directory.path().join("d.dbms"), Mutex::default());
+        let place = Place::File(file.clone());
+        sync(&place, &working).unwrap();
+        std::fs::write(directory.path().join("d.dbms-wal"), "a log").unwrap();
+        sync(&place, &working).unwrap();
+        std::fs::remove_file(directory.path().join("d.dbms-wal")).unwrap();
+        // A device cannot be synced.
+        std::os::unix::fs::symlink("/dev/null", directory.path().join("d.dbms-wal")).unwrap();
+        sync(&place, &working).unwrap_err();
+        sync(&Place::Memory("m".into()), &working).unwrap();
+    }
 }

@@ -362,18 +362,24 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the logs of database files durable, and so every commit in them. A file without a log has none to sync: its last
-/// connection closed and moved the log into the file, synced. The database file itself is not opened: closing a second handle
-/// would release SQLite's locks on it.
+/// Makes the logs of database files durable, and so every commit in them.
 pub(super) fn sync_logs(files: &BTreeSet<PathBuf>) -> io::Result<()> {
     let mut directories = BTreeSet::new();
     for file in files {
-        match File::open(beside(file, "-wal")) {
-            Ok(log) => log.sync_data()?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+        if sync_log(file)? {
+            directories.extend(file.parent().map(Path::to_owned));
         }
-        directories.extend(file.parent().map(Path::to_owned));
     }
     directories.iter().try_for_each(|directory| File::open(directory)?.sync_all())
+}
+
+/// Writes what a database file's log has to the disk; returns whether it has one. A file without a log has none to sync: its last
+/// connection closed and moved the log into the file, synced. The database file itself is not opened: closing a second handle
+/// would release SQLite's locks on it.
+pub(super) fn sync_log(file: &Path) -> io::Result<bool> {
+    match File::open(beside(file, "-wal")) {
+        Ok(log) => log.sync_data().map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }

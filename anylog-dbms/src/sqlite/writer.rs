@@ -12,7 +12,7 @@ use diesel::result::Error;
 use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 use lru::LruCache;
 
-use super::checkpoint::Care;
+use super::checkpoint::{Care, Growth};
 use super::connection::{Mode, Place, open};
 use super::layout::{Layout, beside, sync_directory};
 use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
@@ -37,12 +37,6 @@ fn open_partitions() -> NonZeroUsize {
 /// Commits that are not looked after when a log could not be emptied: a reader that does not end must not hold up every one.
 const COMMITS_PER_LOOK: u32 = 64;
 
-/// Rows, or commits, after which a log is moved into its file: some megabytes.
-const LOG_ROWS: (usize, u32) = (16_384, 256);
-
-/// Rows, or commits, after which what a log has is written to the disk: half a megabyte, about.
-const PIECE: (usize, u32) = (LOG_ROWS.0 / 8, LOG_ROWS.1 / 8);
-
 /// Rows of a source file that are deleted by one transaction.
 const DELETED_ROWS: usize = 5000;
 
@@ -66,17 +60,14 @@ struct Handle {
     durable: bool,
     // Commits until the size of the log is looked at again.
     unseen: u32,
-    // Rows and commits since the log was last asked to be moved into the file.
-    grown: (usize, u32),
-    // The same since it was last asked to be synced.
-    unsynced: (usize, u32),
+    growth: Growth,
     binds: HashMap<String, Binds>,
 }
 
 impl Handle {
     fn new(connection: SqliteConnection) -> Self {
         // `open` leaves synchronous=FULL.
-        Self { connection, durable: true, unseen: 0, grown: (0, 0), unsynced: (0, 0), binds: HashMap::new() }
+        Self { connection, durable: true, unseen: 0, growth: Growth::default(), binds: HashMap::new() }
     }
 
     /// Switches between commits that are durable and those that wait for [`crate::Dbms::sync`].
@@ -90,24 +81,6 @@ impl Handle {
             self.durable = durable;
         }
         Ok(())
-    }
-
-    /// Counts a commit of so many rows.
-    fn grows(&mut self, rows: usize) -> Care {
-        let over = |counted: &mut (usize, u32), most: (usize, u32)| {
-            *counted = (counted.0 + rows, counted.1 + 1);
-            let over = counted.0 >= most.0 || counted.1 >= most.1;
-            if over {
-                *counted = (0, 0);
-            }
-            over
-        };
-        let synced = over(&mut self.unsynced, PIECE);
-        match over(&mut self.grown, LOG_ROWS) {
-            true => Care::Move,
-            false if synced => Care::Sync,
-            false => Care::None,
-        }
     }
 
     /// How NULLs of the columns are bound.
@@ -154,6 +127,8 @@ pub(super) struct Writer {
     partitions: LruCache<Place, Handle>,
     // Files with commits that may not be durable yet.
     dirty: BTreeSet<PathBuf>,
+    // Files whose log failed to be synced: what the disk has of it is not known, and a second sync would not tell.
+    distrusted: BTreeSet<PathBuf>,
     // Which places hold marks of a segment, as far as this process knows.
     marked: HashMap<SegmentId, BTreeSet<Place>>,
 }
@@ -176,6 +151,7 @@ impl Writer {
             main,
             partitions: LruCache::new(open_partitions()),
             dirty: BTreeSet::new(),
+            distrusted: BTreeSet::new(),
             marked: HashMap::new(),
         })
     }
@@ -279,6 +255,8 @@ impl Writer {
         // transaction is undone as a whole.
         let prefix = format!("INSERT OR FAIL INTO {}({}) VALUES ", quoted(physical), names.join(","));
         handle.set_durable(false).map_err(|error| failure::statement(&name, &error))?;
+        // Asked once, however often the transaction is tried.
+        let mut answer = None;
         let stored = handle.transaction(|connection| {
             if let Some((member, file_id)) = replaced {
                 let sql = format!("DELETE FROM {} WHERE {}", quoted(physical), of_file(member, file_id));
@@ -289,13 +267,13 @@ impl Writer {
                 Insert { prefix: &prefix, binds: &binds, rows }.execute(connection)?;
             }
             marks.iter().try_for_each(|(segment, ordinal)| mark(connection, *segment, physical, *ordinal))?;
-            if ready() { Ok(()) } else { Err(Error::RollbackTransaction) }
+            if *answer.get_or_insert_with(&mut *ready) { Ok(()) } else { Err(Error::RollbackTransaction) }
         });
         match stored {
             Err(Error::RollbackTransaction) => Ok(None),
             Ok(()) => {
                 handle.unseen = handle.unseen.saturating_sub(1);
-                let care = handle.grows(rows.len());
+                let care = handle.growth.add(rows.len());
                 self.dirty.extend(place.file().map(std::path::Path::to_owned));
                 for (segment, _) in marks {
                     self.marked.entry(*segment).or_default().insert(place.clone());
@@ -435,6 +413,29 @@ impl Writer {
 
     pub(super) fn mark_dirty(&mut self, files: BTreeSet<PathBuf>) {
         self.dirty.extend(files);
+    }
+
+    /// The logs of files failed to be synced: they count as synced when all of them is in their files.
+    pub(super) fn distrust(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        self.distrusted.extend(files);
+    }
+
+    pub(super) fn distrusted(&self) -> Vec<Place> {
+        self.distrusted.iter().cloned().map(Place::File).collect()
+    }
+
+    /// Moves such a log into its file, whose pages are then written anew, and synced.
+    pub(super) fn restore_trust(&mut self, place: &Place) -> std::io::Result<()> {
+        if place.exists() {
+            self.empty_log(place);
+            if log_bytes(place) > 0 {
+                let reason =
+                    "a write-ahead log failed to be synced, and somebody keeps it from being moved into its file";
+                return Err(std::io::Error::other(reason));
+            }
+        }
+        self.distrusted.retain(|file| Some(file.as_path()) != place.file());
+        Ok(())
     }
 
     /// Whether a file's log is longer than it should be.

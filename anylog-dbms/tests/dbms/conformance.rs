@@ -18,6 +18,7 @@ pub(crate) fn all(database: &Arc<Database>) {
     partitions_are_separate(dbms);
     many_partitions_go_together(dbms);
     marks_go_with_the_rows(dbms);
+    rows_are_stored_when_they_may_be(dbms);
     a_refused_row_is_named_and_nothing_is_stored(dbms);
     rows_of_a_source_file_are_deleted(dbms);
     rows_of_a_source_file_are_replaced_at_once(database);
@@ -281,6 +282,48 @@ fn marks_go_with_the_rows(dbms: &dyn Dbms) {
     dbms.forget(&[SegmentId(99), two]).unwrap();
     assert_eq!(dbms.applied(&targets[1], two).unwrap(), None);
     dbms.drop_table("marked").unwrap();
+}
+
+// DUR-1: asked once, and nobody sees a row before; without leave nothing is stored, not even a mark.
+fn rows_are_stored_when_they_may_be(dbms: &dyn Dbms) {
+    let schema = table("awaited", &[r#"{"v":1}"#]);
+    dbms.create_table(&schema).unwrap();
+    let partition = Target::partition("awaited", "par_awaited_2026_03_01_d01_insert_timestamp");
+    dbms.create_partition(&schema, partition.physical()).unwrap();
+    let (columns, values) = batch(&schema, &[r#"{"v":1}"#; 300]);
+    let rows: Vec<RowRef<'_>> = values.iter().map(|row| RowRef { shared: &[], own: row }).collect();
+    for target in [Target::table("awaited"), partition] {
+        let segment = SegmentId(8);
+        let (mut before, mut last) = (0, None);
+        for (mark, leave) in [(1, false), (2, true), (3, false), (4, true)] {
+            let mut asked = 0;
+            let mut ready = || {
+                asked += 1;
+                assert_eq!(dbms.count(&target).unwrap(), before, "nobody sees them yet");
+                leave
+            };
+            let stored = dbms.apply_when(&target, &columns, &rows, &[(segment, mark)], &mut ready).unwrap();
+            assert_eq!((stored, asked), (leave, 1));
+            if leave {
+                (before, last) = (before + 300, Some(mark));
+            }
+            assert_eq!(dbms.count(&target).unwrap(), before);
+            assert_eq!(dbms.applied(&target, segment).unwrap(), last);
+        }
+        // Others are not concerned by what was undone.
+        dbms.apply(&target, &columns, &values, &[(segment, 5)]).unwrap();
+        assert_eq!((dbms.count(&target).unwrap(), dbms.applied(&target, segment).unwrap()), (900, Some(5)));
+        dbms.forget(&[segment]).unwrap();
+    }
+    // What is refused is refused, with leave or without it.
+    let mut refused = values.clone();
+    refused[1][0] = SqlValue::Null;
+    let refused: Vec<RowRef<'_>> = refused.iter().map(|row| RowRef { shared: &[], own: row }).collect();
+    let target = Target::table("awaited");
+    let error = dbms.apply_when(&target, &columns, &refused, &[(SegmentId(8), 9)], &mut || true).unwrap_err();
+    assert!(matches!(error, DbmsError::RowRefused { index: 1, .. }), "{error}");
+    assert_eq!((dbms.count(&target).unwrap(), dbms.applied(&target, SegmentId(8)).unwrap()), (900, None));
+    dbms.drop_table("awaited").unwrap();
 }
 
 // R13
