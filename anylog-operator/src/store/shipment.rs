@@ -348,7 +348,15 @@ mod tests {
     use crate::thresholds::Threshold;
 
     /// A message of one run, on its way to the journal and to a database.
-    fn message() -> (Arc<Segment>, Vec<Travelling>, Arc<Completion>, oneshot::Receiver<Answer>, Arc<Semaphore>) {
+    struct Message {
+        segment: Arc<Segment>,
+        travelling: Vec<Travelling>,
+        completion: Arc<Completion>,
+        answer: oneshot::Receiver<Answer>,
+        memory: Arc<Semaphore>,
+    }
+
+    fn message() -> Message {
         let header = SegmentHeader {
             id: SegmentId(1),
             dbms: "d".into(),
@@ -366,7 +374,7 @@ mod tests {
         let run = Travelling { segment: Arc::clone(&segment), rows: 1, last: 1, bytes: 9, then: Then::Applied };
         let memory = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&memory).try_acquire_owned().unwrap();
-        let (sender, receiver) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         let completion = Completion {
             deliveries: Vec::new(),
             promises: None,
@@ -376,7 +384,7 @@ mod tests {
             answer: Mutex::new(Some(sender)),
             permit: Mutex::new(Some(permit)),
         };
-        (segment, vec![run], Arc::new(completion), receiver, memory)
+        Message { segment, travelling: vec![run], completion: Arc::new(completion), answer, memory }
     }
 
     fn is_quiet(segment: &Segment) -> bool {
@@ -386,7 +394,7 @@ mod tests {
     // DUR-1: an applying thread that takes nothing more says so before anybody knows that the frame is lost.
     #[test]
     fn a_frame_that_is_lost_behind_an_ended_thread_is_refused_once() {
-        let (segment, travelling, completion, mut answer, memory) = message();
+        let Message { segment, travelling, completion, mut answer, memory } = message();
         let ended = DbmsError::NotConnected { name: "d".into() };
         settled(0, Arc::clone(&segment), Arc::clone(&completion))(Err(ended));
         assert!(answer.try_recv().is_err() && !is_quiet(&segment), "the frame is on its way");
@@ -400,7 +408,7 @@ mod tests {
     // The sender of a frame that is lost does not wait for a database.
     #[test]
     fn a_lost_frame_is_answered_at_once() {
-        let (segment, travelling, completion, mut answer, memory) = message();
+        let Message { segment, travelling, completion, mut answer, memory } = message();
         let in_line = settled(0, Arc::clone(&segment), Arc::clone(&completion));
         lost(&travelling, JournalError::Closed, &completion);
         assert!(matches!(answer.try_recv(), Ok(Err(_))));
