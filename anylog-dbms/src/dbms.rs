@@ -239,6 +239,12 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
         self.apply(target, columns, &rows, marks)
     }
 
+    /// Whether [`Self::apply_when`] does most of its work before it asks, so that it pays to call it early. Where it does not, rows that
+    /// are stored behind their leave find more company.
+    fn fills_ahead(&self) -> bool {
+        false
+    }
+
     /// As [`Self::apply_rows`], for rows that may be stored when `ready` says so: it is asked once, as late as the engine can, and
     /// may wait. Returns whether they are stored: when `ready` says no, nothing is.
     fn apply_when(

@@ -307,6 +307,10 @@ impl Dbms for SqliteDbms {
         self.store(target, &Stored { replaced: None, columns, rows, marks }, &mut || true).map(drop)
     }
 
+    fn fills_ahead(&self) -> bool {
+        !self.layout.in_memory()
+    }
+
     fn apply_when(
         &self,
         target: &Target,

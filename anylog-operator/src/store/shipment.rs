@@ -62,12 +62,14 @@ enum Then {
     Nothing,
     /// The database has them, and waits for the frame.
     Applied,
+    /// They go to their database.
+    Apply(Awaited),
     /// They are kept until there are enough of them. Their memory is given back when they are stored.
     Keep(Arc<Applier>, Batch, Arc<OwnedSemaphorePermit>),
 }
 
-/// A run whose rows go to the database before their frame is written.
-struct Ahead {
+/// A run whose rows are in the database before their message is answered.
+struct Awaited {
     part: usize,
     segment: Arc<Segment>,
     applier: Arc<Applier>,
@@ -115,11 +117,15 @@ impl Completion {
 
 impl Travelling {
     /// The rows are in the journal.
-    fn go_on(self, sequence: u64) {
+    fn go_on(self, sequence: u64, completion: &Arc<Completion>) {
         let Self { segment, bytes, then, .. } = self;
         match then {
             Then::Nothing => segment.landed([], true),
             Then::Applied => segment.arrived(),
+            Then::Apply(mut run) => {
+                run.batch.frame = Frame::At(sequence);
+                run.submit(Arc::clone(completion));
+            }
             Then::Keep(applier, mut batch, room) => {
                 batch.frame = Frame::At(sequence);
                 segment.kept();
@@ -136,7 +142,7 @@ impl Travelling {
     }
 }
 
-impl Ahead {
+impl Awaited {
     /// The message is answered when its rows are stored.
     fn submit(self, completion: Arc<Completion>) {
         let Self { part, segment, applier, batch } = self;
@@ -168,14 +174,17 @@ fn settled(part: usize, segment: Arc<Segment>, completion: Arc<Completion>) -> S
 #[derive(Default)]
 struct Freight {
     travelling: Vec<Travelling>,
-    ahead: Vec<Ahead>,
+    /// Those that go to their database with the frame, ...
+    ahead: Vec<Awaited>,
+    /// ... and the number of those that follow it.
+    behind: usize,
     /// What other members are to have before the message counts.
     followed: Vec<Followed>,
 }
 
 impl Freight {
     /// Gives the rows of a part their ordinals in its segment, and adds them to the frame. Rows that are not applied at once are kept
-    /// for that when there is `room`; those that are go ahead of it.
+    /// for that when there is `room`; those that are go ahead of it where the engine makes use of that.
     fn load(
         &mut self,
         entries: &mut Entries,
@@ -208,10 +217,16 @@ impl Freight {
                 _ if !applied => Then::Nothing,
                 Some(room) if !immediate => Then::Keep(Arc::clone(&applier), batch(), Arc::clone(room)),
                 _ => {
-                    segment.departs();
-                    let (segment, applier) = (Arc::clone(&segment), Arc::clone(&applier));
-                    self.ahead.push(Ahead { part: part.index, segment, applier, batch: batch() });
-                    Then::Applied
+                    let own = (Arc::clone(&segment), Arc::clone(&applier));
+                    let run = Awaited { part: part.index, segment: own.0, applier: own.1, batch: batch() };
+                    if part.fitted.table.database.dbms().fills_ahead() {
+                        segment.departs();
+                        self.ahead.push(run);
+                        Then::Applied
+                    } else {
+                        self.behind += 1;
+                        Then::Apply(run)
+                    }
                 }
             };
             self.travelling.push(Travelling { segment: Arc::clone(&segment), rows, last, bytes, then });
@@ -247,7 +262,7 @@ impl Shared {
             for (part, target) in std::mem::take(&mut parts).into_iter().zip(targets) {
                 freight.load(&mut entries, part, target, received, room.as_ref(), &landing);
             }
-            let Freight { travelling, ahead, followed } = freight;
+            let Freight { travelling, ahead, behind, followed } = freight;
             followed.iter().for_each(|followed| entries.followed(followed.segment()));
             entries.delivered(&deliveries);
             let (sender, receiver) = oneshot::channel();
@@ -255,8 +270,8 @@ impl Shared {
             let completion = Arc::new(Completion {
                 deliveries,
                 promises: (!promised.is_empty()).then(|| promised.into()),
-                // The frame, and the batches that are ahead of it.
-                remaining: AtomicUsize::new(1 + ahead.len()),
+                // The frame, and the batches that are ahead of it and behind it.
+                remaining: AtomicUsize::new(1 + ahead.len() + behind),
                 refused: Mutex::default(),
                 error: Mutex::default(),
                 answer: Mutex::new(Some(sender)),
@@ -315,7 +330,7 @@ fn batch(
 }
 
 /// The frame of a message is written.
-fn arrived(shared: &Arc<Shared>, travelling: Vec<Travelling>, written: Written, completion: &Completion) {
+fn arrived(shared: &Arc<Shared>, travelling: Vec<Travelling>, written: Written, completion: &Arc<Completion>) {
     shared.deliveries.written(&completion.deliveries, written.position, &completion.promises);
     for run in &travelling {
         run.segment.written(written.position, run.last, run.rows, run.bytes);
@@ -327,7 +342,7 @@ fn arrived(shared: &Arc<Shared>, travelling: Vec<Travelling>, written: Written, 
         if run.segment.size().1 > run.segment.threshold.volume {
             shared.due.notify_one();
         }
-        run.go_on(written.sequence);
+        run.go_on(written.sequence, completion);
     }
     completion.finish();
 }

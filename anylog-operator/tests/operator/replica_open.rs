@@ -165,11 +165,11 @@ async fn carry(from: &TestNode, to: &TestNode, file: FileKey) -> RowsHeld {
 
 /// Sends rows as one message; done when they are acknowledged, which takes the mate that gets them meanwhile.
 async fn send(from: &TestNode, to: &TestNode, mates: &Mates, table: &str, texts: Vec<String>) -> FileKey {
+    let before = mates.written.lock().clone();
     let sending = tokio::spawn({
         let (slot, group) = (Arc::clone(&from.slot), rows(table, texts));
         async move { slot.append(group).await }
     });
-    let before = mates.written.lock().clone();
     eventually("the rows are in the journal", || *mates.written.lock() != before).await;
     assert!(!sending.is_finished(), "nothing is acknowledged before another member has it");
     let now = mates.written.lock().clone();
