@@ -319,13 +319,12 @@ impl Dbms for SqliteDbms {
         marks: &[(SegmentId, u64)],
         ready: &mut dyn FnMut() -> bool,
     ) -> Result<bool, DbmsError> {
-        // Who reads a database in memory sees what is not committed.
-        if self.layout.in_memory() && !ready() {
-            return Ok(false);
+        let stored = Stored { replaced: None, columns, rows, marks };
+        if self.fills_ahead() {
+            return self.store(target, &stored, ready);
         }
-        let mut sure = || true;
-        let ready = if self.layout.in_memory() { &mut sure } else { ready };
-        self.store(target, &Stored { replaced: None, columns, rows, marks }, ready)
+        // Who reads a database in memory sees what is not committed.
+        Ok(ready() && self.store(target, &stored, &mut || true)?)
     }
 
     fn replace_file(

@@ -212,6 +212,12 @@ impl Piece {
     }
 }
 
+/// The rows of values that lie row after row.
+fn row_refs<'a>(shared: &'a [SqlValue], values: &'a [SqlValue], rows: usize) -> impl Iterator<Item = RowRef<'a>> {
+    let width = values.len() / rows.max(1);
+    (0..rows).map(move |at| RowRef { shared, own: &values[at * width..(at + 1) * width] })
+}
+
 /// Rows that are stored by one call.
 struct Chunk {
     pieces: Vec<Piece>,
@@ -226,9 +232,7 @@ impl Chunk {
     fn rows(&self) -> Vec<RowRef<'_>> {
         let mut rows = Vec::with_capacity(self.len());
         for piece in &self.pieces {
-            let width = piece.width();
-            let of = |at: usize| RowRef { shared: &piece.shared, own: &piece.values[at * width..(at + 1) * width] };
-            rows.extend((0..piece.rows.len()).map(of));
+            rows.extend(row_refs(&piece.shared, &piece.values, piece.rows.len()));
         }
         rows
     }
@@ -257,9 +261,7 @@ impl Group {
         let (mut rows, mut marks) = (Vec::new(), Vec::new());
         for batch in batches() {
             raise(&mut marks, batch.segment.id, batch.mark);
-            let width = batch.values.len() / batch.rows.len().max(1);
-            let of = |at: usize| RowRef { shared: &batch.shared, own: &batch.values[at * width..(at + 1) * width] };
-            rows.extend((0..batch.rows.len()).map(of));
+            rows.extend(row_refs(&batch.shared, &batch.values, batch.rows.len()));
         }
         let (started, mut waited) = (Instant::now(), Duration::ZERO);
         let mut arrived = || {

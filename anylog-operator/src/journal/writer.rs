@@ -92,7 +92,7 @@ impl Writer {
             // What is on disk is not known after a failed sync: nothing is written behind it. It goes if it can, because marks pass
             // over rows that nobody was told of: found by a start, they would be in a source file and in no table.
             if let Err(error) = open.file.truncate(open.length) {
-                tracing::debug!(%error, "Frames that were not synced stay in a journal file");
+                tracing::warn!(%error, "Frames that were not synced stay in a journal file");
             }
             self.leave();
             return Err(self.failed(&error));

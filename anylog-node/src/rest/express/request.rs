@@ -89,6 +89,9 @@ impl<'b> Fields<'b> {
 /// Looks at the bytes from the beginning of a request on.
 pub(super) fn find(bytes: &[u8]) -> Found<'_> {
     const METHOD: &[u8] = b"PUT ";
+    if bytes.is_empty() {
+        return Found::Part;
+    }
     if !bytes.starts_with(&METHOD[..bytes.len().min(METHOD.len())]) {
         return Found::Other;
     }
