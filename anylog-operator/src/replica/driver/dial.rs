@@ -279,8 +279,9 @@ impl Driver {
         self.let_go(session);
         let reason = reason.unwrap_or_else(|| "the mate ended the link".to_owned());
         tracing::info!(mate = session.mate, %reason, "A mate is not linked any more");
-        self.notes.lock().down(session.mate, self.shared.node.clock.now(), reason);
+        // Whoever sees that the mate is away finds that it does not count any more.
         self.handle(Event::Down(session.mate));
+        self.notes.lock().down(session.mate, self.shared.node.clock.now(), reason);
         self.changed();
     }
 
