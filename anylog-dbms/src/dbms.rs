@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use crate::growing::{Grow, Unseen, at_once};
 use crate::{ColumnType, DbmsError, SqlRef, SqlValue, TableSchema};
 
 /// A kind of database.
@@ -239,26 +240,16 @@ pub trait Dbms: Send + Sync + std::fmt::Debug {
         self.apply(target, columns, &rows, marks)
     }
 
-    /// Whether [`Self::apply_when`] does most of its work before it asks, so that it pays to call it early. Where it does not, rows that
-    /// are stored behind their leave find more company.
-    fn fills_ahead(&self) -> bool {
-        false
+    /// The rows of this database that count as stored before their transaction ends; none when transactions do not grow here, so that it
+    /// does not pay to begin one before its rows may be stored.
+    fn unseen(&self) -> Option<&Unseen> {
+        None
     }
 
-    /// As [`Self::apply_rows`], for rows that may be stored when `ready` says so: it is asked once, as late as the engine can, and
-    /// may wait. Returns whether they are stored: when `ready` says no, nothing is.
-    fn apply_when(
-        &self,
-        target: &Target,
-        columns: &[String],
-        rows: &[RowRef<'_>],
-        marks: &[(SegmentId, u64)],
-        ready: &mut dyn FnMut() -> bool,
-    ) -> Result<bool, DbmsError> {
-        if !ready() {
-            return Ok(false);
-        }
-        self.apply_rows(target, columns, rows, marks).map(|()| true)
+    /// As [`Self::apply_rows`], for rows that come one after the other: `grow` puts them into one transaction, and may wait meanwhile.
+    /// They are stored when it says so; when it says no, or fails, nothing is. Returns whether they are.
+    fn apply_growing(&self, target: &Target, columns: &[String], grow: Grow<'_>) -> Result<bool, DbmsError> {
+        at_once(grow, |rows, marks| self.apply(target, columns, rows, marks))
     }
 
     /// As [`Self::apply_rows`], in the place of the rows of a source file: those with this `tsd_name` and `tsd_id` are deleted from the

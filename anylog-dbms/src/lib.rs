@@ -52,7 +52,7 @@
 //!   ([`TsdStore`]) are durable when their call returns.
 //! * Integers keep 64 bits, floats 17 digits, text every character, nested JSON its very text; times are stored in UTC with
 //!   microseconds. A value that its column cannot hold is a [`schema::RowProblem`], never a guess.
-//! * Readers and the writer do not wait for each other. Dropping a partition gives its space back, also on a full disk.
+//! * Readers and the writer do not wait for each other, save for rows that count as stored and are on their way ([`growing`]). Dropping a partition gives its space back, also on a full disk.
 //! * A database is offered under its name only after every [`ConnectHook`] ran.
 //!
 //! # What is not
@@ -69,6 +69,7 @@
 //! |---|---|
 //! | [`catalog`] | the logical databases of a node, hooks, declarations of partitions |
 //! | [`dbms`], [`value`], [`error`] | the trait of a physical database, its values and errors |
+//! | [`growing`] | transactions that grow while rows come, rows that count as stored before these end |
 //! | [`schema`] | tables: derived from rows, written and read as CREATE texts; times and rows converted |
 //! | [`partition`] | names, ranges and retention of partitions; pure |
 //! | [`sqlite`], [`postgres`] | the engines |
@@ -81,6 +82,7 @@ pub mod catalog;
 pub mod commands;
 pub mod dbms;
 pub mod error;
+pub mod growing;
 pub mod partition;
 pub mod postgres;
 pub mod schema;
@@ -91,6 +93,7 @@ pub mod value;
 pub use catalog::{Catalog, ConnectHook, ConnectRequest, Database, DropHook, MissingFile, MissingFiles, TableSource};
 pub use dbms::{Checked, Dbms, DbmsInfo, Engine, RowRef, Scan, SegmentId, Target, Visit, Wanted};
 pub use error::DbmsError;
+pub use growing::{Grow, Growing, Promise, Unseen};
 pub use partition::{PartitionUnit, Partitioning};
 pub use schema::{Column, ColumnType, TableSchema};
 pub use tsd::{NewFile, TsdError, TsdFile, TsdFilter, TsdStore, TsdSummary, TsdUpdate};

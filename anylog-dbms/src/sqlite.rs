@@ -19,8 +19,9 @@
 //!
 //! # Writers and readers
 //! One writer at a time (a lock in this process, `BEGIN IMMEDIATE` and a busy timeout against others); readers have connections
-//! of their own, read-only, and never wait for the writer. [`Dbms::apply_when`] keeps the writer, and the transaction open, until it is told
-//! whether to commit; in memory, where readers see what is not committed, it is told first and writes then. Connections are kept in bounded caches. A reader that
+//! of their own, read-only, and never wait for the writer, save for rows that count as stored ([`growing`](crate::growing)).
+//! [`Dbms::apply_growing`] keeps the writer, and the transaction open, until it is told whether to commit; in memory, where readers see what
+//! is not committed, it is told first and writes then. Connections are kept in bounded caches. A reader that
 //! pins so old a state that the log of its file grows beyond [`MAX_LOG_BYTES`] is ended, as is one whose partition is dropped.
 //!
 //! On file systems whose blocks are smaller than 4 KB a file in use is held by this process alone: what connections share of a log lies in
@@ -47,13 +48,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::dbms::{Scan, Visit};
+use crate::growing::{Grow, Unseen, at_once};
 use crate::partition::{partitions_of, without_partitions};
 use crate::schema::ddl::check_name;
 use crate::{
     Checked, ColumnType, ConnectRequest, Dbms, DbmsError, DbmsInfo, Engine, RowRef, SegmentId, SqlValue, TableSchema,
     Target,
 };
-use checkpoint::Checkpointer;
+use checkpoint::{Care, Checkpointer};
 use connection::Place;
 use layout::Layout;
 use listing::Listing;
@@ -80,6 +82,8 @@ pub struct SqliteDbms {
     readers: Readers,
     /// None in memory, where there are no logs.
     checkpointer: Option<Checkpointer>,
+    /// None in memory, where readers see what is not committed.
+    unseen: Option<Unseen>,
 }
 
 impl SqliteDbms {
@@ -91,7 +95,8 @@ impl SqliteDbms {
         let autocommit = request.autocommit;
         let checkpointer = (!layout.in_memory()).then(|| Checkpointer::start(&request.name, Arc::clone(&writer)));
         let listing = Listing::default();
-        Ok(Self { name: request.name.clone(), layout, listing, autocommit, writer, readers, checkpointer })
+        let unseen = (!layout.in_memory()).then(Unseen::default);
+        Ok(Self { name: request.name.clone(), layout, listing, autocommit, writer, readers, checkpointer, unseen })
     }
 
     /// Deletes the files of a database.
@@ -109,11 +114,15 @@ impl SqliteDbms {
         self.readers.rows(&self.layout.main(), sql, params)
     }
 
-    /// Stores rows and marks, in the place of the rows of a source file, if one is named.
-    fn store(&self, target: &Target, stored: &Stored<'_>, ready: &mut dyn FnMut() -> bool) -> Result<bool, DbmsError> {
+    /// Runs a transaction of the writer that stores rows in a target, and looks after its log when it was committed.
+    fn store(
+        &self,
+        target: &Target,
+        store: impl FnOnce(&mut Writer, &Place) -> Result<Option<Care>, DbmsError>,
+    ) -> Result<bool, DbmsError> {
         let place = self.place(Some(target))?;
         let mut writer = self.writer.lock();
-        let Some(care) = writer.apply(&place, target.physical(), stored, ready)? else { return Ok(false) };
+        let Some(care) = store(&mut writer, &place)? else { return Ok(false) };
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.ask(&place, care);
         }
@@ -304,27 +313,20 @@ impl Dbms for SqliteDbms {
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
-        self.store(target, &Stored { replaced: None, columns, rows, marks }, &mut || true).map(drop)
+        let rows = Stored { replaced: None, columns, rows, marks };
+        self.store(target, |writer, place| writer.apply(place, target.physical(), &rows).map(Some)).map(drop)
     }
 
-    fn fills_ahead(&self) -> bool {
-        !self.layout.in_memory()
+    fn unseen(&self) -> Option<&Unseen> {
+        self.unseen.as_ref()
     }
 
-    fn apply_when(
-        &self,
-        target: &Target,
-        columns: &[String],
-        rows: &[RowRef<'_>],
-        marks: &[(SegmentId, u64)],
-        ready: &mut dyn FnMut() -> bool,
-    ) -> Result<bool, DbmsError> {
-        let stored = Stored { replaced: None, columns, rows, marks };
-        if self.fills_ahead() {
-            return self.store(target, &stored, ready);
+    fn apply_growing(&self, target: &Target, columns: &[String], grow: Grow<'_>) -> Result<bool, DbmsError> {
+        if self.unseen.is_some() {
+            return self.store(target, |writer, place| writer.apply_growing(place, target.physical(), columns, grow));
         }
         // Who reads a database in memory sees what is not committed.
-        Ok(ready() && self.store(target, &stored, &mut || true)?)
+        at_once(grow, |rows, marks| self.apply(target, columns, rows, marks))
     }
 
     fn replace_file(
@@ -335,7 +337,8 @@ impl Dbms for SqliteDbms {
         rows: &[RowRef<'_>],
         marks: &[(SegmentId, u64)],
     ) -> Result<(), DbmsError> {
-        self.store(target, &Stored { replaced: Some(file), columns, rows, marks }, &mut || true).map(drop)
+        let rows = Stored { replaced: Some(file), columns, rows, marks };
+        self.store(target, |writer, place| writer.apply(place, target.physical(), &rows).map(Some)).map(drop)
     }
 
     fn delete_file(&self, target: &Target, member: &str, file_id: i64) -> Result<u64, DbmsError> {
@@ -465,9 +468,12 @@ impl SqliteDbms {
         }
     }
 
-    /// A place that is there.
+    /// A place that is there, when what counts as stored in it can be read.
     fn readable(&self, target: Option<&Target>) -> Result<Place, DbmsError> {
         let place = self.place(target)?;
+        if let Some(unseen) = &self.unseen {
+            unseen.wait(target);
+        }
         if place.exists() { Ok(place) } else { Err(self.no_table(target.map_or("", Target::physical))) }
     }
 

@@ -71,6 +71,6 @@ pub use broker::{Broker, Router};
 pub use commands::commands;
 pub use ingest::{Ingest, POLICY};
 pub use sink::{
-    Delivery, FileReceipt, Message, MessageRows, Receipt, RefusedRow, Remap, RowGroup, RowSink, SinkError, SinkSlot,
-    SourceFile, TableRows, Unmapped,
+    Behind, Delivery, FileReceipt, Message, MessageRows, Receipt, RefusedRow, Remap, RowGroup, RowSink, SinkError,
+    SinkSlot, SourceFile, TableRows, Unmapped,
 };

@@ -4,6 +4,7 @@
 //! a [`Receipt`], and an acknowledgement to the sender (PUBACK, PUBREC, 200) needs one. Only a store can make a receipt: the
 //! [`Issuer`] that it takes is handed out in one place, when the store is mounted ([`SinkSlot::mount`]).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -52,7 +53,36 @@ pub struct RowGroup {
     /// The messages that the rows were mapped from, for rows that go to the quarantine: they can be mapped again by a better
     /// mapping. Empty when the rows came as they are.
     pub messages: Vec<MessageRows>,
+    /// What comes behind these rows.
+    pub behind: Behind,
 }
+
+/// How many senders wait with rows that will be stored behind those of a group, in the same tables. A store that knows of them need
+/// not end its work after each group.
+#[derive(Debug, Clone, Default)]
+pub struct Behind(Arc<AtomicUsize>);
+
+impl Behind {
+    /// So many wait.
+    pub fn set(&self, senders: usize) {
+        self.0.store(senders, Ordering::Release);
+    }
+
+    /// Whether somebody waits.
+    #[must_use]
+    pub fn are_some(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
+}
+
+/// What waits is no part of what a group is.
+impl PartialEq for Behind {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Behind {}
 
 /// A message as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,13 +8,18 @@
 //! # Ahead of the journal
 //!
 //! Rows of an immediate segment come to the thread together with their frame's way to the journal ([`Frame::Coming`]). Their
-//! transaction is filled while the journal writes and syncs, and ends when the frame landed: it is committed when all of its frames
-//! are on stable storage ([`Dbms::apply_when`]), else undone as a whole. So nobody sees a row, and no mark covers one, that is not in
-//! the journal. When it was undone, or fails, its batches are settled in due order instead, each by what became of its frame: rows of
-//! a lost frame are nowhere, those of a dropped partition are void, the others are stored as if they had come behind their frames.
+//! transaction is filled while the journal writes and syncs ([`growth`]), and is committed when all of its frames are on stable storage,
+//! else undone as a whole. So nobody sees a row, and no mark covers one, that is not in the journal. When it was undone, or fails, its
+//! batches are settled in due order instead, each by what became of its frame: rows of a lost frame are nowhere, those of a dropped
+//! partition are void, the others are stored as if they had come behind their frames.
 //!
-//! While it waits, the thread holds the writer of its database. So the journal's thread, and what it calls, must never wait for a
-//! database.
+//! A transaction stays open as long as more rows come for its place, within bounds. Rows whose frames are written, and behind which
+//! others come, are answered before it ends: they are in the journal, the engine took them, and whoever begins to read where they lie
+//! waits until they are committed ([`anylog_dbms::growing`]). The last rows are answered when they are committed, so when all are
+//! answered all are committed.
+//!
+//! While it waits for the journal, the thread holds the writer of its database. So the journal's thread, and what it calls, must never
+//! wait for a database.
 //!
 //! # Failures
 //!
@@ -26,6 +31,7 @@
 //! in the journal has been promised.
 
 mod applier;
+mod growth;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -42,7 +48,7 @@ use crate::quarantine::{Problem, QuarantinedRow, key};
 use crate::replay::WHOLE_TABLE;
 use crate::store::Shared;
 use crate::tables::TableState;
-pub(crate) use applier::{Applier, KEPT_LIMIT, Kept, Settled};
+pub(crate) use applier::{Applier, KEPT_LIMIT, Kept, Waiting};
 
 /// Pauses between attempts after a failure that may pass.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -250,36 +256,6 @@ impl Chunk {
 }
 
 impl Group {
-    /// Stores rows whose frames are on their way in a transaction that is committed when they arrived: the journal's sync takes
-    /// as long as everything before the commit does. False when nothing is stored, because no frame is under way or not all of the
-    /// rows are to be stored; whatever else went wrong is found again by an attempt in due order.
-    fn settle_ahead(&self, shared: &Shared) -> bool {
-        let batches = || self.pieces.iter().map(|(_, batch)| batch);
-        if !batches().any(|batch| matches!(&batch.frame, Frame::Coming(landing) if landing.is_under_way())) {
-            return false;
-        }
-        let (mut rows, mut marks) = (Vec::new(), Vec::new());
-        for batch in batches() {
-            raise(&mut marks, batch.segment.id, batch.mark);
-            rows.extend(row_refs(&batch.shared, &batch.values, batch.rows.len()));
-        }
-        let (started, mut waited) = (Instant::now(), Duration::ZERO);
-        let mut arrived = || {
-            let begun = Instant::now();
-            let all = batches().all(|batch| matches!(batch.arrival(shared), Arrival::Here));
-            waited = begun.elapsed();
-            all
-        };
-        let dbms = self.table.database.dbms();
-        let stored = dbms.apply_when(&self.target, &self.table.columns, &rows, &marks, &mut arrived);
-        if !matches!(stored, Ok(true)) {
-            return false;
-        }
-        shared.stats.database_works(&self.table.dbms);
-        shared.stats.applied(&self.table.dbms, &self.table.table, started.elapsed().saturating_sub(waited));
-        true
-    }
-
     fn settle(
         self,
         shared: &Shared,
@@ -287,9 +263,6 @@ impl Group {
         patient: bool,
         results: &mut [Result<Vec<Refusal>, DbmsError>],
     ) -> Result<(), DbmsError> {
-        if replaced.is_none() && self.settle_ahead(shared) {
-            return Ok(());
-        }
         let Group { table, target, mut pieces } = self;
         pieces.retain(|(_, batch)| matches!(batch.arrival(shared), Arrival::Here));
         if pieces.is_empty() {

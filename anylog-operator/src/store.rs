@@ -86,7 +86,13 @@ impl Store {
                 self.shared.stats.error(false, received, &dbms, &table, 27, &problem.reason);
                 refused.push(problem.clone().of_row(index, *position));
             }
-            parts.push(Part { index, key: Key { dbms, table, source, instructions }, origin, fitted });
+            parts.push(Part {
+                index,
+                key: Key { dbms, table, source, instructions },
+                origin,
+                fitted,
+                behind: group.behind.clone(),
+            });
         }
         Ok(Prepared { parts, refused, aside })
     }

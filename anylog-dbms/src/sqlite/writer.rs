@@ -1,5 +1,6 @@
 //! The one writer of a database.
 
+mod filling;
 mod partitions;
 
 use std::collections::{BTreeSet, HashMap};
@@ -12,13 +13,14 @@ use diesel::result::Error;
 use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 use lru::LruCache;
 
-use super::checkpoint::{Care, Growth};
+use super::checkpoint::Growth;
 use super::connection::{Mode, Place, open};
 use super::layout::{Layout, beside, sync_directory};
-use super::rows::{Bind, Binds, Insert, Statement, chunks, collect, select};
+use super::rows::{Bind, Binds, Statement, collect, select};
 use super::{EMPTIED_LOG_BYTES, describe, failure};
 use crate::schema::ddl::{column_list, of_file, quoted, statements};
-use crate::{Checked, ColumnType, DbmsError, Engine, RowRef, SegmentId, SqlValue, TableSchema};
+use crate::{Checked, ColumnType, DbmsError, Engine, SegmentId, SqlValue, TableSchema};
+pub(super) use filling::Stored;
 
 /// Partitions whose write connection is kept open, when the process may have as many files open. One that is closed is synced, and costs
 /// thirty times as much as a small transaction: rows that come for many days at once would do that each time.
@@ -45,15 +47,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 const MARKS: &str = "CREATE TABLE IF NOT EXISTS anylog_applied(segment_id TEXT NOT NULL, target TEXT NOT NULL, \
                      last_ordinal BIGINT NOT NULL, PRIMARY KEY(segment_id, target)) WITHOUT ROWID";
-
-/// What a transaction stores.
-pub(super) struct Stored<'a> {
-    /// The source file - its member and its number - whose rows go.
-    pub(super) replaced: Option<(&'a str, i64)>,
-    pub(super) columns: &'a [String],
-    pub(super) rows: &'a [RowRef<'a>],
-    pub(super) marks: &'a [(SegmentId, u64)],
-}
 
 struct Handle {
     connection: SqliteConnection,
@@ -233,63 +226,6 @@ impl Writer {
         result.map_err(|error| failure::statement(&name, &error))
     }
 
-    /// Stores rows and marks, in the place of the rows of a source file, if one is named, if `ready` says so before the commit. Says what
-    /// the log of the place needs then.
-    pub(super) fn apply(
-        &mut self,
-        place: &Place,
-        physical: &str,
-        stored: &Stored<'_>,
-        ready: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<Care>, DbmsError> {
-        let Stored { replaced, columns, rows, marks } = *stored;
-        if let Some(index) = rows.iter().position(|row| row.width() != columns.len()) {
-            let reason = format!("the row has {} values for {} columns", rows[index].width(), columns.len());
-            return Err(DbmsError::RowRefused { index, reason });
-        }
-        let name = self.name.clone();
-        let handle = self.handle(place)?;
-        let binds = if rows.is_empty() { Vec::new() } else { handle.binds(physical, columns)? };
-        let names: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
-        // OR FAIL: a statement that fails need not be undone by itself, for which SQLite would keep copies of pages, because the
-        // transaction is undone as a whole.
-        let prefix = format!("INSERT OR FAIL INTO {}({}) VALUES ", quoted(physical), names.join(","));
-        handle.set_durable(false).map_err(|error| failure::statement(&name, &error))?;
-        // Asked once, however often the transaction is tried.
-        let mut answer = None;
-        let stored = handle.transaction(|connection| {
-            if let Some((member, file_id)) = replaced {
-                let sql = format!("DELETE FROM {} WHERE {}", quoted(physical), of_file(member, file_id));
-                diesel::sql_query(sql).execute(connection)?;
-                marks.iter().try_for_each(|(segment, _)| unmark(connection, *segment, physical))?;
-            }
-            for rows in chunks(rows, columns.len()) {
-                Insert { prefix: &prefix, binds: &binds, rows }.execute(connection)?;
-            }
-            marks.iter().try_for_each(|(segment, ordinal)| mark(connection, *segment, physical, *ordinal))?;
-            if *answer.get_or_insert_with(&mut *ready) { Ok(()) } else { Err(Error::RollbackTransaction) }
-        });
-        match stored {
-            Err(Error::RollbackTransaction) => Ok(None),
-            Ok(()) => {
-                handle.unseen = handle.unseen.saturating_sub(1);
-                let care = handle.growth.add(rows.len());
-                self.dirty.extend(place.file().map(std::path::Path::to_owned));
-                for (segment, _) in marks {
-                    self.marked.entry(*segment).or_default().insert(place.clone());
-                }
-                Ok(Some(care))
-            }
-            Err(error) if failure::is_about_values(&error) => {
-                let refused = |(index, reason)| DbmsError::RowRefused { index, reason };
-                Err(handle
-                    .refused_row(&prefix, &binds, rows)
-                    .map_or_else(|| failure::statement(&name, &error), refused))
-            }
-            Err(error) => Err(failure::statement(&name, &error)),
-        }
-    }
-
     /// Deletes some rows of a source file; none when there are no more.
     pub(super) fn delete_file(
         &mut self,
@@ -462,23 +398,6 @@ impl Writer {
 fn log_bytes(place: &Place) -> u64 {
     let log = place.file().and_then(|path| std::fs::metadata(beside(path, "-wal")).ok());
     log.map_or(0, |log| log.len())
-}
-
-impl Handle {
-    /// The first row that the table refuses, and why. Stores nothing.
-    fn refused_row(&mut self, prefix: &str, binds: &[Bind], rows: &[RowRef<'_>]) -> Option<(usize, String)> {
-        let mut refused = None;
-        let tried: QueryResult<()> = self.transaction(|connection| {
-            for (index, row) in rows.iter().enumerate() {
-                if let Err(error) = (Insert { prefix, binds, rows: std::slice::from_ref(row) }).execute(connection) {
-                    refused = Some((index, error.to_string()));
-                    break;
-                }
-            }
-            Err(Error::RollbackTransaction)
-        });
-        tried.err().and(refused)
-    }
 }
 
 fn mark(connection: &mut SqliteConnection, segment: SegmentId, target: &str, ordinal: u64) -> QueryResult<()> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anylog_dbms::schema::{Column, Index};
-use anylog_dbms::{Checked, ColumnType, Database, Dbms, DbmsError, RowRef, SegmentId, SqlValue, TableSchema, Target};
+use anylog_dbms::{
+    Checked, ColumnType, Database, Dbms, DbmsError, Growing, RowRef, SegmentId, SqlValue, TableSchema, Target,
+};
 
 use crate::support::{batch, rows, table, text, value};
 
@@ -284,7 +286,7 @@ fn marks_go_with_the_rows(dbms: &dyn Dbms) {
     dbms.drop_table("marked").unwrap();
 }
 
-// DUR-1: asked once, and nobody sees a row before; without leave nothing is stored, not even a mark.
+// DUR-1: nobody sees a row before the end; without leave nothing is stored, not even a mark.
 fn rows_are_stored_when_they_may_be(dbms: &dyn Dbms) {
     let schema = table("awaited", &[r#"{"v":1}"#]);
     dbms.create_table(&schema).unwrap();
@@ -297,12 +299,15 @@ fn rows_are_stored_when_they_may_be(dbms: &dyn Dbms) {
         let (mut before, mut last) = (0, None);
         for (mark, leave) in [(1, false), (2, true), (3, false), (4, true)] {
             let mut asked = 0;
-            let mut ready = || {
+            let mut grow = |transaction: &mut dyn Growing| {
+                for (rows, mark) in [(&rows[..100], mark - 1), (&[], 0), (&rows[100..], mark)] {
+                    transaction.store(rows, &[(segment, mark)])?;
+                    assert_eq!(dbms.count(&target).unwrap(), before, "nobody sees them yet");
+                }
                 asked += 1;
-                assert_eq!(dbms.count(&target).unwrap(), before, "nobody sees them yet");
-                leave
+                Ok(leave)
             };
-            let stored = dbms.apply_when(&target, &columns, &rows, &[(segment, mark)], &mut ready).unwrap();
+            let stored = dbms.apply_growing(&target, &columns, &mut grow).unwrap();
             assert_eq!((stored, asked), (leave, 1));
             if leave {
                 (before, last) = (before + 300, Some(mark));
@@ -320,8 +325,15 @@ fn rows_are_stored_when_they_may_be(dbms: &dyn Dbms) {
     refused[1][0] = SqlValue::Null;
     let refused: Vec<RowRef<'_>> = refused.iter().map(|row| RowRef { shared: &[], own: row }).collect();
     let target = Target::table("awaited");
-    let error = dbms.apply_when(&target, &columns, &refused, &[(SegmentId(8), 9)], &mut || true).unwrap_err();
-    assert!(matches!(error, DbmsError::RowRefused { index: 1, .. }), "{error}");
+    let mut grow = |transaction: &mut dyn Growing| {
+        transaction.store(&rows, &[(SegmentId(8), 9)])?;
+        transaction.store(&refused, &[])?;
+        Ok(true)
+    };
+    dbms.apply_growing(&target, &columns, &mut grow).unwrap_err();
+    let narrow = [RowRef { shared: &[], own: &values[0][1..] }];
+    let error = dbms.apply_growing(&target, &columns, &mut |rows| rows.store(&narrow, &[]).map(|()| true)).unwrap_err();
+    assert!(matches!(error, DbmsError::RowRefused { index: 0, .. }), "{error}");
     assert_eq!((dbms.count(&target).unwrap(), dbms.applied(&target, SegmentId(8)).unwrap()), (900, None));
     dbms.drop_table("awaited").unwrap();
 }

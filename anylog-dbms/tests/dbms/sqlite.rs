@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anylog_dbms::{ConnectRequest, DbmsError, Engine, SegmentId, SqlValue, Target};
+use anylog_dbms::{ConnectRequest, DbmsError, Engine, RowRef, SegmentId, SqlValue, Target};
 
 use crate::conformance;
 use crate::support::{batch, catalog, catalog as support_catalog, table, text, value};
@@ -360,4 +360,41 @@ fn files_of_many_partitions_stay_open() {
     let open =
         std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     assert_eq!(open.filter(|path| path.starts_with(&own)).count(), 0);
+}
+
+// DUR-1: who begins to read waits for rows that count as stored, in their place alone.
+#[test]
+fn promised_rows_are_waited_for() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("d", home.path())).unwrap();
+    let dbms = database.dbms().as_ref();
+    let schema = table("t", &[r#"{"v":1}"#]);
+    dbms.create_table(&schema).unwrap();
+    let partition = |day: u8| Target::partition("t", format!("par_t_2026_03_{day:02}_d01_insert_timestamp"));
+    for day in [1, 2] {
+        dbms.create_partition(&schema, partition(day).physical()).unwrap();
+    }
+    let (columns, values) = batch(&schema, &[r#"{"v":1}"#; 3]);
+    let rows: Vec<RowRef<'_>> = values.iter().map(|row| RowRef { shared: &[], own: row }).collect();
+    let unseen = dbms.unseen().unwrap();
+    for target in [partition(1), Target::table("t")] {
+        std::thread::scope(|threads| {
+            let mut reader = None;
+            let mut promise = None;
+            let stored = dbms.apply_growing(&target, &columns, &mut |transaction| {
+                transaction.store(&rows, &[])?;
+                assert_eq!(dbms.count(&target).unwrap(), 0);
+                promise = Some(unseen.promise(&target));
+                reader = Some(threads.spawn(|| dbms.count(&target).unwrap()));
+                while !unseen.is_looked_for() {
+                    std::thread::yield_now();
+                }
+                assert_eq!(dbms.count(&partition(2)).unwrap(), 0, "another place is not waited for");
+                Ok(true)
+            });
+            assert!(stored.unwrap());
+            drop(promise);
+            assert_eq!(reader.unwrap().join().unwrap(), 3);
+        });
+    }
 }

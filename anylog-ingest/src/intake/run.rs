@@ -133,7 +133,7 @@ impl<'r> Run<'r> {
         for (part, starts) in parts.iter_mut().zip(starts) {
             part.starts = starts;
         }
-        let group = RowGroup { parts, origin, patient: true, deliveries, messages };
+        let group = RowGroup { parts, origin, patient: true, deliveries, messages, ..RowGroup::default() };
         Mapped { group, owners, which, failures, good }
     }
 

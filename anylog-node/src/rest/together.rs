@@ -1,9 +1,9 @@
 //! Small requests for one table that arrive while others are being stored are stored together.
 //!
 //! Each write to stable storage takes its time however little it writes. A request for a table at rest is stored at once; those
-//! that arrive meanwhile wait, and become one group: one frame of the journal and one transaction. When storing is fast, a
-//! second group begins as soon as it would be as large as the one under way, so that the one's sync overlaps with the other's
-//! transaction; when it is slow, as many as possible share one sync. The rows of a group are one list; each request knows its
+//! that arrive meanwhile wait, and become one group: one frame of the journal. When storing is fast, another group begins as soon as
+//! it has its share of those who send, so that the one's sync overlaps with the other's work; when it is slow, as many as possible
+//! share one sync. The store is told that others wait: a group behind which they come is not the last of its transaction. The rows of a group are one list; each request knows its
 //! place in it, so refused rows have the numbers that they have in their request, and gets its own answer when the group's
 //! receipt is there (DUR-1). A group that the store does not take for what is in it is taken apart, so that a request fails
 //! only for itself.
@@ -13,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anylog_ingest::{RefusedRow, RowGroup, SinkError, SinkSlot, TableRows};
+use anylog_ingest::{Behind, RefusedRow, RowGroup, SinkError, SinkSlot, TableRows};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -24,6 +24,9 @@ pub(super) const SMALL_BYTES: usize = 16 << 10;
 
 /// Requests of one group at most.
 const MOST: usize = 500;
+
+/// Groups that are under way at one time, when storing is fast.
+const GROUPS: usize = 3;
 
 /// Those who just got their answers are waited for this share of the time that storing took: most of them ask again at once,
 /// and a group of all is stored in half the time of two.
@@ -100,13 +103,15 @@ struct Waiting {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// Tasks at work: two at most.
+    /// How many that are, for the store.
+    behind: Behind,
+    /// Tasks at work: at most [`GROUPS`].
     workers: usize,
     /// Requests in the groups that are being stored.
     under_way: usize,
     /// About the most requests that were there at one time.
     crowd: usize,
-    /// The last group took too long for two at a time.
+    /// The last group took too long for several at a time.
     slow: bool,
     /// Groups that are not waited for.
     alone: usize,
@@ -116,9 +121,9 @@ struct Queue {
 }
 
 impl Queue {
-    /// Whether a second group would overlap well with the one under way: half of those who send are in each then.
+    /// Whether another group would overlap well with those under way: each has its share of those who send then.
     fn is_worth_another(&self) -> bool {
-        !self.slow && self.under_way > 0 && 2 * self.waiting.len() >= self.crowd
+        !self.slow && self.under_way > 0 && GROUPS * self.waiting.len() >= self.crowd
     }
 
     /// Looks how many there are, and forgets slowly who does not come any more.
@@ -169,20 +174,21 @@ impl Together {
             return true;
         };
         queue.waiting.push_back(request);
+        queue.behind.set(queue.waiting.len());
         if queue.hoped.is_some_and(|hoped| queue.waiting.len() >= hoped) {
             queue.enough.notify_one();
         }
-        let begins = queue.workers == 1 && queue.is_worth_another();
+        let begins = queue.workers < GROUPS && queue.is_worth_another();
         queue.workers += usize::from(begins);
         begins
     }
 
     /// Stores what waits in a lane until nothing does.
     async fn work(self, lane: Arc<Lane>) {
-        while let Some(group) = self.take(&lane) {
+        while let Some((group, behind)) = self.take(&lane) {
             let (begun, answered) = (Instant::now(), group.len());
             // A store that panics costs the requests of its group their answers, not the lane: what waits there is stored.
-            if AssertUnwindSafe(self.store(&lane, group)).catch_unwind().await.is_err() {
+            if AssertUnwindSafe(self.store(&lane, group, behind)).catch_unwind().await.is_err() {
                 tracing::error!(dbms = %lane.dbms, table = %lane.table, "Rows over REST were not stored: the store panicked");
             }
             let took = begun.elapsed();
@@ -197,14 +203,14 @@ impl Together {
     }
 
     /// Those who just got their answers ask again at once, most of them. When storing is slow, all are waited for; when it is fast,
-    /// half of them, whose group then overlaps with that of the other half.
+    /// as many as make a group that overlaps with the others.
     async fn gather(&self, lane: &Lane, answered: usize, took: Duration) {
         let fast = took < FAST;
         let enough = {
             let mut lanes = self.lanes.lock();
             let Some(queue) = lanes.get_mut(lane) else { return };
             let crowd = queue.crowd.max(queue.waiting.len() + answered);
-            let hoped = if fast { crowd / 2 } else { crowd };
+            let hoped = if fast { crowd / GROUPS } else { crowd };
             queue.alone = queue.alone.saturating_sub(1);
             if (fast && queue.under_way > 0) || queue.alone > 0 || queue.waiting.len() >= hoped {
                 return;
@@ -222,7 +228,7 @@ impl Together {
     }
 
     /// The next group of a task; without one the task ends. The last task takes the lane with it.
-    fn take(&self, lane: &Lane) -> Option<Vec<Waiting>> {
+    fn take(&self, lane: &Lane) -> Option<(Vec<Waiting>, Behind)> {
         let mut lanes = self.lanes.lock();
         let queue = lanes.get_mut(lane)?;
         queue.count();
@@ -237,10 +243,12 @@ impl Together {
         }
         let count = queue.waiting.len().min(MOST);
         queue.under_way += count;
-        Some(queue.waiting.drain(..count).collect())
+        let group = queue.waiting.drain(..count).collect();
+        queue.behind.set(queue.waiting.len());
+        Some((group, queue.behind.clone()))
     }
 
-    async fn store(&self, lane: &Lane, group: Vec<Waiting>) {
+    async fn store(&self, lane: &Lane, group: Vec<Waiting>, behind: Behind) {
         let mut all = Vec::with_capacity(group.len());
         let (mut starts, mut answers) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
         for Waiting { rows, answer } in group {
@@ -249,7 +257,7 @@ impl Together {
             all.extend(rows);
         }
         let again = (answers.len() > 1).then(|| Texts::of(&all));
-        let outcomes = match (self.append_rows(lane, all, &starts).await, again) {
+        let outcomes = match (self.append_rows(lane, all, &starts, behind).await, again) {
             (Ok(outcomes), _) => outcomes.into_iter().map(Ok).collect(),
             (Err(SinkError::Table { .. } | SinkError::QuarantineFull { .. }), Some(texts)) => {
                 self.one_by_one(lane, &texts, &starts).await
@@ -265,14 +273,20 @@ impl Together {
         let ends = starts.iter().skip(1).copied().chain([texts.len()]);
         let mut outcomes = Vec::with_capacity(starts.len());
         for (start, end) in starts.iter().zip(ends) {
-            let outcome = self.append_rows(lane, texts.rows(*start..end), &[0]).await;
+            let outcome = self.append_rows(lane, texts.rows(*start..end), &[0], Behind::default()).await;
             outcomes.push(outcome.and_then(|taken| taken.into_iter().next().ok_or(SinkError::NotRunning)));
         }
         outcomes
     }
 
     /// What became of each request; `starts` has the first row of each.
-    async fn append_rows(&self, lane: &Lane, rows: Vec<String>, starts: &[usize]) -> Result<Vec<Taken>, SinkError> {
+    async fn append_rows(
+        &self,
+        lane: &Lane,
+        rows: Vec<String>,
+        starts: &[usize],
+        behind: Behind,
+    ) -> Result<Vec<Taken>, SinkError> {
         let ends = starts.iter().skip(1).copied().chain([rows.len()]);
         let mut taken: Vec<Taken> =
             starts.iter().zip(ends).map(|(start, end)| Taken { stored: end - start, refused: Vec::new() }).collect();
@@ -285,7 +299,8 @@ impl Together {
             starts: starts.to_vec(),
             ..TableRows::default()
         };
-        let group = RowGroup { parts: vec![part], origin: lane.origin.as_ref().to_owned(), ..RowGroup::default() };
+        let group =
+            RowGroup { parts: vec![part], origin: lane.origin.as_ref().to_owned(), behind, ..RowGroup::default() };
         let receipt = self.slot.append(group).await?;
         for row in receipt.refused() {
             let request = starts.partition_point(|start| *start <= row.row).saturating_sub(1);

@@ -13,6 +13,7 @@ use anylog_dbms::DbmsError;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::growth::{self, Place};
 use super::{Batch, Frame, Refusal, gone};
 use crate::segments::Segment;
 use crate::store::Shared;
@@ -26,9 +27,29 @@ pub(crate) const KEPT_LIMIT: usize = 5 << 20;
 /// How long a sender waits for a database that falls behind, before rows are left to the seal.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// What is called when a batch is settled, or will not be. Not for one whose frame the thread found lost: it counts as arrived in its
-/// segment, and its sender hears of it from the journal.
-pub(crate) type Settled = Box<dyn FnOnce(Result<Vec<Refusal>, DbmsError>) + Send>;
+/// Who is told what becomes of a batch.
+pub(crate) trait Waiting: Send {
+    /// From now on the rows count as stored once their frame is: they are before the next reader comes, whatever becomes of their
+    /// transaction. [`Self::settled`] follows.
+    fn promised(&mut self) {}
+
+    /// Whether more rows of the same kind are known to come.
+    fn are_followed(&self) -> bool {
+        false
+    }
+
+    /// The batch is settled, or will not be. Not said of one whose frame the thread found lost: it counts as arrived in its segment, and
+    /// its sender hears of it from the journal.
+    fn settled(self: Box<Self>, result: Result<Vec<Refusal>, DbmsError>);
+}
+
+impl<F: FnOnce(Result<Vec<Refusal>, DbmsError>) + Send> Waiting for F {
+    fn settled(self: Box<Self>, result: Result<Vec<Refusal>, DbmsError>) {
+        self(result);
+    }
+}
+
+pub(crate) type Settled = Box<dyn Waiting>;
 
 /// A batch on its way.
 struct Work {
@@ -61,10 +82,14 @@ struct Queue {
 }
 
 impl Queue {
+    /// Whether it is time for what nobody waits for.
+    fn is_kept_due(&self) -> bool {
+        !self.kept.is_empty() && (self.urged || self.kept_bytes >= COMPANY_BYTES) && !self.closed
+    }
+
     /// What is to be stored next, and whether it is waited for.
     fn next(&mut self) -> Option<(Vec<Work>, bool)> {
-        let due = !self.kept.is_empty() && (self.urged || self.kept_bytes >= COMPANY_BYTES) && !self.closed;
-        let from_kept = due && (self.kept_next || self.awaited.is_empty());
+        let from_kept = self.is_kept_due() && (self.kept_next || self.awaited.is_empty());
         self.kept_next = !from_kept;
         let taken = take(if from_kept { &mut self.kept } else { &mut self.awaited });
         if from_kept {
@@ -76,13 +101,17 @@ impl Queue {
 }
 
 fn take(works: &mut VecDeque<Work>) -> Vec<Work> {
-    let together = together(works.iter().map(|work| (work.batch.rows.len(), work.is_waiting())));
+    let together = together(works);
     works.drain(..together).collect()
+}
+
+fn together(works: &VecDeque<Work>) -> usize {
+    count_together(works.iter().map(|work| (work.batch.rows.len(), work.is_waiting())))
 }
 
 /// How many batches are stored together, of those that wait; of each the rows, and whether the journal has not begun to write its
 /// frame. What the journal is writing, or has written, does not wait for what it writes next.
-fn together(batches: impl Iterator<Item = (usize, bool)>) -> usize {
+fn count_together(batches: impl Iterator<Item = (usize, bool)>) -> usize {
     let (mut taken, mut rows, mut begun) = (0, 0, false);
     for (more, waiting) in batches {
         rows += more;
@@ -107,11 +136,11 @@ impl Applier {
         let own = Arc::clone(&applier);
         std::thread::Builder::new().name(format!("apply {dbms}")).spawn(move || {
             while let Some((works, awaited)) = own.take() {
-                store(&shared, works, awaited);
+                own.store(&shared, works, awaited);
             }
             // They are in the journal; the next start stores them.
             let left = std::mem::take(&mut own.queue.lock().kept);
-            left.into_iter().for_each(|work| (work.settled)(Err(closed())));
+            left.into_iter().for_each(|work| work.settled.settled(Err(closed())));
         })?;
         Ok(applier)
     }
@@ -133,7 +162,7 @@ impl Applier {
         let mut queue = self.queue.lock();
         if queue.closed {
             drop(queue);
-            return (work.settled)(Err(closed()));
+            return work.settled.settled(Err(closed()));
         }
         push(&mut queue, work);
         drop(queue);
@@ -158,6 +187,39 @@ impl Applier {
         self.arrived.notify_one();
     }
 
+    fn store(&self, shared: &Shared, works: Vec<Work>, awaited: bool) {
+        let due: Vec<Due> = works.into_iter().filter_map(|work| Due::of(shared, work, awaited)).collect();
+        let due = if awaited { growth::store(shared, self, due) } else { due };
+        let (batches, settling): (Vec<_>, Vec<_>) = due.into_iter().map(Due::untied).unzip();
+        for (result, settling) in super::store(shared, batches, awaited).into_iter().zip(settling) {
+            settling.end(result);
+        }
+    }
+
+    /// Waits for something that somebody waits for, not longer than this. Says whether it is there.
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.awaited.is_empty() && !queue.is_kept_due() && !queue.closed {
+            self.arrived.wait_for(&mut queue, time);
+        }
+        !queue.awaited.is_empty()
+    }
+
+    /// What is to be stored next, if all of it goes to this place.
+    pub(super) fn more(&self, shared: &Shared, place: &Place<'_>) -> Option<Vec<Due>> {
+        let mut queue = self.queue.lock();
+        if queue.closed || queue.is_kept_due() || queue.awaited.is_empty() {
+            return None;
+        }
+        let together = together(&queue.awaited);
+        if !queue.awaited.iter().take(together).all(|work| place.is_of(&work.batch)) {
+            return None;
+        }
+        let works: Vec<Work> = queue.awaited.drain(..together).collect();
+        drop(queue);
+        Some(works.into_iter().filter_map(|work| Due::of(shared, work, true)).collect())
+    }
+
     fn take(&self) -> Option<(Vec<Work>, bool)> {
         let mut queue = self.queue.lock();
         loop {
@@ -176,29 +238,43 @@ fn closed() -> DbmsError {
     DbmsError::Statement { engine: "operator".into(), reason: "the node is ending".into() }
 }
 
-/// Stores batches, save those of segments that lost an earlier one: a mark must not pass over rows that are not stored. A database
-/// that fails is waited for only with rows that are waited for: the others are in the journal, and need not take memory meanwhile.
-fn store(shared: &Shared, works: Vec<Work>, awaited: bool) {
-    let (mut batches, mut rest) = (Vec::with_capacity(works.len()), Vec::with_capacity(works.len()));
-    for Work { batch, segment, settled, .. } in works {
-        let settled = Settling { frame: batch.frame.clone(), segment, settled };
-        let segment = &settled.segment;
+/// A batch that is to be stored, and who is told.
+pub(super) struct Due {
+    pub(super) batch: Batch,
+    segment: Arc<Segment>,
+    pub(super) settled: Settled,
+}
+
+impl Due {
+    /// The same, unless its segment lost an earlier one: a mark must not pass over rows that are not stored. A database that fails is
+    /// waited for only with rows that are waited for: the others are in the journal, and need not take memory meanwhile.
+    fn of(shared: &Shared, work: Work, awaited: bool) -> Option<Self> {
+        let Work { batch, segment, settled, .. } = work;
         let behind = segment.is_left().then(|| DbmsError::Statement {
             engine: "operator".into(),
             reason: "earlier rows could not be stored; these follow them when their segment is sealed".into(),
         });
         // Rows that are waited for may finish with a database that was disconnected meanwhile; those that were kept for a while may not.
         let lost = behind.or_else(|| if awaited { None } else { gone(shared, &batch.table) });
+        let due = Self { batch, segment, settled };
         match lost {
-            Some(error) => settled.end(Err(error)),
-            None => {
-                batches.push(batch);
-                rest.push(settled);
+            Some(error) => {
+                due.end(Err(error));
+                None
             }
+            None => Some(due),
         }
     }
-    for (result, settled) in super::store(shared, batches, awaited).into_iter().zip(rest) {
-        settled.end(result);
+
+    /// Tells what became of it.
+    pub(super) fn end(self, result: Result<Vec<Refusal>, DbmsError>) {
+        self.untied().1.end(result);
+    }
+
+    fn untied(self) -> (Batch, Settling) {
+        let Self { batch, segment, settled } = self;
+        let settling = Settling { frame: batch.frame.clone(), segment, settled };
+        (batch, settling)
     }
 }
 
@@ -217,7 +293,7 @@ impl Settling {
         if result.is_err() {
             self.segment.leave();
         }
-        (self.settled)(result);
+        self.settled.settled(result);
     }
 }
 
@@ -256,7 +332,7 @@ mod tests {
 
     #[test]
     fn what_the_journal_writes_does_not_wait_for_what_it_writes_next() {
-        let taken = |batches: &[(usize, bool)]| together(batches.iter().copied());
+        let taken = |batches: &[(usize, bool)]| count_together(batches.iter().copied());
         let (waiting, begun) = ((10, true), (10, false));
         assert_eq!(taken(&[]), 0);
         assert_eq!(taken(&[begun, begun, waiting, waiting]), 2);

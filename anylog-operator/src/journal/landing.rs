@@ -1,6 +1,7 @@
 //! Whether a frame is written, for those who get everything ready meanwhile.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -33,6 +34,18 @@ impl Landing {
                 Landed::Lost => return None,
             }
         }
+    }
+
+    /// Waits no longer than this. Returns whether it is known what became of the frame.
+    pub(crate) fn wait_for(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut landed = self.landed.lock();
+        while matches!(*landed, Landed::Waiting | Landed::Going) {
+            if self.told.wait_until(&mut landed, until).timed_out() {
+                return !matches!(*landed, Landed::Waiting | Landed::Going);
+            }
+        }
+        true
     }
 
     /// Whether the frame is still to be written, or being written.
@@ -96,13 +109,13 @@ mod tests {
             let landing = Arc::clone(landing);
             std::thread::spawn(move || landing.wait())
         });
-        assert!(written.is_under_way());
+        assert!(written.is_under_way() && !written.wait_for(Duration::from_millis(1)));
         let teller = Teller::new(Arc::clone(&written));
         teller.written(7);
         drop(teller);
         // A journal that ends with a panic.
         drop(Teller::new(Arc::clone(&lost)));
-        assert!(!lost.is_under_way());
+        assert!(!lost.is_under_way() && written.wait_for(Duration::ZERO) && lost.wait_for(Duration::ZERO));
         assert_eq!(waiting.map(|thread| thread.join().expect("no panic")), [Some(7), None]);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anylog_dbms::DbmsError;
-use anylog_ingest::{Delivery, RefusedRow};
+use anylog_ingest::{Behind, Delivery, RefusedRow};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::Shared;
 use super::room::ROW_BYTES;
 use crate::OperatorError;
-use crate::apply::{Applier, Batch, Frame, Refusal, Settled};
+use crate::apply::{Applier, Batch, Frame, Refusal, Waiting};
 use crate::deliveries::Promises;
 use crate::fit::{Fitted, Run};
 use crate::journal::record::{Entries, Place, Promised};
@@ -30,6 +30,7 @@ pub(crate) struct Part {
     pub(super) key: Key,
     pub(super) origin: Arc<Origin>,
     pub(super) fitted: Fitted,
+    pub(super) behind: Behind,
 }
 
 /// A message on its way to the journal.
@@ -74,6 +75,7 @@ struct Awaited {
     segment: Arc<Segment>,
     applier: Arc<Applier>,
     batch: Batch,
+    behind: Behind,
 }
 
 /// Collects what becomes of a message, and answers when nothing is under way.
@@ -145,29 +147,54 @@ impl Travelling {
 impl Awaited {
     /// The message is answered when its rows are stored.
     fn submit(self, completion: Arc<Completion>) {
-        let Self { part, segment, applier, batch } = self;
-        let settled = settled(part, Arc::clone(&segment), completion);
-        applier.submit(batch, segment, settled);
+        let Self { part, segment, applier, batch, behind } = self;
+        let arriving = Arriving { part, segment: Arc::clone(&segment), completion: Some(completion), behind };
+        applier.submit(batch, segment, Box::new(arriving));
     }
 }
 
-/// Counts what becomes of the rows of a part.
-fn settled(part: usize, segment: Arc<Segment>, completion: Arc<Completion>) -> Settled {
-    Box::new(move |result: Result<Vec<Refusal>, DbmsError>| {
+/// The rows of a part on their way into a table.
+struct Arriving {
+    part: usize,
+    segment: Arc<Segment>,
+    /// None when the message need not wait for them any more.
+    completion: Option<Arc<Completion>>,
+    behind: Behind,
+}
+
+impl Waiting for Arriving {
+    fn promised(&mut self) {
+        if let Some(completion) = self.completion.take() {
+            completion.finish();
+        }
+    }
+
+    fn are_followed(&self) -> bool {
+        self.behind.are_some()
+    }
+
+    fn settled(self: Box<Self>, result: Result<Vec<Refusal>, DbmsError>) {
+        let Self { part, segment, completion, .. } = *self;
         match result {
             Ok(refused) => {
                 segment.landed(refused.iter().map(|refusal| refusal.ordinal), true);
-                let problem =
-                    |refusal: Refusal| Problem::new("database", refusal.reason).of_row(part, refusal.position);
-                completion.refused.lock().extend(refused.into_iter().map(problem));
+                if let Some(completion) = &completion {
+                    let problem =
+                        |refusal: Refusal| Problem::new("database", refusal.reason).of_row(part, refusal.position);
+                    completion.refused.lock().extend(refused.into_iter().map(problem));
+                }
             }
             Err(error) => {
                 segment.landed([], false);
-                *completion.error.lock() = Some(error.into());
+                if let Some(completion) = &completion {
+                    *completion.error.lock() = Some(error.into());
+                }
             }
         }
-        completion.finish();
-    })
+        if let Some(completion) = completion {
+            completion.finish();
+        }
+    }
 }
 
 /// What a frame carries.
@@ -218,8 +245,9 @@ impl Freight {
                 Some(room) if !immediate => Then::Keep(Arc::clone(&applier), batch(), Arc::clone(room)),
                 _ => {
                     let own = (Arc::clone(&segment), Arc::clone(&applier));
-                    let run = Awaited { part: part.index, segment: own.0, applier: own.1, batch: batch() };
-                    if part.fitted.table.database.dbms().fills_ahead() {
+                    let (batch, behind) = (batch(), part.behind.clone());
+                    let run = Awaited { part: part.index, segment: own.0, applier: own.1, batch, behind };
+                    if part.fitted.table.database.dbms().unseen().is_some() {
                         segment.departs();
                         self.ahead.push(run);
                         Then::Applied
@@ -402,6 +430,11 @@ mod tests {
         Message { segment, travelling: vec![run], completion: Arc::new(completion), answer, memory }
     }
 
+    fn arriving(segment: &Arc<Segment>, completion: &Arc<Completion>) -> Box<Arriving> {
+        let (segment, completion) = (Arc::clone(segment), Some(Arc::clone(completion)));
+        Box::new(Arriving { part: 0, segment, completion, behind: Behind::default() })
+    }
+
     fn is_quiet(segment: &Segment) -> bool {
         futures_util::FutureExt::now_or_never(segment.quiet()).is_some()
     }
@@ -411,7 +444,7 @@ mod tests {
     fn a_frame_that_is_lost_behind_an_ended_thread_is_refused_once() {
         let Message { segment, travelling, completion, mut answer, memory } = message();
         let ended = DbmsError::NotConnected { name: "d".into() };
-        settled(0, Arc::clone(&segment), Arc::clone(&completion))(Err(ended));
+        arriving(&segment, &completion).settled(Err(ended));
         assert!(answer.try_recv().is_err() && !is_quiet(&segment), "the frame is on its way");
         lost(&travelling, JournalError::Closed, &completion);
         assert!(matches!(answer.try_recv(), Ok(Err(_))));
@@ -424,7 +457,7 @@ mod tests {
     #[test]
     fn a_lost_frame_is_answered_at_once() {
         let Message { segment, travelling, completion, mut answer, memory } = message();
-        let in_line = settled(0, Arc::clone(&segment), Arc::clone(&completion));
+        let in_line = arriving(&segment, &completion);
         lost(&travelling, JournalError::Closed, &completion);
         assert!(matches!(answer.try_recv(), Ok(Err(_))));
         drop(completion);

@@ -1,191 +1,13 @@
 //! Rows that are in a transaction of their database while the journal writes them.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
-use anylog_dbms::{ConnectRequest, DbmsError, SqlValue, Target};
-use anylog_ingest::{Receipt, SinkError};
-use anylog_operator::disk::{Disk, DiskFile, MemoryDisk};
-use parking_lot::{Condvar, Mutex};
-use tokio::task::JoinHandle;
+use anylog_dbms::{ConnectRequest, DbmsError, SqlValue};
 
+use crate::gated::{
+    GatedDisk, Sync, after_power_loss, everywhere, file_of, gated, is_written_to, mark, partition, send, sent_ahead,
+};
 use crate::harness::{TestNode, eventually, numbered, rows};
-
-/// What becomes of a sync.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Sync {
-    #[default]
-    Succeeds,
-    /// Until something else is said.
-    Hangs,
-    Fails,
-    Panics,
-}
-
-#[derive(Debug, Default)]
-struct Gate {
-    sync: Mutex<(Sync, usize)>,
-    told: Condvar,
-}
-
-/// A disk whose syncs are in the hands of a test.
-#[derive(Debug, Default, Clone)]
-struct GatedDisk {
-    disk: MemoryDisk,
-    gate: Arc<Gate>,
-}
-
-impl GatedDisk {
-    fn let_syncs(&self, sync: Sync) {
-        self.gate.sync.lock().0 = sync;
-        self.gate.told.notify_all();
-    }
-
-    /// Syncs that hang.
-    fn hanging(&self) -> usize {
-        self.gate.sync.lock().1
-    }
-}
-
-struct GatedFile {
-    file: Box<dyn DiskFile>,
-    gate: Arc<Gate>,
-}
-
-impl DiskFile for GatedFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.append(bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let mut sync = self.gate.sync.lock();
-        sync.1 += 1;
-        while sync.0 == Sync::Hangs {
-            self.gate.told.wait(&mut sync);
-        }
-        sync.1 -= 1;
-        match sync.0 {
-            Sync::Fails => Err(io::Error::other("a test lets the sync fail")),
-            Sync::Panics => panic!("a test lets the journal panic"),
-            _ => self.file.sync(),
-        }
-    }
-
-    fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.file.truncate(length)
-    }
-}
-
-impl Disk for GatedDisk {
-    fn create_directory(&self, directory: &Path) -> io::Result<()> {
-        self.disk.create_directory(directory)
-    }
-    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(directory)
-    }
-    fn length(&self, path: &Path) -> io::Result<u64> {
-        self.disk.length(path)
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.disk.read(path)
-    }
-    fn read_pieces(&self, path: &Path, pieces: &[(u64, usize)]) -> io::Result<Vec<Vec<u8>>> {
-        self.disk.read_pieces(path, pieces)
-    }
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(GatedFile { file: self.disk.create(path)?, gate: Arc::clone(&self.gate) }))
-    }
-    fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
-        self.disk.truncate(path, length)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-}
-
-/// A node on such a disk, with one row in its table.
-async fn gated(home: &Path) -> (TestNode, GatedDisk) {
-    let disk = GatedDisk::default();
-    let node = TestNode::on_disk(home, Arc::new(disk.clone()));
-    node.connect();
-    node.run().await;
-    node.immediate().partitioned("insert_timestamp");
-    let _ = node.slot.append(rows("t", numbered(0..1))).await.unwrap();
-    (node, disk)
-}
-
-fn send(node: &TestNode, numbers: std::ops::Range<i64>) -> JoinHandle<Result<Receipt, SinkError>> {
-    let slot = Arc::clone(&node.slot);
-    tokio::spawn(async move { slot.append(rows("t", numbered(numbers))).await })
-}
-
-/// The partition that has the rows.
-fn partition(node: &TestNode) -> Target {
-    node.targets("t").pop().unwrap()
-}
-
-/// Whether somebody has a transaction open in the file of a partition.
-fn is_written_to(node: &TestNode, partition: &Target) -> bool {
-    let name = format!("{}.dbms", partition.physical());
-    let path = node.directory("dbms_dir").join("d.parts").join(&partition.table).join(name);
-    let other = rusqlite::Connection::open(path).unwrap();
-    other.busy_timeout(std::time::Duration::ZERO).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_err()
-}
-
-/// Sends rows whose frame hangs in the journal's sync, and waits until they are in a transaction.
-async fn sent_ahead(
-    node: &TestNode,
-    disk: &GatedDisk,
-    numbers: std::ops::Range<i64>,
-) -> JoinHandle<Result<Receipt, SinkError>> {
-    disk.let_syncs(Sync::Hangs);
-    let sending = send(node, numbers);
-    let partition = partition(node);
-    eventually("the rows are ahead of their frame", || disk.hanging() == 1 && is_written_to(node, &partition)).await;
-    assert!(!sending.is_finished(), "an acknowledgement needs the frame");
-    sending
-}
-
-/// The largest mark in a partition.
-fn mark(node: &TestNode, partition: &Target) -> SqlValue {
-    let mut mark = SqlValue::Null;
-    let mut visit = |_: &[String], mut row: Vec<SqlValue>| {
-        mark = row.remove(0);
-        std::ops::ControlFlow::Continue(())
-    };
-    let database = node.catalog.get("d").unwrap();
-    let sql = "SELECT max(last_ordinal) FROM anylog_applied";
-    database.dbms().query(Some(partition), sql, &mut visit).unwrap();
-    mark
-}
-
-/// Table, source files and registry tell of the same rows.
-async fn everywhere(node: &TestNode, expected: &[i64]) {
-    eventually("nothing is to be sealed", || {
-        node.operator.load().closing == 0 && node.registered().iter().all(|(_, hash, _)| !hash.starts_with("open:"))
-    })
-    .await;
-    assert_eq!(node.integers("t", "n"), expected);
-    let mut archived: Vec<String> = node.archived().into_iter().flat_map(|(_, rows)| rows).collect();
-    archived.sort();
-    let mut lines: Vec<String> = expected.iter().map(|n| format!("{{\"n\": {n}}}")).collect();
-    lines.sort();
-    assert_eq!(archived, lines);
-    assert_eq!(node.registered().iter().map(|(_, _, rows)| *rows as usize).sum::<usize>(), expected.len());
-}
-
-/// The same node after a loss of power that left a part of what was not synced.
-async fn after_power_loss(home: &Path, node: TestNode, disk: &GatedDisk, keep: fn(usize) -> usize) -> TestNode {
-    node.kill().await;
-    disk.disk.crash(keep);
-    let node = TestNode::on_disk(home, Arc::new(disk.clone()));
-    node.connect();
-    node.run().await;
-    node.immediate().partitioned("insert_timestamp");
-    node
-}
 
 // DUR-1: nobody sees a row, and no mark covers one, before its frame is on stable storage.
 #[tokio::test(flavor = "multi_thread")]
@@ -274,15 +96,7 @@ async fn rows_ahead_survive_power_loss_by_their_frame_alone() {
         let (node, disk) = gated(home.path()).await;
         let sending = sent_ahead(&node, &disk, 1..4).await;
         crate::restart::copy(home.path(), left.path());
-        let journal = MemoryDisk::default();
-        let (own, other) = (node.directory("journal_dir"), disk.disk.copy());
-        other.crash(|pending| pending.min(keep));
-        let at = left.path().join(own.strip_prefix(home.path()).unwrap());
-        for name in other.list(&own).unwrap() {
-            let mut file = journal.create(&at.join(&name)).unwrap();
-            file.append(&other.read(&own.join(&name)).unwrap()).unwrap();
-            file.sync().unwrap();
-        }
+        let journal = disk.left_by_a_crash(&node.directory("journal_dir"), home.path(), left.path(), keep);
         disk.let_syncs(Sync::Succeeds);
         let _ = sending.await.unwrap().unwrap();
         node.kill().await;
@@ -339,10 +153,8 @@ async fn a_refused_row_waits_for_the_frame() {
     let home = tempfile::tempdir().unwrap();
     let (node, disk) = gated(home.path()).await;
     let partition = partition(&node);
-    let name = format!("{}.dbms", partition.physical());
-    let path = node.directory("dbms_dir").join("d.parts/t").join(name);
     let sql = format!("CREATE UNIQUE INDEX one_of_each ON {}(n)", partition.physical());
-    rusqlite::Connection::open(path).unwrap().execute_batch(&sql).unwrap();
+    rusqlite::Connection::open(file_of(&node, &partition)).unwrap().execute_batch(&sql).unwrap();
     disk.let_syncs(Sync::Hangs);
     let slot = Arc::clone(&node.slot);
     let sending = tokio::spawn(async move { slot.append(rows("t", numbered(0..3))).await });

@@ -7,6 +7,8 @@ mod ahead;
 mod cluster_commands;
 mod deliveries;
 mod files;
+mod gated;
+mod growing;
 mod harness;
 mod quarantine;
 mod replica_carry;

@@ -1,0 +1,164 @@
+//! Transactions that grow while rows come, and rows that count as stored before their transaction ends.
+//!
+//! A transaction costs as much for a few rows as for many. Where rows come a few at a time and one after the other, a transaction
+//! stays open as long as more of them come ([`Dbms::apply_growing`]), and whoever knows that the rows are safe - they are in a journal -
+//! may say that they are stored before it ends. That is a [`Promise`]: as long as there is one, who begins to read where the rows
+//! lie waits for its end, so nobody ever misses a row that was said to be stored.
+//!
+//! [`Dbms::apply_growing`]: crate::Dbms::apply_growing
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::{DbmsError, RowRef, SegmentId, SqlValue, Target};
+
+/// A transaction that more rows can be put into.
+pub trait Growing {
+    /// Stores rows, and how far each segment is applied to the target with them. After an error the transaction is only to be undone.
+    ///
+    /// # Errors
+    /// As those of [`Dbms::apply`](crate::Dbms::apply); a row that is refused is counted from the first of these rows.
+    fn store(&mut self, rows: &[RowRef<'_>], marks: &[(SegmentId, u64)]) -> Result<(), DbmsError>;
+}
+
+/// Fills a transaction, and says whether it is to be committed.
+pub type Grow<'a> = &'a mut (dyn FnMut(&mut dyn Growing) -> Result<bool, DbmsError> + 'a);
+
+/// Marks as they are after all of some calls: the highest of each segment.
+#[derive(Debug, Default)]
+pub(crate) struct Marks(Vec<(SegmentId, u64)>);
+
+impl Marks {
+    pub(crate) fn raise(&mut self, marks: &[(SegmentId, u64)]) {
+        for (segment, ordinal) in marks {
+            match self.0.iter_mut().find(|(known, _)| known == segment) {
+                Some((_, known)) => *known = (*known).max(*ordinal),
+                None => self.0.push((*segment, *ordinal)),
+            }
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[(SegmentId, u64)] {
+        &self.0
+    }
+}
+
+/// Rows that are kept until all of them have come.
+#[derive(Debug, Default)]
+struct Collected {
+    rows: Vec<Vec<SqlValue>>,
+    marks: Marks,
+}
+
+impl Growing for Collected {
+    fn store(&mut self, rows: &[RowRef<'_>], marks: &[(SegmentId, u64)]) -> Result<(), DbmsError> {
+        self.rows.extend(rows.iter().map(|row| row.values().cloned().collect()));
+        self.marks.raise(marks);
+        Ok(())
+    }
+}
+
+/// Does what [`Dbms::apply_growing`](crate::Dbms::apply_growing) does with one call for all rows, for engines whose transactions do not grow.
+pub(crate) fn at_once(
+    grow: Grow<'_>,
+    apply: impl FnOnce(&[Vec<SqlValue>], &[(SegmentId, u64)]) -> Result<(), DbmsError>,
+) -> Result<bool, DbmsError> {
+    let mut collected = Collected::default();
+    let stored = grow(&mut collected)?;
+    if stored {
+        apply(&collected.rows, collected.marks.all())?;
+    }
+    Ok(stored)
+}
+
+/// The rows of a database that count as stored and cannot be seen yet: those of one place at a time.
+#[derive(Debug, Default)]
+pub struct Unseen {
+    promised: Mutex<Promised>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Promised {
+    /// The partition, or none for the main database, of the rows that there are.
+    place: Option<Option<String>>,
+    /// How many promises ended.
+    ended: u64,
+    /// Somebody waits for the one that there is.
+    looked_for: bool,
+}
+
+impl Unseen {
+    /// From now on who begins to read where the target's rows lie waits until the promise is dropped. One who made a promise makes
+    /// no other before that.
+    #[must_use]
+    pub fn promise(&self, target: &Target) -> Promise<'_> {
+        self.promised.lock().place = Some(target.partition.clone());
+        Promise(self)
+    }
+
+    /// Whether somebody waits to read the rows.
+    #[must_use]
+    pub fn is_looked_for(&self) -> bool {
+        self.promised.lock().looked_for
+    }
+
+    /// Returns when what is promised of a target now, or of the main database, can be read.
+    pub(crate) fn wait(&self, target: Option<&Target>) {
+        let partition = target.and_then(|target| target.partition.as_ref());
+        let mut promised = self.promised.lock();
+        let before = promised.ended;
+        while promised.ended == before && promised.place.as_ref().is_some_and(|place| place.as_ref() == partition) {
+            promised.looked_for = true;
+            self.ended.wait(&mut promised);
+        }
+    }
+}
+
+/// Rows count as stored. Dropped when they can be read.
+#[derive(Debug)]
+pub struct Promise<'u>(&'u Unseen);
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        let mut promised = self.0.promised.lock();
+        *promised = Promised { ended: promised.ended.wrapping_add(1), ..Promised::default() };
+        drop(promised);
+        self.0.ended.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_reads_waits_for_the_rows_of_its_place() {
+        let unseen = Unseen::default();
+        let (here, other) = (Target::partition("t", "par_t_1"), Target::partition("t", "par_t_2"));
+        unseen.wait(Some(&here));
+        let promise = unseen.promise(&here);
+        unseen.wait(Some(&other));
+        unseen.wait(None);
+        assert!(!unseen.is_looked_for());
+        std::thread::scope(|threads| {
+            let readers = [(); 2].map(|()| threads.spawn(|| unseen.wait(Some(&here))));
+            while !unseen.is_looked_for() {
+                std::thread::yield_now();
+            }
+            assert!(!readers.iter().all(std::thread::ScopedJoinHandle::is_finished));
+            drop(promise);
+        });
+        assert!(!unseen.is_looked_for());
+        // Tables without partitions lie in the main database.
+        let promise = unseen.promise(&Target::table("t"));
+        unseen.wait(Some(&here));
+        std::thread::scope(|threads| {
+            let reader = threads.spawn(|| unseen.wait(None));
+            while !unseen.is_looked_for() {
+                std::thread::yield_now();
+            }
+            drop(promise);
+            reader.join().expect("it goes on");
+        });
+    }
+}
