@@ -402,6 +402,9 @@ impl Catalog {
         }
         let database = self.get(name)?;
         database.dbms.sync()?;
+        if let Some(unseen) = database.dbms.unseen() {
+            unseen.close();
+        }
         self.databases.write().remove(name);
         Ok(())
     }

@@ -85,15 +85,31 @@ struct Promised {
     ended: u64,
     /// Somebody waits for the one that there is.
     looked_for: bool,
+    /// There will be no other.
+    closed: bool,
 }
 
 impl Unseen {
     /// From now on who begins to read where the target's rows lie waits until the promise is dropped. One who made a promise makes
-    /// no other before that.
+    /// no other before that. None when the database is being disconnected: who connects it anew would not wait.
     #[must_use]
-    pub fn promise(&self, target: &Target) -> Promise<'_> {
-        self.promised.lock().place = Some(target.partition.clone());
-        Promise(self)
+    pub fn promise(&self, target: &Target) -> Option<Promise<'_>> {
+        let mut promised = self.promised.lock();
+        if promised.closed {
+            return None;
+        }
+        promised.place = Some(target.partition.clone());
+        Some(Promise(self))
+    }
+
+    /// Nothing is promised from now on. Returns when what is promised now can be read.
+    pub(crate) fn close(&self) {
+        let mut promised = self.promised.lock();
+        promised.closed = true;
+        while promised.place.is_some() {
+            promised.looked_for = true;
+            self.ended.wait(&mut promised);
+        }
     }
 
     /// Whether somebody waits to read the rows.
@@ -121,7 +137,8 @@ pub struct Promise<'u>(&'u Unseen);
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
         let mut promised = self.0.promised.lock();
-        *promised = Promised { ended: promised.ended.wrapping_add(1), ..Promised::default() };
+        let (ended, closed) = (promised.ended.wrapping_add(1), promised.closed);
+        *promised = Promised { ended, closed, ..Promised::default() };
         drop(promised);
         self.0.ended.notify_all();
     }
@@ -136,7 +153,7 @@ mod tests {
         let unseen = Unseen::default();
         let (here, other) = (Target::partition("t", "par_t_1"), Target::partition("t", "par_t_2"));
         unseen.wait(Some(&here));
-        let promise = unseen.promise(&here);
+        let promise = unseen.promise(&here).expect("it is open");
         unseen.wait(Some(&other));
         unseen.wait(None);
         assert!(!unseen.is_looked_for());
@@ -150,7 +167,7 @@ mod tests {
         });
         assert!(!unseen.is_looked_for());
         // Tables without partitions lie in the main database.
-        let promise = unseen.promise(&Target::table("t"));
+        let promise = unseen.promise(&Target::table("t")).expect("it is open");
         unseen.wait(Some(&here));
         std::thread::scope(|threads| {
             let reader = threads.spawn(|| unseen.wait(None));

@@ -384,7 +384,7 @@ fn promised_rows_are_waited_for() {
             let stored = dbms.apply_growing(&target, &columns, &mut |transaction| {
                 transaction.store(&rows, &[])?;
                 assert_eq!(dbms.count(&target).unwrap(), 0);
-                promise = Some(unseen.promise(&target));
+                promise = unseen.promise(&target);
                 reader = Some(threads.spawn(|| dbms.count(&target).unwrap()));
                 while !unseen.is_looked_for() {
                     std::thread::yield_now();
@@ -397,4 +397,24 @@ fn promised_rows_are_waited_for() {
             assert_eq!(reader.unwrap().join().unwrap(), 3);
         });
     }
+}
+
+// DUR-1: who connects a database anew finds what counted as stored when it was disconnected.
+#[test]
+fn a_database_is_disconnected_when_promises_are_kept() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("d", home.path())).unwrap();
+    let (unseen, target) = (database.dbms().unseen().unwrap(), Target::table("t"));
+    let promise = unseen.promise(&target).unwrap();
+    std::thread::scope(|threads| {
+        let disconnecting = threads.spawn(|| catalog.disconnect("d").unwrap());
+        while !unseen.is_looked_for() {
+            assert!(!disconnecting.is_finished(), "it waits for the rows");
+            std::thread::yield_now();
+        }
+        catalog.get("d").unwrap();
+        drop(promise);
+    });
+    catalog.get("d").unwrap_err();
+    assert!(unseen.promise(&target).is_none());
 }

@@ -205,19 +205,20 @@ impl Applier {
         !queue.awaited.is_empty()
     }
 
-    /// What is to be stored next, if all of it goes to this place.
-    pub(super) fn more(&self, shared: &Shared, place: &Place<'_>) -> Option<Vec<Due>> {
+    /// What is to be stored next, if all of it goes to this place. What is left to the seal waits for its frame before that is said, so
+    /// not while a transaction is open.
+    pub(super) fn more(&self, place: &Place<'_>) -> Option<Vec<Due>> {
         let mut queue = self.queue.lock();
         if queue.closed || queue.is_kept_due() || queue.awaited.is_empty() {
             return None;
         }
         let together = together(&queue.awaited);
-        if !queue.awaited.iter().take(together).all(|work| place.is_of(&work.batch)) {
+        let fits = |work: &Work| place.is_of(&work.batch) && !work.segment.is_left();
+        if !queue.awaited.iter().take(together).all(fits) {
             return None;
         }
-        let works: Vec<Work> = queue.awaited.drain(..together).collect();
-        drop(queue);
-        Some(works.into_iter().filter_map(|work| Due::of(shared, work, true)).collect())
+        let due = |Work { batch, segment, settled, .. }| Due { batch, segment, settled };
+        Some(queue.awaited.drain(..together).map(due).collect())
     }
 
     fn take(&self) -> Option<(Vec<Work>, bool)> {

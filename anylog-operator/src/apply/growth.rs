@@ -121,7 +121,7 @@ impl Growth<'_> {
 
     /// Takes what is to be stored next, if it belongs here.
     fn grows(&mut self) -> bool {
-        let more = if self.may_grow() { self.applier.more(self.shared, &self.place) } else { None };
+        let more = if self.may_grow() { self.applier.more(&self.place) } else { None };
         more.is_some_and(|more| {
             self.grown.extend(more);
             self.promise();
@@ -177,8 +177,12 @@ impl Growth<'_> {
         let behind = self.grown.last().is_some_and(|due| due.settled.are_followed());
         let followed = if behind { self.landed } else { self.landed.min(self.grown.len().saturating_sub(1)) };
         if self.promised < followed {
-            let (unseen, target) = (self.unseen, self.target);
-            self.promise.get_or_insert_with(|| (unseen.promise(target), Instant::now()));
+            if self.promise.is_none() {
+                self.promise = self.unseen.promise(self.target).map(|promise| (promise, Instant::now()));
+            }
+            if self.promise.is_none() {
+                return;
+            }
             self.grown[self.promised..followed].iter_mut().for_each(|due| due.settled.promised());
             self.promised = followed;
         }
