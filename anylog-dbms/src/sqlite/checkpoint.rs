@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use parking_lot::Mutex;
 
 use super::connection::{Mode, Place, open};
+use super::failure;
 use super::layout::sync_log;
 use super::rows::select;
 use super::writer::Writer;
@@ -171,8 +172,12 @@ fn move_log(dbms: &str, place: &Place, working: &Mutex<()>, writer: &Mutex<Write
     let mut before = 0;
     let mut log = Log::default();
     for _ in 0..PASSES {
-        let _open = working.lock();
+        let open = working.lock();
         log = pass(dbms, place);
+        drop(open);
+        if log.failed {
+            break;
+        }
         // What a pass found to do tells what the writer adds meanwhile.
         if log.pages - before <= LITTLE {
             break;
@@ -180,11 +185,14 @@ fn move_log(dbms: &str, place: &Place, working: &Mutex<()>, writer: &Mutex<Write
         before = log.moved;
     }
     // A log that a reader keeps is not worth a wait of the writer; nor is one that is short.
-    if log.pages > SHORT && log.pages == log.moved {
+    let rest = !log.failed && log.pages > SHORT && log.pages == log.moved;
+    if rest || log.failed {
         // In the order in which a partition is dropped.
-        let _nobody_writes = writer.lock();
+        let mut writer = writer.lock();
         let _open = working.lock();
-        pass(dbms, place);
+        if log.failed || pass(dbms, place).failed {
+            writer.distrust(place.file().map(Path::to_owned));
+        }
     }
 }
 
@@ -195,6 +203,8 @@ struct Log {
     pages: i64,
     /// Those of them that are in the file now.
     moved: i64,
+    /// The disk failed. A log is synced before it is moved, so what the disk has of it is not known.
+    failed: bool,
 }
 
 /// Moves what may be moved.
@@ -207,13 +217,17 @@ fn pass(dbms: &str, place: &Place) -> Log {
     let moved = open(dbms, place, Mode::Write).map(|mut connection| {
         select(&mut connection, "PRAGMA wal_checkpoint(PASSIVE)", &mut |_, row| {
             if let [_, SqlValue::Int(pages), SqlValue::Int(moved)] = row.as_slice() {
-                seen = Log { pages: *pages, moved: *moved };
+                seen = Log { pages: *pages, moved: *moved, failed: false };
             }
             ControlFlow::Continue(())
         })
     });
     match moved {
         Ok(Ok(())) => {}
+        Ok(Err(error)) if failure::is_of_the_disk(&error) => {
+            tracing::warn!(dbms, %error, ?place, "A write-ahead log cannot be moved into its file");
+            seen.failed = true;
+        }
         Ok(Err(error)) => tracing::debug!(dbms, %error, "A log is not moved now"),
         Err(error) => tracing::debug!(dbms, %error, "A log is not moved now"),
     }
@@ -261,5 +275,25 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", directory.path().join("d.dbms-wal")).unwrap();
         sync(&place, &working).unwrap_err();
         sync(&Place::Memory("m".into()), &working).unwrap();
+    }
+
+    // A log is synced before it is moved: when that failed, no later sync tells.
+    #[test]
+    fn a_log_that_cannot_be_moved_is_not_trusted() {
+        use crate::sqlite::SqliteDbms;
+        use crate::sqlite::layout::{Layout, beside};
+        use crate::{ConnectRequest, Dbms as _};
+
+        let directory = tempfile::tempdir().unwrap();
+        let request = ConnectRequest::sqlite("d", directory.path());
+        let dbms = SqliteDbms::open(&request).unwrap();
+        dbms.execute("CREATE TABLE t AS SELECT zeroblob(100000) AS v").unwrap();
+        let (place, working) = (Layout::of(&request).unwrap().main(), Mutex::default());
+        let log = beside(place.file().unwrap(), "-wal");
+        let length = std::fs::metadata(&log).unwrap().len();
+        // The last page of it cannot be read.
+        std::fs::File::options().write(true).open(&log).unwrap().set_len(length - 1000).unwrap();
+        move_log("d", &place, &working, &dbms.writer);
+        assert_eq!(dbms.writer.lock().distrusted(), [place]);
     }
 }

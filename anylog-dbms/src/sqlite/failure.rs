@@ -51,6 +51,11 @@ const PASSING: [&str; 5] = [
     "out of memory",
 ];
 
+/// Whether the disk failed, in the middle of something.
+pub(super) fn is_of_the_disk(error: &Error) -> bool {
+    error.to_string().contains("disk I/O error")
+}
+
 /// Whether the error is about the values of a row, so that other rows may pass.
 pub(super) fn is_about_values(error: &Error) -> bool {
     match error {

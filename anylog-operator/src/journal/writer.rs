@@ -91,8 +91,8 @@ impl Writer {
         if let Err(error) = open.file.sync() {
             // What is on disk is not known after a failed sync: nothing is written behind it. It goes if it can, because marks pass
             // over rows that nobody was told of: found by a start, they would be in a source file and in no table.
-            if let Err(error) = open.file.truncate(open.length) {
-                tracing::warn!(%error, "Frames that were not synced stay in a journal file");
+            if let Err(error) = open.file.truncate(open.length).and_then(|()| open.file.sync()) {
+                tracing::warn!(%error, "Frames that were not synced may stay in a journal file");
             }
             self.leave();
             return Err(self.failed(&error));
