@@ -99,8 +99,15 @@ impl Handle {
     fn transaction<T>(&mut self, mut work: impl FnMut(&mut SqliteConnection) -> QueryResult<T>) -> QueryResult<T> {
         let started = Instant::now();
         loop {
-            let result = self.connection.immediate_transaction(&mut work);
-            match result {
+            let mut failed = None;
+            let result = self.connection.immediate_transaction(|connection| {
+                work(connection).map_err(|error| {
+                    failed = Some(error);
+                    Error::RollbackTransaction
+                })
+            });
+            // SQLite ends the transaction itself on some failures, as on a full disk. That none is left to be undone is not the failure.
+            match failed.map_or(result, Err) {
                 // Only databases in memory say this; files wait by themselves.
                 Err(Error::DatabaseError(_, information))
                     if information.message().contains("is locked") && started.elapsed() < PATIENCE =>

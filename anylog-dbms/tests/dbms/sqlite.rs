@@ -418,3 +418,28 @@ fn a_database_is_disconnected_when_promises_are_kept() {
     catalog.get("d").unwrap_err();
     assert!(unseen.promise(&target).is_none());
 }
+
+// DUR-5, R13: a statement for whose rows there is no space ends its transaction. That is told, and no row is refused for it.
+#[test]
+fn a_disk_that_is_full_in_the_middle_of_a_transaction_is_told() {
+    let (home, catalog) = catalog();
+    let database = catalog.connect(ConnectRequest::sqlite("d", home.path())).unwrap();
+    let dbms = database.dbms().as_ref();
+    let schema = table("t", &[r#"{"v":1}"#]);
+    dbms.create_table(&schema).unwrap();
+    let (columns, values) = batch(&schema, &[r#"{"v":1}"#; 3000]);
+    let rows: Vec<RowRef<'_>> = values.iter().map(|row| RowRef { shared: &[], own: row }).collect();
+    let target = Target::table("t");
+    dbms.execute("PRAGMA max_page_count=16").unwrap();
+    for _ in 0..2 {
+        let error = dbms.apply_rows(&target, &columns, &rows, &[]).unwrap_err();
+        assert!(matches!(error, DbmsError::DiskFull { .. }), "{error}");
+        let error =
+            dbms.apply_growing(&target, &columns, &mut |open| open.store(&rows, &[]).map(|()| true)).unwrap_err();
+        assert!(matches!(error, DbmsError::DiskFull { .. }), "{error}");
+    }
+    dbms.apply_rows(&target, &columns, &rows[..9], &[]).unwrap();
+    dbms.execute("PRAGMA max_page_count=100000").unwrap();
+    dbms.apply_rows(&target, &columns, &rows, &[]).unwrap();
+    assert_eq!(dbms.count(&target).unwrap(), 3009);
+}
