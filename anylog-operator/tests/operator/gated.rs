@@ -166,6 +166,12 @@ pub(crate) fn waiting(node: &TestNode) -> u64 {
     queues.iter().find(|queue| queue.name == "rows for database d").map_or(0, |queue| queue.used)
 }
 
+/// Memory of rows whose senders wait.
+pub(crate) fn held(node: &TestNode) -> u64 {
+    let queues = node.operator.queues();
+    queues.iter().find(|queue| queue.name == "rows on their way").map_or(0, |queue| queue.used)
+}
+
 /// The file of a partition.
 pub(crate) fn file_of(node: &TestNode, partition: &Target) -> PathBuf {
     let name = format!("{}.dbms", partition.physical());

@@ -1,12 +1,14 @@
 //! Transactions that grow while more rows come, whose rows are acknowledged before they end.
 
+use std::sync::Arc;
+
 use anylog_dbms::DbmsError;
 use anylog_ingest::Behind;
 use tokio::task::JoinHandle;
 
 use crate::gated::{
-    GatedDisk, Sent, Sync, after_power_loss, everywhere, file_of, gated, is_written_to, partition, send, sent_ahead,
-    waiting,
+    GatedDisk, Sent, Sync, after_power_loss, everywhere, file_of, gated, held, is_written_to, partition, send,
+    sent_ahead, waiting,
 };
 use crate::harness::{TestNode, eventually, numbered, rows};
 
@@ -65,14 +67,46 @@ async fn a_refused_row_takes_no_acknowledged_row_with_it() {
     rusqlite::Connection::open(file_of(&node, &partition)).unwrap().execute_batch(&sql).unwrap();
     let next = acknowledged_and_open(&node, &disk).await;
     // Row 2 is there.
+    let before = held(&node);
     let again = send(&node, 2..3);
-    eventually("it waits for the journal", || waiting(&node) == 1).await;
+    eventually("it is on its way", || held(&node) > before).await;
     assert_eq!(node.integers("t", "n"), [0, 1, 2, 3]);
     disk.let_syncs(Sync::Succeeds);
     let (next, again) = (next.await.unwrap().unwrap(), again.await.unwrap().unwrap());
     assert_eq!((next.stored(), again.stored(), again.refused().len()), (1, 0, 1));
     assert_eq!(node.integers("t", "n"), [0, 1, 2, 3, 4]);
     assert_eq!(node.operator.quarantined().unwrap().len(), 1);
+}
+
+// DUR-1, DUR-5: nor with some for which there is no space: these wait for it, and none of them is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_space_take_no_acknowledged_row_with_them() {
+    let home = tempfile::tempdir().unwrap();
+    let disk = GatedDisk::default();
+    let node = TestNode::on_disk(home.path(), Arc::new(disk.clone()));
+    node.connect();
+    node.run().await;
+    node.immediate();
+    let _ = node.slot.append(rows("t", numbered(0..1))).await.unwrap();
+    let database = node.catalog.get("d").unwrap();
+    database.dbms().execute("PRAGMA max_page_count=16").unwrap();
+    disk.let_syncs(Sync::Hangs);
+    let sending = send(&node, 1..4);
+    eventually("they are ahead of their frame", || disk.hanging() == 1 && waiting(&node) == 0).await;
+    let before = held(&node);
+    let next = send(&node, 4..4000);
+    eventually("the next rows are on their way", || held(&node) > before).await;
+    disk.let_one_sync();
+    assert_eq!(sending.await.unwrap().unwrap().stored(), 3);
+    assert_eq!(node.integers("t", "n"), [0, 1, 2, 3]);
+    disk.let_syncs(Sync::Succeeds);
+    let fails = || node.operator.queues().iter().any(|queue| queue.name == "database d");
+    eventually("there is no space for the next", fails).await;
+    assert_eq!(node.integers("t", "n"), [0, 1, 2, 3]);
+    database.dbms().execute("PRAGMA max_page_count=100000").unwrap();
+    assert_eq!(next.await.unwrap().unwrap().stored(), 3996);
+    assert_eq!(node.integers("t", "n"), (0..4000).collect::<Vec<_>>());
+    assert!(node.operator.quarantined().unwrap().is_empty());
 }
 
 // DUR-2: power fails while acknowledged rows are in a transaction.
@@ -86,7 +120,7 @@ async fn acknowledged_rows_survive_their_transaction() {
     disk.let_syncs(Sync::Succeeds);
     let _ = next.await.unwrap().unwrap();
     node.kill().await;
-    let node = TestNode::on_disk(left.path(), std::sync::Arc::new(journal));
+    let node = TestNode::on_disk(left.path(), Arc::new(journal));
     node.connect();
     node.run().await;
     everywhere(&node, &[0, 1, 2, 3]).await;
@@ -98,7 +132,7 @@ async fn a_partition_is_dropped_with_acknowledged_rows_on_their_way() {
     let home = tempfile::tempdir().unwrap();
     let (node, disk) = gated(home.path()).await;
     let next = acknowledged_and_open(&node, &disk).await;
-    let (catalog, partition) = (std::sync::Arc::clone(&node.catalog), partition(&node));
+    let (catalog, partition) = (Arc::clone(&node.catalog), partition(&node));
     let dropping = tokio::task::spawn_blocking(move || -> Result<(), DbmsError> {
         let database = catalog.get("d")?;
         catalog.drop_partition(&database, "t", partition.physical()).map(drop)
