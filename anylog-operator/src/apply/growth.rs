@@ -171,7 +171,7 @@ impl Growth<'_> {
     /// Rows whose frames are written count as stored when others come behind them, that will be answered when they are committed. So
     /// when all are answered, all are committed.
     fn promise(&mut self) {
-        if self.bytes >= BYTES {
+        if self.bytes >= BYTES || self.rows > 2 * ROWS {
             return;
         }
         let behind = self.grown.last().is_some_and(|due| due.settled.are_followed());

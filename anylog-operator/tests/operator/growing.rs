@@ -15,12 +15,14 @@ use crate::harness::{TestNode, eventually, numbered, rows};
 /// Rows 1 to 3 are acknowledged, in a transaction that waits for the frame of row 4.
 async fn acknowledged_and_open(node: &TestNode, disk: &GatedDisk) -> JoinHandle<Sent> {
     let sending = sent_ahead(node, disk, 1..4).await;
+    let before = held(node);
     let next = send(node, 4..5);
-    eventually("the next row is behind them", || waiting(node) == 1).await;
+    eventually("the next row is on its way", || held(node) > before).await;
     disk.let_one_sync();
     assert_eq!(sending.await.unwrap().unwrap().stored(), 3);
-    eventually("the next frame is being written", || disk.hanging() == 1).await;
-    assert!(is_written_to(node, &partition(node)) && !next.is_finished());
+    let partition = partition(node);
+    eventually("the next row waits for its frame", || disk.hanging() == 1 && is_written_to(node, &partition)).await;
+    assert!(!next.is_finished());
     next
 }
 

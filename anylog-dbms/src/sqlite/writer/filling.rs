@@ -148,7 +148,7 @@ impl Writer {
             Ok(true)
         });
         match filled {
-            Ok(filled) => Ok(self.filled(place, filled).unwrap_or(Care::None)),
+            Ok(filled) => Ok(filled.map_or(Care::None, |filled| self.filled(place, filled))),
             Err(error) if failure::is_about_values(&error) => {
                 let refused = |(index, reason)| DbmsError::RowRefused { index, reason };
                 Err(handle.refused_row(&shape, rows).map_or_else(|| failure::statement(&name, &error), refused))
@@ -183,20 +183,19 @@ impl Writer {
             Some(error) => Err(error),
             None => {
                 let filled = filled.map_err(|error| failure::statement(&name, &error))?;
-                Ok(self.filled(place, filled))
+                Ok(filled.map(|filled| self.filled(place, filled)))
             }
         }
     }
 
     /// Notes what a transaction stored, and says what the log of the place needs.
-    fn filled(&mut self, place: &Place, filled: Option<(usize, Marks)>) -> Option<Care> {
-        let (rows, marks) = filled?;
+    fn filled(&mut self, place: &Place, (rows, marks): (usize, Marks)) -> Care {
         self.dirty.extend(place.file().map(Path::to_owned));
         for (segment, _) in marks.all() {
             self.marked.entry(*segment).or_default().insert(place.clone());
         }
-        let handle = self.handle(place).ok()?;
+        let Ok(handle) = self.handle(place) else { return Care::None };
         handle.unseen = handle.unseen.saturating_sub(1);
-        Some(handle.growth.add(rows))
+        handle.growth.add(rows)
     }
 }
