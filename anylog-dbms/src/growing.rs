@@ -23,21 +23,27 @@ pub trait Growing {
 /// Fills a transaction, and says whether it is to be committed.
 pub type Grow<'a> = &'a mut (dyn FnMut(&mut dyn Growing) -> Result<bool, DbmsError> + 'a);
 
-/// Marks as they are after all of some calls: the highest of each segment.
+/// How far segments are applied with several batches: the highest ordinal of each, as [`Dbms::apply`](crate::Dbms::apply) takes it.
 #[derive(Debug, Default)]
-pub(crate) struct Marks(Vec<(SegmentId, u64)>);
+pub struct Marks(Vec<(SegmentId, u64)>);
 
 impl Marks {
-    pub(crate) fn raise(&mut self, marks: &[(SegmentId, u64)]) {
-        for (segment, ordinal) in marks {
-            match self.0.iter_mut().find(|(known, _)| known == segment) {
-                Some((_, known)) => *known = (*known).max(*ordinal),
-                None => self.0.push((*segment, *ordinal)),
-            }
+    /// The segment is applied up to this ordinal, or a higher one that was said before.
+    pub fn raise(&mut self, segment: SegmentId, ordinal: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == segment) {
+            Some((_, known)) => *known = (*known).max(ordinal),
+            None => self.0.push((segment, ordinal)),
         }
     }
 
-    pub(crate) fn all(&self) -> &[(SegmentId, u64)] {
+    /// [`Self::raise`] for each.
+    pub(crate) fn raise_all(&mut self, marks: &[(SegmentId, u64)]) {
+        marks.iter().for_each(|(segment, ordinal)| self.raise(*segment, *ordinal));
+    }
+
+    /// One for each segment.
+    #[must_use]
+    pub fn all(&self) -> &[(SegmentId, u64)] {
         &self.0
     }
 }
@@ -52,7 +58,7 @@ struct Collected {
 impl Growing for Collected {
     fn store(&mut self, rows: &[RowRef<'_>], marks: &[(SegmentId, u64)]) -> Result<(), DbmsError> {
         self.rows.extend(rows.iter().map(|row| row.values().cloned().collect()));
-        self.marks.raise(marks);
+        self.marks.raise_all(marks);
         Ok(())
     }
 }
@@ -146,7 +152,17 @@ impl Drop for Promise<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    fn until_looked_for(unseen: &Unseen) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !unseen.is_looked_for() {
+            assert!(Instant::now() < deadline, "somebody waits to read");
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn who_reads_waits_for_the_rows_of_its_place() {
@@ -159,9 +175,7 @@ mod tests {
         assert!(!unseen.is_looked_for());
         std::thread::scope(|threads| {
             let readers = [(); 2].map(|()| threads.spawn(|| unseen.wait(Some(&here))));
-            while !unseen.is_looked_for() {
-                std::thread::yield_now();
-            }
+            until_looked_for(&unseen);
             assert!(!readers.iter().all(std::thread::ScopedJoinHandle::is_finished));
             drop(promise);
         });
@@ -171,9 +185,7 @@ mod tests {
         unseen.wait(Some(&here));
         std::thread::scope(|threads| {
             let reader = threads.spawn(|| unseen.wait(None));
-            while !unseen.is_looked_for() {
-                std::thread::yield_now();
-            }
+            until_looked_for(&unseen);
             drop(promise);
             reader.join().expect("it goes on");
         });

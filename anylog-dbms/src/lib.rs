@@ -93,7 +93,7 @@ pub mod value;
 pub use catalog::{Catalog, ConnectHook, ConnectRequest, Database, DropHook, MissingFile, MissingFiles, TableSource};
 pub use dbms::{Checked, Dbms, DbmsInfo, Engine, RowRef, Scan, SegmentId, Target, Visit, Wanted};
 pub use error::DbmsError;
-pub use growing::{Grow, Growing, Promise, Unseen};
+pub use growing::{Grow, Growing, Marks, Promise, Unseen};
 pub use partition::{PartitionUnit, Partitioning};
 pub use schema::{Column, ColumnType, TableSchema};
 pub use tsd::{NewFile, TsdError, TsdFile, TsdFilter, TsdStore, TsdSummary, TsdUpdate};

@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anylog_core::time::stored;
-use anylog_dbms::{Dbms, DbmsError, RowRef, SegmentId, SqlValue, Target};
+use anylog_dbms::{Dbms, DbmsError, Marks, RowRef, SegmentId, SqlValue, Target};
 
 use crate::journal::Landing;
 use crate::journal::record::SegmentHeader;
@@ -227,7 +227,7 @@ fn row_refs<'a>(shared: &'a [SqlValue], values: &'a [SqlValue], rows: usize) -> 
 /// Rows that are stored by one call.
 struct Chunk {
     pieces: Vec<Piece>,
-    marks: Vec<(SegmentId, u64)>,
+    marks: Marks,
 }
 
 impl Chunk {
@@ -268,10 +268,10 @@ impl Group {
         if pieces.is_empty() {
             return Ok(());
         }
-        let mut chunk = Chunk { pieces: Vec::with_capacity(pieces.len()), marks: Vec::new() };
+        let mut chunk = Chunk { pieces: Vec::with_capacity(pieces.len()), marks: Marks::default() };
         for (number, batch) in pieces {
             let segment = batch.segment.id;
-            raise(&mut chunk.marks, segment, batch.mark);
+            chunk.marks.raise(segment, batch.mark);
             let Batch { shared, rows, values, origin, .. } = batch;
             chunk.pieces.push(Piece { number, segment, shared, rows, values, origin });
         }
@@ -288,13 +288,6 @@ impl Group {
         }
         shared.stats.applied(&table.dbms, &table.table, started.elapsed());
         Ok(())
-    }
-}
-
-fn raise(marks: &mut Vec<(SegmentId, u64)>, segment: SegmentId, mark: u64) {
-    match marks.iter_mut().find(|(known, _)| *known == segment) {
-        Some((_, known)) => *known = (*known).max(mark),
-        None => marks.push((segment, mark)),
     }
 }
 
@@ -320,8 +313,8 @@ impl Attempt<'_> {
         loop {
             let (columns, rows) = (&self.table.columns, chunk.rows());
             let stored = match self.replaced {
-                Some(file) => dbms.replace_file(self.target, file, columns, &rows, &chunk.marks),
-                None => dbms.apply_rows(self.target, columns, &rows, &chunk.marks),
+                Some(file) => dbms.replace_file(self.target, file, columns, &rows, chunk.marks.all()),
+                None => dbms.apply_rows(self.target, columns, &rows, chunk.marks.all()),
             };
             drop(rows);
             let error = match stored {
@@ -426,7 +419,7 @@ fn works(dbms: &dyn Dbms) -> bool {
 fn halves(chunk: Chunk) -> [Chunk; 2] {
     let middle = chunk.len() / 2;
     let Some((at, index)) = chunk.place(middle) else {
-        return [Chunk { pieces: Vec::new(), marks: Vec::new() }, chunk];
+        return [Chunk { pieces: Vec::new(), marks: Marks::default() }, chunk];
     };
     let Chunk { mut pieces, marks } = chunk;
     let mut late = pieces.split_off(at);
@@ -435,10 +428,10 @@ fn halves(chunk: Chunk) -> [Chunk; 2] {
         pieces.push(std::mem::replace(&mut late[0], rest));
     }
     // The first half settles only what it holds; the last carries the marks of all.
-    let mut early = Vec::new();
+    let mut early = Marks::default();
     for piece in &pieces {
         if let Some(last) = piece.rows.last() {
-            raise(&mut early, piece.segment, last.ordinal);
+            early.raise(piece.segment, last.ordinal);
         }
     }
     [Chunk { pieces, marks: early }, Chunk { pieces: late, marks }]

@@ -4,8 +4,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anylog_dbms::{ConnectRequest, DbmsError, Engine, RowRef, SegmentId, SqlValue, Target};
+use anylog_dbms::{ConnectRequest, DbmsError, Engine, RowRef, SegmentId, SqlValue, Target, Unseen};
 
 use crate::conformance;
 use crate::support::{batch, catalog, catalog as support_catalog, table, text, value};
@@ -362,6 +363,14 @@ fn files_of_many_partitions_stay_open() {
     assert_eq!(open.filter(|path| path.starts_with(&own)).count(), 0);
 }
 
+fn until_looked_for(unseen: &Unseen) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !unseen.is_looked_for() {
+        assert!(Instant::now() < deadline, "somebody waits for the rows");
+        std::thread::yield_now();
+    }
+}
+
 // DUR-1: who begins to read waits for rows that count as stored, in their place alone.
 #[test]
 fn promised_rows_are_waited_for() {
@@ -386,9 +395,7 @@ fn promised_rows_are_waited_for() {
                 assert_eq!(dbms.count(&target).unwrap(), 0);
                 promise = unseen.promise(&target);
                 reader = Some(threads.spawn(|| dbms.count(&target).unwrap()));
-                while !unseen.is_looked_for() {
-                    std::thread::yield_now();
-                }
+                until_looked_for(unseen);
                 assert_eq!(dbms.count(&partition(2)).unwrap(), 0, "another place is not waited for");
                 Ok(true)
             });
@@ -408,10 +415,8 @@ fn a_database_is_disconnected_when_promises_are_kept() {
     let promise = unseen.promise(&target).unwrap();
     std::thread::scope(|threads| {
         let disconnecting = threads.spawn(|| catalog.disconnect("d").unwrap());
-        while !unseen.is_looked_for() {
-            assert!(!disconnecting.is_finished(), "it waits for the rows");
-            std::thread::yield_now();
-        }
+        until_looked_for(unseen);
+        assert!(!disconnecting.is_finished(), "it waits for the rows");
         catalog.get("d").unwrap();
         drop(promise);
     });

@@ -32,7 +32,7 @@ const GROUPS: usize = 3;
 /// and a group of all is stored in half the time of two.
 const SHARE: f64 = 0.5;
 
-/// Storing that takes less leaves time for two groups at a time.
+/// Storing that takes less leaves time for several groups at a time.
 const FAST: Duration = Duration::from_millis(2);
 
 /// The shortest time that a timer takes.

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anylog_dbms::{DbmsError, Growing, Promise, SegmentId, Target, Unseen};
+use anylog_dbms::{DbmsError, Growing, Marks, Promise, RowRef, Target, Unseen};
 
 use super::applier::{Applier, Due};
-use super::{Arrival, Batch, BatchRow, Frame, raise, row_refs};
+use super::{Arrival, Batch, BatchRow, Frame, row_refs};
 use crate::store::Shared;
 use crate::tables::TableState;
 
@@ -98,7 +98,7 @@ impl Growth<'_> {
     fn fill(&mut self, transaction: &mut dyn Growing) -> Result<bool, DbmsError> {
         loop {
             let (rows, marks) = contents(&self.grown[self.filled..]);
-            transaction.store(&rows, &marks)?;
+            transaction.store(&rows, marks.all())?;
             drop(rows);
             for BatchRow { text, .. } in self.grown[self.filled..].iter().flat_map(|due| &due.batch.rows) {
                 self.rows += 1;
@@ -177,9 +177,9 @@ impl Growth<'_> {
         let behind = self.grown.last().is_some_and(|due| due.settled.are_followed());
         let followed = if behind { self.landed } else { self.landed.min(self.grown.len().saturating_sub(1)) };
         if self.promised < followed {
-            if self.promise.is_none() {
-                self.promise = self.unseen.promise(self.target).map(|promise| (promise, Instant::now()));
-            }
+            let begun = || Some((self.unseen.promise(self.target)?, Instant::now()));
+            self.promise = self.promise.take().or_else(begun);
+            // A database that is being disconnected promises nothing.
             if self.promise.is_none() {
                 return;
             }
@@ -209,7 +209,8 @@ impl Growth<'_> {
         let here = |due: &&Due| matches!(due.batch.arrival(self.shared), Arrival::Here);
         let (rows, marks) = contents(self.grown[..promised].iter().filter(here));
         let dbms = self.place.table.database.dbms();
-        let kept = rows.is_empty() || dbms.apply_rows(self.target, &self.place.table.columns, &rows, &marks).is_ok();
+        let kept =
+            rows.is_empty() || dbms.apply_rows(self.target, &self.place.table.columns, &rows, marks.all()).is_ok();
         drop(rows);
         self.promise = None;
         if kept {
@@ -223,10 +224,10 @@ fn is_coming(due: &Due) -> bool {
 }
 
 /// The rows and the marks of batches.
-fn contents<'d>(due: impl IntoIterator<Item = &'d Due>) -> (Vec<anylog_dbms::RowRef<'d>>, Vec<(SegmentId, u64)>) {
-    let (mut rows, mut marks) = (Vec::new(), Vec::new());
+fn contents<'d>(due: impl IntoIterator<Item = &'d Due>) -> (Vec<RowRef<'d>>, Marks) {
+    let (mut rows, mut marks) = (Vec::new(), Marks::default());
     for Due { batch, .. } in due {
-        raise(&mut marks, batch.segment.id, batch.mark);
+        marks.raise(batch.segment.id, batch.mark);
         rows.extend(row_refs(&batch.shared, &batch.values, batch.rows.len()));
     }
     (rows, marks)

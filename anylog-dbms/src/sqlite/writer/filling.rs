@@ -62,7 +62,7 @@ impl Filling<'_> {
             Insert { prefix, binds, rows }.execute(self.connection)?;
         }
         self.rows += rows.len();
-        self.marks.raise(marks);
+        self.marks.raise_all(marks);
         Ok(())
     }
 }
